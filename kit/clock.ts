@@ -1,0 +1,70 @@
+/**
+ * Time as an argument. Production passes `systemClock`; the simulation passes a virtual clock, so that leases,
+ * timeouts and backoff run in microseconds and in the same order every time.
+ *
+ * `now` is the wall clock (may jump: never measure a duration with it); `monotonic` never goes back and has no epoch.
+ */
+export interface Clock {
+	/** Milliseconds since the Unix epoch, UTC. */
+	now(): number;
+	/** Milliseconds from an arbitrary origin, never decreasing. */
+	monotonic(): number;
+	/** Calls `callback` once after at least `delayMs`. The timer doesn't keep the process alive. */
+	setTimer(callback: () => void, delayMs: number): Timer;
+	/** Calls `callback` once, after the I/O that is ready now: the grouping point of the store's writer. */
+	defer(callback: () => void): void;
+}
+
+export interface Timer {
+	/** Idempotent. */
+	cancel(): void;
+}
+
+export const systemClock: Clock = {
+	now: () => Date.now(),
+	monotonic: () => performance.now(),
+	setTimer(callback, delayMs) {
+		// Node clamps delays above 2^31-1 ms to 1 ms, which would turn "never" into "at once".
+		const handle = setTimeout(callback, Math.min(Math.max(0, delayMs), 0x7fff_ffff));
+		handle.unref();
+		return { cancel: () => clearTimeout(handle) };
+	},
+	defer: (callback) => void setImmediate(callback),
+};
+
+/** Resolves after `delayMs`, or at once when `signal` aborts (it never rejects: look at `signal.aborted`). */
+export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
+	if (signal?.aborted) return Promise.resolve();
+	return new Promise((resolve) => {
+		const finish = () => {
+			timer.cancel();
+			signal?.removeEventListener('abort', finish);
+			resolve();
+		};
+		const timer = clock.setTimer(finish, delayMs);
+		signal?.addEventListener('abort', finish, { once: true });
+	});
+}
+
+/** Calls `task` every `periodMs` until the returned timer is cancelled; a call that throws is given to `onError`. */
+export function every(clock: Clock, periodMs: number, task: () => void, onError: (error: unknown) => void): Timer {
+	let timer: Timer | undefined;
+	let cancelled = false;
+	const arm = () => {
+		timer = clock.setTimer(() => {
+			try {
+				task();
+			} catch (error) {
+				onError(error);
+			}
+			if (!cancelled) arm();
+		}, periodMs);
+	};
+	arm();
+	return {
+		cancel() {
+			cancelled = true;
+			timer?.cancel();
+		},
+	};
+}
