@@ -1,0 +1,26 @@
+import type { ProjectRef } from './nodes.ts';
+import type { Plan } from './unit.ts';
+
+export type AssignmentMode = 'host' | 'slice' | 'operator';
+
+/** How a tenant gets at a node. At most one open row per node or slice (unique partial index). */
+export interface AssignmentRow extends ProjectRef {
+	readonly id: string;
+	readonly nodeId: string;
+	/** Empty for the whole node. */
+	readonly sliceId: string;
+	readonly mode: AssignmentMode;
+	readonly generation: number;
+	readonly fromMs: number;
+	readonly untilMs: number | null;
+}
+
+export interface Assignments {
+	/** Throws ALREADY_EXISTS when one is open. */
+	insert(row: AssignmentRow): Plan<void>;
+	get(id: string): Plan<AssignmentRow | undefined>;
+	openOfNode(nodeId: string): Plan<AssignmentRow | undefined>;
+	openOfNodes(nodeIds: readonly string[]): Plan<readonly AssignmentRow[]>;
+	/** The closed row, or undefined when it wasn't open. */
+	close(id: string, untilMs: number): Plan<AssignmentRow | undefined>;
+}

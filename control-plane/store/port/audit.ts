@@ -1,0 +1,55 @@
+import type { Plan } from './unit.ts';
+
+/**
+ * Append-only (triggers refuse UPDATE and DELETE of leaves, chain and heads). A leaf is appended in the business
+ * transaction without a position; one sequencer chains after commit.
+ */
+export interface AuditLeafRow {
+	/** Position in the chain from 1; null while not yet chained. */
+	readonly seq: number | null;
+	/** UUIDv7, also inside the leaf. */
+	readonly id: string;
+	/** Canonical bytes (RFC 8785 JSON). */
+	readonly leaf: Uint8Array;
+	/** Chain value after this leaf, 32 bytes; null while not yet chained. */
+	readonly chain: Uint8Array | null;
+	/** JSON {field: {salt, value}} of committed fields; null once erased. */
+	readonly clear: string | null;
+	/** Copied out of the leaf for queries; the leaf is the truth. */
+	readonly action: string;
+	readonly target: string;
+	readonly atMs: number;
+}
+
+export interface AuditHeadRow {
+	readonly size: number;
+	/** C2SP signed note. */
+	readonly note: string;
+	readonly atMs: number;
+}
+
+export interface AuditLog {
+	append(row: Omit<AuditLeafRow, 'seq' | 'chain'>): Plan<void>;
+	/** Not yet chained, in order of commit as far as known, at most `limit`. */
+	listUnchained(limit: number): Plan<readonly AuditLeafRow[]>;
+	/** Gives positions; refused by the store when `seq` is not exactly the next one. */
+	chain(rows: readonly { readonly id: string; readonly seq: number; readonly chain: Uint8Array }[]): Plan<void>;
+	/** The last chained leaf; undefined when none. */
+	last(): Plan<AuditLeafRow | undefined>;
+	/** Chained leaves with seq >= `fromSeq`, ascending. */
+	list(fromSeq: number, limit: number): Plan<readonly AuditLeafRow[]>;
+	/** Chained leaves that match, newest or oldest first, beyond `afterSeq` in that direction (null: from the start). */
+	query(filter: {
+		readonly afterSeq: number | null;
+		readonly limit: number;
+		/** Exact, or a prefix that ends in `.`; empty: all. */
+		readonly action: string;
+		readonly target: string;
+		readonly newestFirst: boolean;
+	}): Plan<readonly AuditLeafRow[]>;
+	putHead(row: AuditHeadRow): Plan<void>;
+	lastHead(): Plan<AuditHeadRow | undefined>;
+	listHeads(afterSize: number | null, limit: number, newestFirst: boolean): Plan<readonly AuditHeadRow[]>;
+	/** Erases the clear text behind the commitments of a leaf; the leaf stays. */
+	eraseClear(id: string): Plan<void>;
+}
