@@ -1,0 +1,32 @@
+import type { Command } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+
+/**
+ * What the link does with a command: hand it over. `handle` returns after whatever must survive is in the journal;
+ * only then is the command acknowledged. A command may come again (reconnect): handling it twice changes nothing.
+ */
+export interface CommandSink {
+	handle(command: Command): void;
+	/** Attempts that the process host has or the journal holds open: goes into Hello. */
+	attempts(): readonly { readonly taskId: string; readonly attempt: number }[];
+	/** For the heartbeat. */
+	runningCount(): number;
+}
+
+/** Kept output of an attempt, for UploadOutput: implemented by agent/tasks over the process host's spool. */
+export interface OutputSource {
+	/** Chunks from `fromOffset` until the attempt has ended and all was read; pull-based, so a slow link slows nothing. */
+	read(taskId: string, attempt: number, fromOffset: bigint, signal: AbortSignal): AsyncIterable<OutputPiece>;
+	/** Attempts whose output should be streamed now. */
+	pending(): readonly { readonly taskId: string; readonly attempt: number; readonly fencingToken: bigint }[];
+	/** Called when an attempt joins `pending`; one listener. */
+	onPending(listener: () => void): void;
+	/** The control plane has all of it. */
+	stored(taskId: string, attempt: number): void;
+}
+
+export interface OutputPiece {
+	readonly offset: bigint;
+	readonly stream: 'stdout' | 'stderr';
+	readonly data: Uint8Array;
+	readonly droppedBytes: bigint;
+}
