@@ -11,7 +11,11 @@ export interface Journal {
 	appendFacts(facts: readonly Fact[]): readonly Fact[];
 	/** Unacknowledged facts with seq > `afterSeq`, ascending. */
 	listFacts(afterSeq: bigint, limit: number): readonly Fact[];
-	/** Forgets facts up to and including `seq`. */
+	/**
+	 * Forgets facts up to and including `seq`; a finished attempt whose output is stored is then `done`. Not synced: an
+	 * ack that power loss undoes only makes the facts come again. An ack above all that was ever given out means that
+	 * this journal was lost and made anew: the facts in it are then renumbered above the ack instead of forgotten.
+	 */
 	ackFacts(seq: bigint): void;
 	/** Highest seq ever given out: rises across restarts. */
 	lastFactSeq(): bigint;
@@ -20,7 +24,8 @@ export interface Journal {
 
 	/**
 	 * Runs `change` in one durable commit: an attempt's state and the facts about it change together or not at all.
-	 * Facts appended inside are numbered inside.
+	 * Facts appended inside are numbered inside. A transaction inside a transaction joins it, so that a batch of
+	 * commands costs one sync; `onFacts` is called after the outermost commit.
 	 */
 	transaction<T>(change: () => T): T;
 
@@ -55,6 +60,8 @@ export interface AttemptRow {
 	readonly envelope: Uint8Array;
 	readonly envelopeSha256: Uint8Array;
 	readonly acceptedAtMs: number;
+	/** Of the boot that accepted it: tells a process host that forgot from a machine that restarted. */
+	readonly bootId: string;
 	readonly cancelReason: string;
 	readonly outputStored: boolean;
 }

@@ -1,0 +1,257 @@
+import Database from 'better-sqlite3';
+import { assert } from '../../kit/assert.ts';
+import type { Fact } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import type { AttemptRow, Journal } from './journal.ts';
+import {
+	attemptBytes,
+	decodeFact,
+	encodeFact,
+	endedBy,
+	factBytes,
+	JOURNAL_LIMITS_DEFAULT,
+	type JournalLimits,
+	journalFailure,
+	REPLAY_BYTES,
+	replayRow,
+} from './rows.ts';
+import { migrate, SQL, type StoredAttempt, type StoredFact, type StoredReplay } from './sqlite-schema.ts';
+
+export interface SqliteJournalOptions extends Partial<JournalLimits> {
+	/** In a folder of the agent's own; 0600 by the folder's mode. */
+	readonly path: string;
+}
+
+/**
+ * The journal on disk. One connection, one process (an exclusive lock: a second agent on the same file fails at once
+ * instead of giving a fact number out twice). Every commit is synced but that of `ackFacts`.
+ */
+export class SqliteJournal implements Journal {
+	readonly #db: Database.Database;
+	readonly #limits: JournalLimits;
+	readonly #sql: ReturnType<typeof prepareAll>;
+	#listener: () => void = () => {};
+	#depth = 0;
+	#appended = false;
+	#counters = { factSeq: 0n, ackedSeq: 0n, bytes: 0, facts: 0 };
+
+	constructor(options: SqliteJournalOptions) {
+		const { path, ...limits } = options;
+		this.#limits = { ...JOURNAL_LIMITS_DEFAULT, ...limits };
+		this.#db = new Database(path);
+		this.#db.defaultSafeIntegers(true);
+		this.#db.pragma('locking_mode = EXCLUSIVE');
+		this.#db.pragma('journal_mode = WAL');
+		this.#db.pragma('synchronous = FULL');
+		this.#db.exec('BEGIN IMMEDIATE');
+		migrate(this.#db);
+		this.#db.exec('COMMIT');
+		this.#sql = prepareAll(this.#db);
+		this.#loadCounters();
+	}
+
+	transaction<T>(change: () => T): T {
+		if (this.#depth > 0) return change();
+		const before = this.#counters;
+		this.#appended = false;
+		this.#counters = { ...before };
+		this.#depth += 1;
+		let result: T;
+		try {
+			this.#sql.begin.run();
+			result = change();
+			this.#sql.commit.run();
+		} catch (error) {
+			this.#counters = before;
+			if (this.#db.inTransaction) this.#sql.rollback.run();
+			throw failureOf(error);
+		} finally {
+			this.#depth -= 1;
+		}
+		if (this.#appended) this.#listener();
+		return result;
+	}
+
+	appendFacts(facts: readonly Fact[]): readonly Fact[] {
+		return this.transaction(() => facts.map((fact) => this.#append(fact)));
+	}
+
+	#append(fact: Fact): Fact {
+		const seq = this.#counters.factSeq + 1n;
+		const encoded = encodeFact(fact);
+		this.#sql.insertFact.run(seq, encoded);
+		const ended = endedBy(fact);
+		if (ended !== undefined) this.#sql.setEnded.run(seq, ended.taskId, ended.attempt);
+		this.#counters.factSeq = seq;
+		this.#counters.bytes += factBytes(encoded);
+		this.#counters.facts += 1;
+		this.#appended = true;
+		return decodeFact(seq, encoded);
+	}
+
+	listFacts(afterSeq: bigint, limit: number): readonly Fact[] {
+		return (this.#sql.listFacts.all(afterSeq, limit) as StoredFact[]).map((row) => decodeFact(row.seq, row.bytes));
+	}
+
+	ackFacts(seq: bigint): void {
+		if (seq <= this.#counters.ackedSeq) return;
+		const outermost = this.#depth === 0;
+		// Losing an ack costs a few facts sent twice; a sync for each would cost as much as the facts themselves.
+		if (outermost) this.#db.pragma('synchronous = NORMAL');
+		try {
+			this.transaction(() => (seq > this.#counters.factSeq ? this.#renumberAbove(seq) : this.#forgetFacts(seq)));
+		} finally {
+			if (outermost) this.#db.pragma('synchronous = FULL');
+		}
+	}
+
+	#forgetFacts(seq: bigint): void {
+		const freed = this.#sql.sumFacts.get(seq) as { count: bigint; bytes: bigint };
+		this.#sql.deleteFacts.run(seq);
+		this.#counters.facts -= Number(freed.count);
+		this.#counters.bytes -= Number(freed.bytes) + Number(freed.count) * factBytes(new Uint8Array());
+		this.#setAcked(seq);
+	}
+
+	#renumberAbove(seq: bigint): void {
+		const first = (this.#sql.listFacts.get(0n, 1) as StoredFact | undefined)?.seq ?? 0n;
+		const by = seq + 1n - first;
+		// Through negative numbers, because SQLite checks the primary key row by row.
+		this.#sql.negateFacts.run(by);
+		this.#sql.restoreFacts.run();
+		this.#sql.moveEnded.run(by, first);
+		this.#counters.factSeq = seq + BigInt(this.#counters.facts);
+		this.#sql.putSetting.run('', String(this.#counters.factSeq));
+		this.#setAcked(seq);
+		this.#appended = this.#counters.facts > 0;
+	}
+
+	#setAcked(seq: bigint): void {
+		this.#sql.settle.run(seq);
+		this.#counters.ackedSeq = seq;
+		// The empty name can't be a setting's. Facts may all be gone: the highest seq must survive that.
+		this.#sql.putSetting.run('', `${this.#counters.factSeq}`);
+	}
+
+	lastFactSeq(): bigint {
+		return this.#counters.factSeq;
+	}
+
+	onFacts(listener: () => void): void {
+		this.#listener = listener;
+	}
+
+	getAttempt(taskId: string, attempt: number): AttemptRow | undefined {
+		const stored = this.#sql.getAttempt.get(taskId, attempt) as StoredAttempt | undefined;
+		if (stored !== undefined) return attemptOf(stored);
+		const kept = this.#sql.getReplay.get(taskId, attempt) as StoredReplay | undefined;
+		return kept && replayOf(kept);
+	}
+
+	latestAttempt(taskId: string): AttemptRow | undefined {
+		const stored = this.#sql.latestAttempt.get(taskId) as StoredAttempt | undefined;
+		const kept = this.#sql.latestReplay.get(taskId) as StoredReplay | undefined;
+		if (kept === undefined || (stored !== undefined && stored.attempt > kept.attempt)) return stored && attemptOf(stored);
+		return replayOf(kept);
+	}
+
+	putAttempt(row: AttemptRow): void {
+		assert(row.attempt > 0, 'attempts count from 1');
+		this.transaction(() => {
+			const before = this.#sql.getAttempt.get(row.taskId, row.attempt) as StoredAttempt | undefined;
+			this.#counters.bytes += attemptBytes(row) - (before === undefined ? 0 : attemptBytes(before));
+			const acked = before?.ended_seq != null && before.ended_seq <= this.#counters.ackedSeq;
+			const phase = row.phase === 'finished' && row.outputStored && acked ? 'done' : row.phase;
+			this.#sql.putAttempt.run({ ...row, phase, outputStored: row.outputStored ? 1 : 0 });
+		});
+	}
+
+	listOpenAttempts(): readonly AttemptRow[] {
+		return (this.#sql.listOpen.all() as StoredAttempt[]).map(attemptOf);
+	}
+
+	listOutputPending(): readonly AttemptRow[] {
+		return (this.#sql.listOutputPending.all() as StoredAttempt[]).map(attemptOf);
+	}
+
+	prune(beforeMs: number): void {
+		this.transaction(() => {
+			const dropped = this.#sql.sumPrunable.get(beforeMs) as { count: bigint; bytes: bigint };
+			this.#sql.keepReplay.run(beforeMs);
+			this.#sql.deletePrunable.run(beforeMs);
+			const forgotten = this.#sql.deleteReplay.run(beforeMs - this.#limits.replayKeepMs).changes;
+			const count = Number(dropped.count);
+			this.#counters.bytes -= Number(dropped.bytes) + count * attemptBytes({ envelope: new Uint8Array() });
+			this.#counters.bytes += (count - forgotten) * REPLAY_BYTES;
+		});
+	}
+
+	getSetting(name: string): string | undefined {
+		return (this.#sql.getSetting.get(name) as { value: string } | undefined)?.value;
+	}
+
+	putSetting(name: string, value: string): void {
+		assert(name !== '', "a setting has a name: the empty one is the journal's own");
+		this.transaction(() => this.#sql.putSetting.run(name, value));
+	}
+
+	usage(): { readonly bytes: number; readonly bytesMax: number; readonly unackedFacts: number } {
+		return { bytes: this.#counters.bytes, bytesMax: this.#limits.bytesMax, unackedFacts: this.#counters.facts };
+	}
+
+	close(): void {
+		this.#listener = () => {};
+		this.#db.close();
+	}
+
+	#loadCounters(): void {
+		const facts = this.#sql.sumFacts.get(2n ** 62n) as { count: bigint; bytes: bigint };
+		const attempts = this.#sql.sumAttempts.get() as { count: bigint; bytes: bigint };
+		const replay = this.#sql.countReplay.get() as { count: bigint };
+		const last = this.#sql.lastFact.get() as { seq: bigint | null };
+		const kept = BigInt(this.getSetting('') ?? '0');
+		const factSeq = last.seq !== null && last.seq > kept ? last.seq : kept;
+		const first = (this.#sql.listFacts.get(0n, 1) as StoredFact | undefined)?.seq;
+		this.#counters = {
+			factSeq,
+			ackedSeq: first === undefined ? factSeq : first - 1n,
+			bytes:
+				Number(facts.bytes) +
+				Number(facts.count) * factBytes(new Uint8Array()) +
+				Number(attempts.bytes) +
+				Number(attempts.count) * attemptBytes({ envelope: new Uint8Array() }) +
+				Number(replay.count) * REPLAY_BYTES,
+			facts: Number(facts.count),
+		};
+	}
+}
+
+function prepareAll(db: Database.Database) {
+	const prepared = {} as Record<keyof typeof SQL, Database.Statement>;
+	for (const [name, text] of Object.entries(SQL)) prepared[name as keyof typeof SQL] = db.prepare(text);
+	return Object.freeze(prepared);
+}
+
+function attemptOf(stored: StoredAttempt): AttemptRow {
+	return {
+		taskId: stored.task_id,
+		attempt: Number(stored.attempt),
+		fencingToken: stored.fencing_token,
+		phase: stored.phase,
+		envelope: new Uint8Array(stored.envelope),
+		envelopeSha256: new Uint8Array(stored.envelope_sha256),
+		acceptedAtMs: Number(stored.accepted_at_ms),
+		bootId: stored.boot_id,
+		cancelReason: stored.cancel_reason,
+		outputStored: stored.output_stored === 1n,
+	};
+}
+
+function replayOf(kept: StoredReplay): AttemptRow {
+	return replayRow(kept.task_id, Number(kept.attempt), kept.fencing_token, Number(kept.accepted_at_ms));
+}
+
+function failureOf(error: unknown): unknown {
+	const code = error instanceof Database.SqliteError ? error.code : '';
+	if (code === 'SQLITE_FULL') return journalFailure('FULL', error);
+	return code.startsWith('SQLITE_IOERR') ? journalFailure('IOERR', error) : error;
+}
