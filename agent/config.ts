@@ -1,0 +1,63 @@
+import type { ConfigOf, Schema } from '../kit/config.ts';
+import { bool, bytes, duration, int, list, oneOf, optional, path, string } from '../kit/config-fields.ts';
+import { LOG_LEVELS } from '../kit/log.ts';
+
+/** Everything that the owner of a host can set on its agent. What it may *run* is in agent.policy.toml, apart. */
+export const AGENT_SCHEMA = {
+	core: {
+		data: path({
+			doc: 'Folder for identity, journal and the process host. Private to the agent.',
+			default: '/var/lib/gpuaas/agent',
+		}),
+		policy: path({
+			doc: 'The local policy that the control plane cannot widen.',
+			default: '/etc/gpuaas/agent.policy.toml',
+		}),
+		logLevel: oneOf(LOG_LEVELS, { doc: 'Least severe lines that are written.', default: 'info' }),
+	},
+	enroll: {
+		address: string({
+			doc: 'host:port of the enrollment listener.',
+			default: '127.0.0.1:9444',
+			pattern: /^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/,
+			expects: 'host:port',
+		}),
+		tokenFile: optional(
+			path({ doc: 'File with a join token; read when there is no identity yet, removed once used.' }),
+		),
+	},
+	link: {
+		gateways: list({
+			doc: 'host:port of gateways; empty: those named at enrollment.',
+			default: [],
+			pattern: /^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/,
+			expects: 'host:port items',
+		}),
+	},
+	tasks: {
+		runningMax: int({ doc: 'Tasks that run at once.', default: 512, min: 1, max: 4096 }),
+		journalBytes: bytes({
+			doc: 'Past this no new task is taken until facts are acknowledged.',
+			default: 256 * 1024 * 1024,
+			min: 1024 * 1024,
+			max: 64 * 1024 ** 3,
+		}),
+		spoolBytes: bytes({
+			doc: 'Disk for output that the control plane has not stored yet.',
+			default: 4 * 1024 ** 3,
+			min: 1024 * 1024,
+			max: 1024 ** 4,
+		}),
+		/** The demo's `up` stops everything; a real agent leaves tasks running. */
+		stopHostWithAgent: bool({
+			doc: 'End the process host, and with it all tasks, when the agent is stopped by SIGTERM.',
+			default: false,
+		}),
+	},
+	telemetry: {
+		enabled: bool({ doc: 'Sample /proc and send it.', default: true }),
+		periodMs: duration({ doc: 'Until the control plane says otherwise.', default: 15_000, min: 1000, max: 3_600_000 }),
+	},
+} as const satisfies Schema;
+
+export type AgentConfig = ConfigOf<typeof AGENT_SCHEMA>;

@@ -1,0 +1,110 @@
+import type { DescService } from '@bufbuild/protobuf';
+import { type Client, Code, ConnectError, createClient, type Interceptor } from '@connectrpc/connect';
+import { createConnectTransport } from '@connectrpc/connect-node';
+import { CODE_NUMBER, type ErrorCode, GpuaasError } from '../kit/error.ts';
+import { uuidv7 } from '../kit/ids.ts';
+import { ErrorInfoSchema } from '../proto/gen/google/rpc/error_details_pb.ts';
+import type { Arguments } from './command.ts';
+import { type Context, pickContext } from './contexts.ts';
+import type { Io } from './io.ts';
+
+/** One command's connection to its control plane: the context's address, trust and key, and one correlation id. */
+export interface Api {
+	readonly context: Context & { readonly name: string };
+	readonly correlationId: string;
+	client<S extends DescService>(service: S): Client<S>;
+}
+
+export async function connect(io: Io, args: Pick<Arguments, 'text'>): Promise<Api> {
+	return apiOf(io, await pickContext(io, args.text('context')));
+}
+
+export function apiOf(io: Io, context: Context & { readonly name: string }): Api {
+	const correlationId = uuidv7(io.clock.now(), io.rng);
+	const headers: Interceptor = (next) => (request) => {
+		request.header.set('authorization', `Bearer ${context.key}`);
+		request.header.set('x-correlation-id', correlationId);
+		return next(request);
+	};
+	const transport = createConnectTransport({
+		baseUrl: context.address,
+		httpVersion: '2',
+		nodeOptions: { ca: context.caPem },
+		interceptors: [headers, converted(context, correlationId)],
+	});
+	return { context, correlationId, client: (service) => createClient(service, transport) };
+}
+
+/** Failures leave as GpuaasError, whatever part of the stack they come from; streams fail while they are read. */
+function converted(context: Context, correlationId: string): Interceptor {
+	return (next) => async (request) => {
+		try {
+			const response = await next(request);
+			return response.stream ? { ...response, message: guarded(response.message, context, correlationId) } : response;
+		} catch (error) {
+			throw toGpuaasError(error, context, correlationId);
+		}
+	};
+}
+
+async function* guarded<T>(messages: AsyncIterable<T>, context: Context, correlationId: string): AsyncIterable<T> {
+	try {
+		yield* messages;
+	} catch (error) {
+		throw toGpuaasError(error, context, correlationId);
+	}
+}
+
+function toGpuaasError(thrown: unknown, context: Context, correlationId: string): GpuaasError {
+	if (thrown instanceof GpuaasError) return thrown;
+	const error = ConnectError.from(thrown);
+	const info = error.findDetails(ErrorInfoSchema)[0];
+	if (
+		info === undefined &&
+		(error.code === Code.Unavailable || error.code === Code.Unknown || error.code === Code.Internal)
+	) {
+		return unreachable(error, context, correlationId);
+	}
+	return new GpuaasError({
+		code: codeName(error.code),
+		reason: info?.reason ?? 'INTERNAL',
+		message: error.rawMessage,
+		metadata: { ...info?.metadata, correlation_id: correlationId },
+		cause: error,
+	});
+}
+
+function unreachable(error: ConnectError, context: Context, correlationId: string): GpuaasError {
+	const cause = `${error.rawMessage} ${error.cause instanceof Error ? error.cause.message : ''}`;
+	const tls = /self.signed|unable to verify|CERT_|certificate/i.test(cause);
+	return new GpuaasError({
+		code: 'UNAVAILABLE',
+		reason: 'UNREACHABLE',
+		message: tls
+			? `${context.address} shows a certificate that this context doesn't trust (${error.rawMessage}); it may be another control plane: log in again only after checking`
+			: `${context.address} can't be reached (${error.rawMessage}); is the control plane running? gpuaas doctor looks into it`,
+		metadata: { correlation_id: correlationId },
+		cause: error,
+	});
+}
+
+function codeName(code: Code): ErrorCode {
+	for (const [name, number] of Object.entries(CODE_NUMBER)) if (number === code) return name as ErrorCode;
+	return 'UNKNOWN';
+}
+
+/** All items of a paged list, a page at a time, at most `itemsMax`. */
+export async function collect<T, P extends { readonly nextPageToken: string }>(
+	page: (pageToken: string) => Promise<P>,
+	items: (response: P) => readonly T[],
+	itemsMax: number,
+): Promise<{ readonly items: readonly T[]; readonly more: boolean }> {
+	const all: T[] = [];
+	let pageToken = '';
+	do {
+		const response = await page(pageToken);
+		all.push(...items(response));
+		pageToken = response.nextPageToken;
+	} while (pageToken !== '' && all.length < itemsMax);
+	return { items: all.slice(0, itemsMax), more: pageToken !== '' || all.length > itemsMax };
+}

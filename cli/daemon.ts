@@ -1,0 +1,24 @@
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { EXIT } from './exit-codes.ts';
+import type { Io } from './io.ts';
+
+/** The two daemons live beside this folder; the command starts them by path and never imports them. */
+export type Daemon = 'agent' | 'control-plane';
+
+export function daemonPath(daemon: Daemon): string {
+	const own = import.meta.url;
+	return fileURLToPath(new URL(`../${daemon}/main${own.slice(own.lastIndexOf('.'))}`, own));
+}
+
+/** Runs a daemon in the foreground on this terminal and ends as it ended; Ctrl-C reaches it through us. */
+export function runDaemon(io: Io, daemon: Daemon, argv: readonly string[]): Promise<number> {
+	return new Promise((resolve, reject) => {
+		const child = spawn(process.execPath, [daemonPath(daemon), ...argv], { stdio: 'inherit' });
+		// A terminal already signals the whole foreground group; a supervisor signals only us.
+		const forward = () => void child.kill('SIGTERM');
+		io.interrupt.addEventListener('abort', forward, { once: true });
+		child.on('error', reject);
+		child.on('exit', (code, signal) => resolve(code ?? (signal === null ? EXIT.failed : EXIT.signalBase + 15)));
+	});
+}

@@ -1,0 +1,92 @@
+import { GpuaasError, messageOf } from '../kit/error.ts';
+import { type Command, parseCommandLine } from './command.ts';
+import { EXIT } from './exit-codes.ts';
+import { commandHelp, groupHelp, overview } from './help.ts';
+import { type Io, printable, write } from './io.ts';
+import { VERBS, type Verb } from './verbs.ts';
+
+/** Runs one command line and returns its exit code; never throws. */
+export async function dispatch(argv: readonly string[], io: Io): Promise<number> {
+	const [name, ...rest] = argv;
+	if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+		await write(io.stdout, overview());
+		return name === undefined ? EXIT.usage : EXIT.ok;
+	}
+	const verb = VERBS.find((candidate) => candidate.name === (name === '--version' ? 'version' : name));
+	if (verb === undefined)
+		return fail(
+			io,
+			argv,
+			unknownVerb(
+				name,
+				VERBS.map((candidate) => candidate.name),
+			),
+		);
+	try {
+		const { commands } = await verb.load();
+		const found = select(verb, commands, rest);
+		if (found.kind === 'help') {
+			await write(io.stdout, groupHelp(verb, commands));
+			return found.exit;
+		}
+		const own = found.argv.includes('--') ? found.argv.slice(0, found.argv.indexOf('--')) : found.argv;
+		if (own.includes('--help') || own.includes('-h')) {
+			await write(io.stdout, commandHelp(found.command));
+			return EXIT.ok;
+		}
+		return await found.command.run(parseCommandLine(found.command, found.argv), io);
+	} catch (error) {
+		return fail(io, argv, error);
+	}
+}
+
+type Selected =
+	| { readonly kind: 'command'; readonly command: Command; readonly argv: readonly string[] }
+	| { readonly kind: 'help'; readonly exit: number };
+
+/** The longest command name that the words begin with: `task receipt verify` before `task`. */
+function select(verb: Verb, commands: readonly Command[], words: readonly string[]): Selected {
+	const full = [verb.name, ...words];
+	const matches = commands.filter((command) => command.name.split(' ').every((word, index) => full[index] === word));
+	const command = matches.sort((a, b) => b.name.split(' ').length - a.name.split(' ').length)[0];
+	if (command !== undefined) return { kind: 'command', command, argv: full.slice(command.name.split(' ').length) };
+	const word = words[0];
+	if (word === undefined) return { kind: 'help', exit: EXIT.usage };
+	if (word === '--help' || word === '-h') return { kind: 'help', exit: EXIT.ok };
+	throw unknownVerb(
+		`${verb.name} ${word}`,
+		commands.map((candidate) => candidate.name),
+	);
+}
+
+function unknownVerb(given: string, known: readonly string[]): GpuaasError {
+	const start = given.slice(0, 2);
+	const near = known.filter((name) => name.startsWith(start) || name.includes(given)).slice(0, 3);
+	return new GpuaasError({
+		code: 'INVALID_ARGUMENT',
+		reason: 'INVALID_REQUEST',
+		message: `there is no verb ${JSON.stringify(given)}${near.length === 0 ? '' : `; did you mean ${near.join(' or ')}?`}; see: gpuaas --help`,
+		metadata: { exit: '2' },
+	});
+}
+
+async function fail(io: Io, argv: readonly string[], thrown: unknown): Promise<number> {
+	const error = thrown instanceof GpuaasError ? thrown : undefined;
+	const code = error?.code ?? 'INTERNAL';
+	const reason = error?.reason ?? 'INTERNAL';
+	const message = error?.message ?? `unexpected: ${messageOf(thrown)}`;
+	const exit = error?.metadata.exit === undefined ? EXIT.failed : Number(error.metadata.exit);
+	const dashes = argv.indexOf('--');
+	if ((dashes === -1 ? argv : argv.slice(0, dashes)).includes('--json')) {
+		const { exit: _, ...metadata } = error?.metadata ?? {};
+		await write(io.stdout, `${JSON.stringify({ error: { code, reason, message, metadata } })}\n`);
+		return exit;
+	}
+	const correlationId = error?.metadata.correlation_id;
+	const trace = correlationId === undefined || code === 'INVALID_ARGUMENT' ? '' : ` (correlation id ${correlationId})`;
+	await write(io.stderr, `gpuaas: ${printable(message)}${trace}\n`);
+	if (error === undefined && io.env.GPUAAS_DEBUG === '1' && thrown instanceof Error) {
+		await write(io.stderr, `${thrown.stack ?? ''}\n`);
+	}
+	return exit;
+}

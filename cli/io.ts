@@ -1,0 +1,79 @@
+import type { Clock } from '../kit/clock.ts';
+import type { Rng } from '../kit/ids.ts';
+
+/** Everything a verb touches of the outside world, so that tests can watch it. */
+export interface Io {
+	readonly stdout: NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number };
+	readonly stderr: NodeJS.WritableStream & { readonly isTTY?: boolean };
+	readonly stdin: NodeJS.ReadableStream & { readonly isTTY?: boolean };
+	readonly env: Readonly<Record<string, string | undefined>>;
+	readonly cwd: string;
+	readonly clock: Clock;
+	readonly rng: Rng;
+	/** Aborts at the first Ctrl-C (or SIGTERM); `force` at the second. */
+	readonly interrupt: AbortSignal;
+	readonly force: AbortSignal;
+}
+
+/** Writes and waits while the reader is slow: output is never buffered without bound. */
+export function write(stream: NodeJS.WritableStream, chunk: string | Uint8Array): Promise<void> {
+	return new Promise((resolve, reject) => {
+		stream.write(chunk, (error) => {
+			// A reader that went away (`| head`) is not a failure of ours; the caller sees it by `writable`.
+			if (error !== null && error !== undefined && (error as NodeJS.ErrnoException).code !== 'EPIPE') reject(error);
+			else resolve();
+		});
+	});
+}
+
+export function printJson(io: Io, document: unknown): Promise<void> {
+	return write(io.stdout, `${JSON.stringify(document)}\n`);
+}
+
+const ESCAPES = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const;
+
+/** Colours only on a terminal, and never where NO_COLOR is set (no-color.org). */
+export function paint(io: Io, style: keyof typeof ESCAPES, text: string): string {
+	if (io.stdout.isTTY !== true || (io.env.NO_COLOR ?? '') !== '') return text;
+	return `\u001b[${ESCAPES[style]}m${text}\u001b[0m`;
+}
+
+// What a host or a tenant wrote may not drive the reader's terminal: control characters are shown, not sent.
+const CONTROL = /[^\P{Cc}\t\n]/gu;
+
+export function printable(text: string): string {
+	return text.replaceAll(CONTROL, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`);
+}
+
+/** Columns padded to the widest cell, two spaces between; says so when there is nothing. */
+export function printTable(
+	io: Io,
+	header: readonly string[],
+	rows: readonly (readonly string[])[],
+	none: string,
+): Promise<void> {
+	if (rows.length === 0) return write(io.stderr, `${none}\n`);
+	const cells = rows.map((row) => row.map((cell) => printable(cell).replaceAll('\n', ' ')));
+	const widths = header.map((name, column) => Math.max(name.length, ...cells.map((row) => row[column]?.length ?? 0)));
+	const line = (row: readonly string[]) =>
+		row
+			.map((cell, column) => cell.padEnd(widths[column] ?? 0))
+			.join('  ')
+			.trimEnd();
+	const lines = [paint(io, 'bold', line(header)), ...cells.map(line)];
+	return write(io.stdout, `${lines.join('\n')}\n`);
+}
+
+/** `3 h ago`, `in 12 min`. */
+export function relativeTime(nowMs: number, atMs: number): string {
+	const seconds = Math.round(Math.abs(nowMs - atMs) / 1000);
+	const [value, unit] =
+		seconds < 120
+			? [seconds, 's']
+			: seconds < 7200
+				? [Math.round(seconds / 60), 'min']
+				: seconds < 172_800
+					? [Math.round(seconds / 3600), 'h']
+					: [Math.round(seconds / 86_400), 'd'];
+	return atMs <= nowMs ? `${value} ${unit} ago` : `in ${value} ${unit}`;
+}

@@ -1,0 +1,42 @@
+import process from 'node:process';
+import { systemClock } from '../kit/clock.ts';
+import { systemRng } from '../kit/ids.ts';
+import type { Io } from './io.ts';
+
+/**
+ * The `gpuaas` command: finds the verb, loads only it, and turns its outcome into an exit code. Every error ends here:
+ * one line on standard error that says what to do, or one JSON document when `--json` was given.
+ */
+function createIo(): Io {
+	const interrupt = new AbortController();
+	const force = new AbortController();
+	const onSignal = () => (interrupt.signal.aborted ? force : interrupt).abort();
+	process.on('SIGINT', onSignal);
+	process.on('SIGTERM', onSignal);
+	process.on('SIGHUP', onSignal);
+	// A reader that goes away (`| head`) ends the output, it doesn't crash the program.
+	process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+		if (error.code === 'EPIPE') process.exit(0);
+		throw error;
+	});
+	return {
+		stdout: process.stdout,
+		stderr: process.stderr,
+		stdin: process.stdin,
+		env: process.env,
+		cwd: process.cwd(),
+		clock: systemClock,
+		rng: systemRng,
+		interrupt: interrupt.signal,
+		force: force.signal,
+	};
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+	const { dispatch } = await import('./dispatch.ts');
+	return dispatch(argv, createIo());
+}
+
+process.exitCode = await main(process.argv.slice(2));
+// Sockets of a client that was interrupted may linger: the work is done, so end.
+process.exit();

@@ -1,0 +1,156 @@
+import { chmod, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { userInfo } from 'node:os';
+import { join } from 'node:path';
+import { GpuaasError } from '../../kit/error.ts';
+import { isSameProcess, type ProcessIdentity, processIdentity } from '../../kit/process-identity.ts';
+import { completePorts, type Ports } from './ports.ts';
+
+/**
+ * The folder that one `up` works in: ports that stay the same, configuration of both daemons, their data, their logs,
+ * and `up.json`, which says which process runs it. Everything is made once and reused; nothing of a person's is changed.
+ */
+export interface DataFolder {
+	readonly root: string;
+	readonly ports: Ports;
+	readonly controlPlaneConfig: string;
+	readonly agentConfig: string;
+	readonly operatorKey: string;
+	readonly ca: string;
+	readonly joinToken: string;
+	log(name: string): string;
+}
+
+export async function openDataFolder(root: string, chosen: Partial<Ports>, policy: string): Promise<DataFolder> {
+	await mkdir(join(root, 'logs'), { recursive: true, mode: 0o700 });
+	await chmod(root, 0o711);
+	const stored = await readPorts(root);
+	const ports = await completePorts({ ...stored, ...chosen });
+	await replace(join(root, 'ports.json'), `${JSON.stringify(ports)}\n`);
+	const folder = describe(root, ports);
+	await replace(folder.controlPlaneConfig, controlPlaneToml(root, ports));
+	await replace(folder.agentConfig, agentToml(root, ports));
+	await createOnce(join(root, 'agent.policy.toml'), policy);
+	return folder;
+}
+
+export function describe(root: string, ports: Ports): DataFolder {
+	return {
+		root,
+		ports,
+		controlPlaneConfig: join(root, 'control-plane.toml'),
+		agentConfig: join(root, 'agent.toml'),
+		operatorKey: join(root, 'control-plane', 'operator.key'),
+		ca: join(root, 'control-plane', 'ca.pem'),
+		joinToken: join(root, 'join-token'),
+		log: (name) => join(root, 'logs', `${name}.log`),
+	};
+}
+
+export async function readPorts(root: string): Promise<Partial<Ports>> {
+	try {
+		return JSON.parse(await readFile(join(root, 'ports.json'), 'utf8')) as Partial<Ports>;
+	} catch {
+		return {};
+	}
+}
+
+/** TOML basic strings are JSON strings as far as paths go. */
+function controlPlaneToml(root: string, ports: Ports): string {
+	return `# Written by gpuaas up at each start.
+[core]
+data = ${JSON.stringify(join(root, 'control-plane'))}
+[api]
+port = ${ports.api}
+[gateway]
+port = ${ports.gateway}
+[enroll]
+port = ${ports.enroll}
+[ops]
+port = ${ports.ops}
+`;
+}
+
+function agentToml(root: string, ports: Ports): string {
+	return `# Written by gpuaas up at each start.
+[core]
+data = ${JSON.stringify(join(root, 'agent'))}
+policy = ${JSON.stringify(join(root, 'agent.policy.toml'))}
+[enroll]
+address = "127.0.0.1:${ports.enroll}"
+token_file = ${JSON.stringify(join(root, 'join-token'))}
+[link]
+gateways = ["127.0.0.1:${ports.gateway}"]
+`;
+}
+
+async function replace(path: string, text: string): Promise<void> {
+	const temporary = `${path}.${process.pid}.tmp`;
+	await writeFile(temporary, text, { mode: 0o600 });
+	await rename(temporary, path);
+}
+
+async function createOnce(path: string, text: string): Promise<void> {
+	try {
+		await writeFile(path, text, { mode: 0o644, flag: 'wx' });
+	} catch (error) {
+		if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+	}
+}
+
+/** For the join token: readable by its owner alone, whole or absent. */
+export async function writeSecret(path: string, text: string): Promise<void> {
+	const temporary = `${path}.${process.pid}.tmp`;
+	await writeFile(temporary, text, { mode: 0o600 });
+	await rename(temporary, path);
+}
+
+export interface Running extends ProcessIdentity {
+	readonly startedAt: string;
+}
+
+/** Who runs this folder; undefined when nobody does. */
+export async function whoRuns(root: string): Promise<Running | undefined> {
+	try {
+		const running = JSON.parse(await readFile(join(root, 'up.json'), 'utf8')) as Running;
+		return isSameProcess(running) ? running : undefined;
+	} catch {
+		return undefined;
+	}
+}
+
+/** Takes the folder for this process; undefined when another took it first. The answer releases it. */
+export async function takeFolder(root: string, startedAt: string): Promise<(() => Promise<void>) | undefined> {
+	await mkdir(root, { recursive: true, mode: 0o700 });
+	const path = join(root, 'up.json');
+	const own = processIdentity(process.pid);
+	if (own === undefined) {
+		throw new GpuaasError({
+			code: 'FAILED_PRECONDITION',
+			reason: 'INTERNAL',
+			message: '/proc is not mounted; gpuaas needs Linux with /proc',
+		});
+	}
+	for (let attempt = 0; attempt < 3; attempt += 1) {
+		try {
+			const file = await open(path, 'wx', 0o600);
+			await file.writeFile(`${JSON.stringify({ ...own, startedAt })}\n`);
+			await file.close();
+			return () => rm(path, { force: true });
+		} catch (error) {
+			if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+		}
+		if ((await whoRuns(root)) !== undefined) return undefined;
+		// Left behind by one that was killed; a file that was made this instant may not be written yet, so look again.
+		const before = await stat(path).catch(() => undefined);
+		if (before !== undefined && (await whoRuns(root)) === undefined) await rm(path, { force: true });
+	}
+	return undefined;
+}
+
+/** Where tasks of the demo run: never root. */
+export function demoUser(): string {
+	const { uid, username } = userInfo();
+	if (uid !== 0) return username;
+	const sudoUser = process.env.SUDO_USER;
+	return sudoUser !== undefined && sudoUser !== '' && sudoUser !== 'root' ? sudoUser : 'nobody';
+}

@@ -1,0 +1,50 @@
+import { type Command, take, usageError } from '../command.ts';
+import { runDaemon } from '../daemon.ts';
+import { CONFIG_OPTIONS, configFlags } from './control-plane.ts';
+
+const run: Command = {
+	name: 'agent run',
+	summary: 'Run the node-agent in the foreground',
+	options: CONFIG_OPTIONS,
+	examples: [['gpuaas agent run --config /etc/gpuaas/agent.toml', 'As the unit in packaging/ does']],
+	async run(args, io) {
+		take(run, args);
+		return runDaemon(io, 'agent', ['run', ...configFlags(args, { 'core.data': args.text('data') })]);
+	},
+};
+
+const enroll: Command = {
+	name: 'agent enroll',
+	summary: 'Get this host a certificate with a join token, and stop',
+	description:
+		'The private key is made here and never leaves this host. The token comes from a file, never from the command line.',
+	options: {
+		...CONFIG_OPTIONS,
+		address: { type: 'string', value: 'HOST:PORT', help: 'Enrollment listener of the control plane' },
+		'token-file': { type: 'string', value: 'FILE', help: 'File with the join token; it is removed once used' },
+	},
+	examples: [
+		['gpuaas agent enroll --address cp.example:9444 --token-file /run/gpuaas/token', 'Then: gpuaas agent run'],
+	],
+	async run(args, io) {
+		take(enroll, args);
+		const file = args.text('token-file');
+		if (file === undefined && args.text('config') === undefined) throw usageError(enroll, '--token-file is missing');
+		const sets = { 'core.data': args.text('data'), 'enroll.address': args.text('address'), 'enroll.token_file': file };
+		return runDaemon(io, 'agent', ['enroll', ...configFlags(args, sets)]);
+	},
+};
+
+const status: Command = {
+	name: 'agent status',
+	summary: 'What the agent of this host holds: identity, certificate, journal, running tasks',
+	options: CONFIG_OPTIONS,
+	examples: [['gpuaas agent status --data .gpuaas/agent', 'Reads the data folder; needs no running agent']],
+	async run(args, io) {
+		take(status, args);
+		const json = args.flag('json') ? ['--json'] : [];
+		return runDaemon(io, 'agent', ['status', ...json, ...configFlags(args, { 'core.data': args.text('data') })]);
+	},
+};
+
+export const commands: readonly Command[] = [run, enroll, status];

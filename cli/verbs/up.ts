@@ -1,0 +1,305 @@
+import { readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { sleep } from '../../kit/clock.ts';
+import { GpuaasError } from '../../kit/error.ts';
+import { TaskService, TaskState } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import { TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
+import { type Api, apiOf } from '../client.ts';
+import { type Arguments, type Command, port, take } from '../command.ts';
+import { putContext } from '../contexts.ts';
+import { EXIT } from '../exit-codes.ts';
+import { type Io, paint, printable, printJson, write } from '../io.ts';
+import { type DaemonChild, startDaemon } from '../up/children.ts';
+import {
+	type DataFolder,
+	demoUser,
+	describe,
+	openDataFolder,
+	readPorts,
+	takeFolder,
+	whoRuns,
+	writeSecret,
+} from '../up/data-folder.ts';
+import { demoPolicy } from '../up/demo-policy.ts';
+import { type FirstTask, openTasks, runFirstTask, waitForNode } from '../up/first-run.ts';
+import { isFree, PORT_NAMES, type Ports } from '../up/ports.ts';
+
+/** How long tasks may go on after Ctrl-C. */
+const STOP_GRACE_MS = 5000;
+const OPEN_TASKS_MAX = 1000;
+
+const up: Command = {
+	name: 'up',
+	summary: 'Start a control plane and this host as its first node, and run a first task',
+	description:
+		'Everything is in the data folder and stays there: run it again and it goes on with the same ports, nodes and records. Run it a second time while it runs, and it shows what is there. Ctrl-C stops everything.',
+	options: {
+		data: { type: 'string', value: 'DIR', help: 'Data folder (default ./.gpuaas)' },
+		'api-port': { type: 'string', value: 'PORT', help: 'Port of the API (default: a free one, kept)' },
+		'gateway-port': { type: 'string', value: 'PORT', help: 'Port for agents' },
+		'enroll-port': { type: 'string', value: 'PORT', help: 'Port for enrollment' },
+		'ops-port': { type: 'string', value: 'PORT', help: 'Port of metrics and health' },
+		store: { type: 'string', value: 'URL', help: 'postgres://user@host/database instead of SQLite in the data folder' },
+	},
+	examples: [
+		['gpuaas up', 'Everything on this host'],
+		['gpuaas up --data /srv/gpuaas --api-port 8443', 'Elsewhere, on a port of your choice'],
+		['gpuaas up --json', 'One JSON line once it is up, for scripts'],
+	],
+	async run(args, io) {
+		take(up, args);
+		const root = resolve(io.cwd, args.text('data') ?? '.gpuaas');
+		const chosen = chosenPorts(args);
+		const release = await takeFolder(root, new Date(io.clock.now()).toISOString());
+		if (release === undefined) return attach(args, io, root, chosen);
+		try {
+			return await start(args, io, root, chosen);
+		} finally {
+			await release();
+		}
+	},
+};
+
+function chosenPorts(args: Arguments): Partial<Ports> {
+	const entries = PORT_NAMES.map((name) => [name, port(up, `${name}-port`, args.text(`${name}-port`))] as const);
+	return Object.fromEntries(entries.filter(([, value]) => value !== undefined));
+}
+
+/** Progress for a person; a script that asked for JSON gets one line at the end and nothing before. */
+function say(args: Arguments, io: Io, text: string): Promise<void> {
+	return args.flag('json') ? Promise.resolve() : write(io.stderr, `${text}\n`);
+}
+
+async function start(args: Arguments, io: Io, root: string, chosen: Partial<Ports>): Promise<number> {
+	const stored = await readPorts(root);
+	for (const [name, value] of Object.entries({ ...stored, ...chosen })) {
+		if (!(await isFree(value))) {
+			throw new GpuaasError({
+				code: 'FAILED_PRECONDITION',
+				reason: 'ALREADY_EXISTS',
+				message: `port ${value} (${name}) is in use by another program; stop it, or choose another with --${name}-port`,
+			});
+		}
+	}
+	const folder = await openDataFolder(root, chosen, demoPolicy(demoUser()));
+	const onRestart = (name: string) => (exit: { readonly code: number | null; readonly signal: string | null }) =>
+		void say(args, io, `the ${name} ended (${exit.signal ?? `exit code ${exit.code}`}) and is started again`);
+	await say(args, io, `starting the control plane (data in ${root})`);
+	const storeUrl = args.text('store');
+	const argv = [
+		'--config',
+		folder.controlPlaneConfig,
+		...(storeUrl === undefined ? [] : ['--set', `store.url=${storeUrl}`]),
+	];
+	await using controlPlane = startDaemon({
+		clock: io.clock,
+		rng: io.rng,
+		daemon: 'control-plane',
+		argv,
+		logPath: folder.log('control-plane'),
+		onRestart: onRestart('control plane'),
+	});
+	await unlessInterrupted(io, controlPlane.ready());
+	const api = await saveContext(io, folder);
+	await enrollHost(args, io, folder, api);
+	await using agent = startDaemon({
+		clock: io.clock,
+		rng: io.rng,
+		daemon: 'agent',
+		argv: ['run', '--config', folder.agentConfig, '--set', 'tasks.stop_host_with_agent=true'],
+		logPath: folder.log('agent'),
+		onRestart: onRestart('agent'),
+	});
+	const { nodeId } = await unlessInterrupted(io, agent.ready());
+	const node = await waitForNode(io, api, String(nodeId));
+	await say(args, io, `this host is node ${node.name}; running a first task`);
+	const first = await runFirstTask(io, api, node);
+	await announce(args, io, folder, node.name, first);
+	await untilInterrupted(io);
+	await stop(args, io, api, agent, controlPlane);
+	return EXIT.ok;
+}
+
+/** Ctrl-C while something starts ends the wait; what was started is stopped by its owner's scope. */
+async function unlessInterrupted<T>(io: Io, work: Promise<T>): Promise<T> {
+	const interrupted = Promise.withResolvers<never>();
+	const onAbort = () =>
+		interrupted.reject(
+			new GpuaasError({
+				code: 'CANCELLED',
+				reason: 'CANCELLED',
+				message: 'interrupted; everything was stopped',
+				metadata: { exit: '130' },
+			}),
+		);
+	io.interrupt.addEventListener('abort', onAbort, { once: true });
+	try {
+		return await Promise.race([work, interrupted.promise]);
+	} finally {
+		io.interrupt.removeEventListener('abort', onAbort);
+	}
+}
+
+async function saveContext(io: Io, folder: DataFolder): Promise<Api> {
+	const context = {
+		address: `https://127.0.0.1:${folder.ports.api}`,
+		caPem: await readFile(folder.ca, 'utf8'),
+		key: (await readFile(folder.operatorKey, 'utf8')).trim(),
+		data: folder.root,
+	};
+	await putContext(io, 'local', context);
+	return apiOf(io, { ...context, name: 'local' });
+}
+
+/** A join token for this host, unless it has an identity already. */
+async function enrollHost(args: Arguments, io: Io, folder: DataFolder, api: Api): Promise<void> {
+	const enrolled = await readFile(join(folder.root, 'agent', 'identity', 'identity.json')).catch(() => undefined);
+	if (enrolled !== undefined) return;
+	await say(args, io, 'enrolling this host with a one-time token');
+	const { joinToken } = await api.client(TokenService).createToken({});
+	await writeSecret(folder.joinToken, joinToken);
+}
+
+function commandName(io: Io): string {
+	return io.cwd === resolve(io.cwd) && (io.env.PATH ?? '').split(':').includes(io.cwd) ? 'gpuaas' : './gpuaas';
+}
+
+async function announce(
+	args: Arguments,
+	io: Io,
+	folder: DataFolder,
+	nodeName: string,
+	first: FirstTask | undefined,
+): Promise<void> {
+	const { ports, root } = folder;
+	if (args.flag('json')) {
+		await printJson(io, {
+			ready: true,
+			data: root,
+			context: 'local',
+			api: `https://127.0.0.1:${ports.api}`,
+			gateway: `127.0.0.1:${ports.gateway}`,
+			enroll: `127.0.0.1:${ports.enroll}`,
+			ops: `http://127.0.0.1:${ports.ops}`,
+			ca: folder.ca,
+			node: nodeName,
+			firstTask: first === undefined ? null : { id: first.task.id, exitCode: first.task.exitCode ?? null },
+		});
+		return;
+	}
+	const name = commandName(io);
+	const ok = first?.task.state === TaskState.SUCCEEDED;
+	const result =
+		first === undefined
+			? ''
+			: ok
+				? `${paint(io, 'green', 'ok')}: ${printable(first.output.trim())}`
+				: `${paint(io, 'red', 'failed')}: ${printable(first.task.message || first.task.reason)}`;
+	const lines = [
+		'',
+		`${paint(io, 'bold', 'GPUaaS is up.')} One control plane, one node: ${nodeName}.`,
+		'',
+		`  API       https://127.0.0.1:${ports.api}   (context local, roots in ${folder.ca})`,
+		`  metrics   http://127.0.0.1:${ports.ops}/metrics   discovery /sd/prometheus`,
+		`  data      ${root}   (logs in logs/, what tasks may do in agent.policy.toml)`,
+		...(result === '' ? [] : [`  first task ${result}`]),
+		'',
+		'Try, in another terminal:',
+		`  ${name} run -- sh -c 'echo hi; exit 3'     a program through the real path, with its exit code`,
+		`  ${name} node why ${nodeName}     what the control plane knows of this host`,
+		`  ${name} audit verify     recompute the audit chain and compare it with its signed heads`,
+		'',
+		'Ctrl-C stops everything.',
+		'',
+	];
+	await write(io.stdout, lines.join('\n'));
+}
+
+function untilInterrupted(io: Io): Promise<void> {
+	if (io.interrupt.aborted) return Promise.resolve();
+	// The timer keeps the process alive while nothing else does.
+	const alive = setInterval(() => {}, 60_000);
+	return new Promise((done) => {
+		io.interrupt.addEventListener(
+			'abort',
+			() => {
+				clearInterval(alive);
+				done();
+			},
+			{ once: true },
+		);
+	});
+}
+
+/** Running tasks get 5 s, then they are cancelled; then agent, then control plane. Says what it does. */
+async function stop(args: Arguments, io: Io, api: Api, agent: DaemonChild, controlPlane: DaemonChild): Promise<void> {
+	await say(args, io, '\nstopping');
+	try {
+		await endTasks(args, io, api);
+	} catch (error) {
+		await say(args, io, `running tasks could not be looked up: ${GpuaasError.from(error).message}`);
+	}
+	await agent.stop();
+	await controlPlane.stop();
+	await say(args, io, 'everything is stopped; gpuaas up goes on from here');
+}
+
+async function endTasks(args: Arguments, io: Io, api: Api): Promise<void> {
+	let open = await openTasks(api, OPEN_TASKS_MAX);
+	if (open.length === 0) return;
+	await say(
+		args,
+		io,
+		`${open.length} running task(s) are cancelled in ${STOP_GRACE_MS / 1000} s; Ctrl-C again cancels them now`,
+	);
+	await waitForTasks(io, api, STOP_GRACE_MS, io.force);
+	open = await openTasks(api, OPEN_TASKS_MAX);
+	if (open.length === 0) return;
+	await say(args, io, `cancelling ${open.length} task(s)`);
+	const tasks = api.client(TaskService);
+	await Promise.allSettled(open.map((task) => tasks.cancelTask({ taskId: task.id, grace: { seconds: 2n, nanos: 0 } })));
+	await waitForTasks(io, api, 2 * STOP_GRACE_MS, new AbortController().signal);
+}
+
+async function waitForTasks(io: Io, api: Api, waitMaxMs: number, signal: AbortSignal): Promise<void> {
+	const untilMs = io.clock.monotonic() + waitMaxMs;
+	while (!signal.aborted && io.clock.monotonic() < untilMs) {
+		if ((await openTasks(api, 1)).length === 0) return;
+		await sleep(io.clock, 100, signal);
+	}
+}
+
+/** Another `up` runs this folder: show its screen and stay until Ctrl-C or until it ends; it goes on without us. */
+async function attach(args: Arguments, io: Io, root: string, chosen: Partial<Ports>): Promise<number> {
+	const running = await whoRuns(root);
+	const stored = await readPorts(root);
+	for (const [name, value] of Object.entries(chosen)) {
+		if (stored[name as keyof Ports] !== value) {
+			throw new GpuaasError({
+				code: 'FAILED_PRECONDITION',
+				reason: 'ALREADY_EXISTS',
+				message: `${root} is already up (process ${running?.pid ?? '?'}) with other ports; stop it with Ctrl-C there, then choose --${name}-port`,
+			});
+		}
+	}
+	if (PORT_NAMES.some((name) => stored[name] === undefined)) {
+		throw new GpuaasError({
+			code: 'UNAVAILABLE',
+			reason: 'UNREACHABLE',
+			message: `${root} is being started by process ${running?.pid ?? '?'}; try again in a moment`,
+		});
+	}
+	const folder = describe(root, stored as Ports);
+	await say(args, io, `already up (process ${running?.pid ?? '?'}); attaching, Ctrl-C detaches`);
+	const api = await saveContext(io, folder);
+	const identity = JSON.parse(await readFile(join(root, 'agent', 'identity', 'identity.json'), 'utf8')) as {
+		nodeId?: string;
+	};
+	const node = await waitForNode(io, api, identity.nodeId ?? '');
+	await announce(args, io, folder, node.name, undefined);
+	if (args.flag('json')) return EXIT.ok;
+	while (!io.interrupt.aborted && (await whoRuns(root)) !== undefined) await sleep(io.clock, 500, io.interrupt);
+	return EXIT.ok;
+}
+
+export const commands: readonly Command[] = [up];
