@@ -1,5 +1,5 @@
 import process from 'node:process';
-import { systemClock } from '../kit/clock.ts';
+import { keepAlive, systemClock } from '../kit/clock.ts';
 import { systemRng } from '../kit/ids.ts';
 import type { Io } from './io.ts';
 
@@ -33,6 +33,7 @@ function createIo(): Io {
 }
 
 async function main(argv: readonly string[]): Promise<number> {
+	using _alive = keepAlive();
 	const { dispatch } = await import('./dispatch.ts');
 	return dispatch(argv, createIo());
 }

@@ -68,3 +68,9 @@ export function every(clock: Clock, periodMs: number, task: () => void, onError:
 		},
 	};
 }
+
+/** Keeps the process alive until disposed; our timers don't, so a program that only waits needs one of these. */
+export function keepAlive(): Disposable {
+	const handle = setInterval(() => {}, 0x7fff_ffff);
+	return { [Symbol.dispose]: () => clearInterval(handle) };
+}

@@ -217,18 +217,7 @@ async function announce(
 
 function untilInterrupted(io: Io): Promise<void> {
 	if (io.interrupt.aborted) return Promise.resolve();
-	// The timer keeps the process alive while nothing else does.
-	const alive = setInterval(() => {}, 60_000);
-	return new Promise((done) => {
-		io.interrupt.addEventListener(
-			'abort',
-			() => {
-				clearInterval(alive);
-				done();
-			},
-			{ once: true },
-		);
-	});
+	return new Promise((done) => io.interrupt.addEventListener('abort', () => done(), { once: true }));
 }
 
 /** Running tasks get 5 s, then they are cancelled; then agent, then control plane. Says what it does. */

@@ -1,0 +1,206 @@
+import { constants } from 'node:fs';
+import { access, readFile, stat, statfs } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { GpuaasError } from '../../kit/error.ts';
+import { HealthCheckSchema, SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
+import { connect } from '../client.ts';
+import { type Arguments, type Command, take } from '../command.ts';
+import { configDir, pickContext } from '../contexts.ts';
+import { EXIT } from '../exit-codes.ts';
+import { type Io, paint, printable, printJson, write } from '../io.ts';
+import { json } from '../show.ts';
+import { readPorts, whoRuns } from '../up/data-folder.ts';
+import { isFree } from '../up/ports.ts';
+
+interface Finding {
+	readonly check: string;
+	/** warn: it works, and something should be known. */
+	readonly result: 'ok' | 'warn' | 'fail';
+	readonly finding: string;
+	/** What to do; empty when ok. */
+	readonly advice: string;
+}
+
+const FREE_BYTES_MIN = 1024 ** 3;
+const SKEW_WARN_MS = 30_000;
+
+const ok = (check: string, finding: string): Finding => ({ check, result: 'ok', finding, advice: '' });
+const bad = (check: string, result: 'warn' | 'fail', finding: string, advice: string): Finding => ({
+	check,
+	result,
+	finding,
+	advice,
+});
+
+const doctor: Command = {
+	name: 'doctor',
+	summary: 'Check prerequisites, ports, clock, disk, certificates and store, and say what to do',
+	options: { data: { type: 'string', value: 'DIR', help: 'Data folder of gpuaas up (default ./.gpuaas)' } },
+	examples: [['gpuaas doctor', 'Before asking for help']],
+	exitCodes: ['1 also when a check failed'],
+	async run(args, io) {
+		take(doctor, args);
+		const data = resolve(io.cwd, args.text('data') ?? '.gpuaas');
+		const findings = [
+			checkNode(),
+			await checkProc(),
+			...(await checkTools()),
+			await checkCgroup(),
+			await checkDisk(data),
+			...(await checkPorts(data)),
+			await checkContextFile(io),
+			...(await checkControlPlane(args, io)),
+		];
+		const failed = findings.some((finding) => finding.result === 'fail');
+		if (args.flag('json')) await printJson(io, { ok: !failed, findings });
+		else for (const finding of findings) await write(io.stdout, line(io, finding));
+		return failed ? EXIT.failed : EXIT.ok;
+	},
+};
+
+function line(io: Io, { check, result, finding, advice }: Finding): string {
+	const colour = result === 'ok' ? 'green' : result === 'warn' ? 'yellow' : 'red';
+	const mark = paint(io, colour, result.padEnd(4));
+	return `${mark}  ${check.padEnd(14)}  ${printable(finding)}\n${advice === '' ? '' : `      ${''.padEnd(14)}  do: ${printable(advice)}\n`}`;
+}
+
+function checkNode(): Finding {
+	const major = Number(process.versions.node.split('.')[0]);
+	return major >= 24
+		? ok('node', `Node ${process.versions.node}`)
+		: bad('node', 'fail', `Node ${process.versions.node}`, 'start by ./gpuaas, which uses the pinned Node 24');
+}
+
+async function checkProc(): Promise<Finding> {
+	try {
+		await readFile('/proc/self/stat');
+		return ok('/proc', 'mounted');
+	} catch {
+		return bad('/proc', 'fail', 'not mounted', 'gpuaas needs Linux with /proc');
+	}
+}
+
+async function checkTools(): Promise<Finding[]> {
+	const findings: Finding[] = [];
+	for (const tool of ['setpriv', 'prlimit']) {
+		const places = ['/usr/bin', '/bin', '/usr/local/bin'].map((dir) => `${dir}/${tool}`);
+		const found = await Promise.all(
+			places.map((place) =>
+				access(place, constants.X_OK).then(
+					() => place,
+					() => undefined,
+				),
+			),
+		);
+		const place = found.find((item) => item !== undefined);
+		findings.push(
+			place === undefined
+				? bad(
+						tool,
+						'fail',
+						'not found',
+						'install util-linux: an agent starts every task through it, so that it keeps no privileges',
+					)
+				: ok(tool, place),
+		);
+	}
+	return findings;
+}
+
+async function checkCgroup(): Promise<Finding> {
+	try {
+		const controllers = await readFile('/sys/fs/cgroup/cgroup.controllers', 'utf8');
+		await access('/sys/fs/cgroup', constants.W_OK);
+		return ok('cgroup v2', `controllers: ${controllers.trim() || 'none'}`);
+	} catch {
+		return bad(
+			'cgroup v2',
+			'warn',
+			'not writable here',
+			'limits of tasks are enforced by rlimits, which do not bound a whole process tree; run the agent under systemd on a cgroup v2 host for more',
+		);
+	}
+}
+
+async function checkDisk(data: string): Promise<Finding> {
+	let path = data;
+	while ((await stat(path).catch(() => undefined)) === undefined && path !== '/') path = resolve(path, '..');
+	const { bavail, bsize } = await statfs(path);
+	const gib = ((bavail * bsize) / 1024 ** 3).toFixed(1);
+	return bavail * bsize >= FREE_BYTES_MIN
+		? ok('disk', `${gib} GiB free at ${path}`)
+		: bad(
+				'disk',
+				'fail',
+				`${gib} GiB free at ${path}`,
+				'free at least 1 GiB, or choose another data folder with --data',
+			);
+}
+
+async function checkPorts(data: string): Promise<Finding[]> {
+	const running = await whoRuns(data);
+	if (running !== undefined) return [ok('up', `process ${running.pid} runs ${data} since ${running.startedAt}`)];
+	const findings: Finding[] = [];
+	for (const [name, value] of Object.entries(await readPorts(data))) {
+		findings.push(
+			(await isFree(value))
+				? ok(`port ${name}`, `${value} is free`)
+				: bad(`port ${name}`, 'fail', `${value} is in use by another program`, `stop it, or start with --${name}-port`),
+		);
+	}
+	return findings;
+}
+
+async function checkContextFile(io: Io): Promise<Finding> {
+	const path = `${configDir(io)}/contexts.json`;
+	const found = await stat(path).catch(() => undefined);
+	if (found === undefined) return bad('context', 'warn', 'none yet', 'start one with gpuaas up, or gpuaas login');
+	if ((found.mode & 0o077) !== 0)
+		return bad('context', 'fail', `${path} can be read by others`, `chmod 600 ${path}, and replace the key`);
+	const context = await pickContext(io, undefined).catch((error: unknown) => GpuaasError.from(error));
+	return context instanceof GpuaasError
+		? bad('context', 'warn', context.message, 'gpuaas context list')
+		: ok('context', `${context.name} (${context.address})`);
+}
+
+/** The control plane's own view, through the API: store, certificates, clock, audit. */
+async function checkControlPlane(args: Arguments, io: Io): Promise<Finding[]> {
+	try {
+		const { client, context } = await connect(io, args);
+		const sentAtMs = io.clock.now();
+		let date: string | null = null;
+		const onHeader = (headers: Headers) => {
+			date = headers.get('date');
+		};
+		const health = await client(SystemService).getHealth({}, { onHeader });
+		const findings = health.checks.map((check) => {
+			const { name, message } = json(HealthCheckSchema, check) as { name: string; message: string };
+			return check.ok ? ok(`server ${name}`, message) : bad(`server ${name}`, 'fail', message, 'its log says more');
+		});
+		return [ok('server', context.address), ...clockFinding(date, sentAtMs, io.clock.now()), ...findings];
+	} catch (error) {
+		const { reason, message } = GpuaasError.from(error);
+		if (reason === 'CONFIG_INVALID') return [];
+		return [bad('server', 'fail', message, 'is it running? gpuaas up starts one on this host')];
+	}
+}
+
+function clockFinding(header: string | null, sentAtMs: number, receivedAtMs: number): Finding[] {
+	if (header === null) return [];
+	// The header has whole seconds; its true time lies within the next one.
+	const serverMs = Date.parse(header) + 500;
+	const offsetMs = serverMs - (sentAtMs + receivedAtMs) / 2;
+	const seconds = (offsetMs / 1000).toFixed(1);
+	return Math.abs(offsetMs) < SKEW_WARN_MS
+		? [ok('clock', `within a second or so of the server (${seconds} s)`)]
+		: [
+				bad(
+					'clock',
+					'fail',
+					`the server is ${seconds} s ahead of this host`,
+					'set both by NTP: certificates and envelopes depend on it',
+				),
+			];
+}
+
+export const commands: readonly Command[] = [doctor];
