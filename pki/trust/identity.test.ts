@@ -140,20 +140,26 @@ describe('identityOf', () => {
 		expect(identityOf(await oddLeaf({}), nodeDoor())).toMatchObject({ kind: 'ok', id: 'n1' });
 	});
 
-	it('refuses a replica that does not name the gateway', async () => {
-		const bare = await makeCertificate(
+	it.each([
+		[['spiffe://cluster.test/replica/r1'], "doesn't name gateway.cluster.test"],
+		[['spiffe://cluster.test/replica/r1', 'spiffe://cluster.test/replica/r2'], 'has 2 URI names'],
+		[[], 'has 0 URI names'],
+	])('refuses a replica with the URI names %s and no other', async (uris, message) => {
+		const gateway = uris.length === 1 ? [] : [{ type: 'dns', value: 'gateway.cluster.test' } as const];
+		const odd = await makeCertificate(
 			{
 				serialHex: randomSerial(systemRng),
-				subject: '',
+				subject: 'CN=odd',
 				spki: generateSigner('ecdsa-p256-sha256').spki(),
 				notBeforeMs: pki.nowMs,
 				notAfterMs: pki.nowMs + 3_600_000,
 				ekus: [EKU_SERVER_AUTH, EKU_CLIENT_AUTH],
-				sans: [{ type: 'url', value: 'spiffe://cluster.test/replica/r1' }],
+				sans: [...uris.map((value) => ({ type: 'url', value }) as const), ...gateway],
 			},
 			pki.replica,
 		);
-		expect(identityOf(bare, replicaDoor())).toMatchObject({ message: expect.stringContaining('gateway.cluster.test') });
+		const result = identityOf(odd, replicaDoor());
+		expect(result).toMatchObject({ reason: 'CERTIFICATE_PROFILE_INVALID', message: expect.stringContaining(message) });
 	});
 
 	it('looks at the clock at both ends, with the skew that it is given', async () => {
