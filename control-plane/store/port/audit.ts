@@ -34,6 +34,8 @@ export interface AuditLog {
 	listUnchained(limit: number): Plan<readonly AuditLeafRow[]>;
 	/** Gives positions; refused by the store when `seq` is not exactly the next one. */
 	chain(rows: readonly { readonly id: string; readonly seq: number; readonly chain: Uint8Array }[]): Plan<void>;
+	/** Position of the leaf with this id: null while not yet chained, undefined when there is no such leaf. */
+	seqOf(id: string): Plan<number | null | undefined>;
 	/** The last chained leaf; undefined when none. */
 	last(): Plan<AuditLeafRow | undefined>;
 	/** Chained leaves with seq >= `fromSeq`, ascending. */

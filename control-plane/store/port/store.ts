@@ -4,6 +4,7 @@ import type { Authority } from './authority.ts';
 import type { Certificates } from './certificates.ts';
 import type { Identities } from './identities.ts';
 import type { JoinTokens } from './join-tokens.ts';
+import type { Leases } from './leases.ts';
 import type { Nodes } from './nodes.ts';
 import type { Operations } from './operations.ts';
 import type { Outbox } from './outbox.ts';
@@ -24,13 +25,21 @@ export interface Store extends AsyncDisposable {
 	 * Runs `plan` as one unit of work and resolves after it is durable. A plan that throws rolls back alone and rejects
 	 * with what it threw. Units that wait while another commit is under way share the next commit.
 	 */
-	unit<T>(plan: (tx: Tx) => Plan<T>): Promise<T>;
+	unit<T>(plan: (tx: Tx) => Plan<T>, options?: UnitOptions): Promise<T>;
 	/** Runs a plan that only reads, on one snapshot. */
 	read<T>(plan: (tx: Tx) => Plan<T>): Promise<T>;
 	/** Rejects when the store can't commit now: for readiness. */
 	check(): Promise<void>;
 	/** The store's own clock in ms since the epoch, never decreasing: what leases and usage are measured with. */
 	now(): Promise<number>;
+}
+
+export interface UnitOptions {
+	/**
+	 * `serializable` (default): as if units ran one after another, which SQLite always gives. `read_committed` spares
+	 * PostgreSQL the conflict checks, for plans whose statements themselves lock all that they rely on.
+	 */
+	readonly isolation?: 'serializable' | 'read_committed';
 }
 
 export interface Tx {
@@ -46,6 +55,7 @@ export interface Tx {
 	readonly operations: Operations;
 	readonly outbox: Outbox;
 	readonly requestKeys: RequestKeys;
+	readonly leases: Leases;
 }
 
 /** A page in ascending id order: rows with `id` > `afterId`, at most `limit`. */

@@ -1,0 +1,89 @@
+import type { AuditLog } from '../port/audit.ts';
+import type { Statement } from '../port/unit.ts';
+import type { Compiler } from './compiler.ts';
+import { AUDIT_HEADS, AUDIT_LEAVES } from './schema.ts';
+
+type Reads = Exclude<keyof AuditLog, 'append' | 'listUnchained' | 'chain'>;
+
+/** What is the same in both dialects: everything about leaves that have their position, and heads. */
+export function auditReads(compiler: Compiler): Pick<AuditLog, Reads> {
+	const chained = `select link.seq as "seq", leaf.id as "id", leaf.leaf as "leaf", link.chain as "chain",
+		side.clear as "clear", leaf.action as "action", leaf.target as "target", leaf.at_ms as "atMs"
+		from audit_chain as link join audit_leaves as leaf on leaf.ord = link.ord
+		left join audit_clear as side on side.leaf_id = leaf.id`;
+	const last = `${chained} order by link.seq desc limit 1`;
+	const list = compiler.text(`${chained} where link.seq >= ? order by link.seq limit ?`);
+	const seqOf = compiler.text(
+		'select link.seq as seq from audit_leaves as leaf left join audit_chain as link on link.ord = leaf.ord where leaf.id = ?',
+	);
+	const erase = compiler.text('update audit_clear set clear = null where leaf_id = ?');
+	return {
+		...auditHeads(compiler),
+		*last() {
+			return AUDIT_LEAVES.first(yield { sql: last, parameters: [] });
+		},
+		*list(fromSeq, limit) {
+			return AUDIT_LEAVES.all(yield { sql: list, parameters: [compiler.bind(fromSeq), limit] });
+		},
+		*seqOf(id) {
+			const row = (yield { sql: seqOf, parameters: [id] }).rows[0];
+			return row === undefined ? undefined : (row.seq as number | null);
+		},
+		*query(filter) {
+			return AUDIT_LEAVES.all(yield queryStatement(compiler, chained, filter));
+		},
+		*eraseClear(id) {
+			yield { sql: erase, parameters: [id] };
+		},
+	};
+}
+
+function queryStatement(compiler: Compiler, chained: string, filter: Parameters<AuditLog['query']>[0]): Statement {
+	const conditions: string[] = [];
+	const parameters: unknown[] = [];
+	const add = (condition: string, ...values: readonly unknown[]) => {
+		conditions.push(condition);
+		parameters.push(...values.map((value) => compiler.bind(value)));
+	};
+	if (filter.action.endsWith('.')) {
+		// The range of a prefix: '/' is the character after '.'.
+		add('link.action > ? and link.action < ?', filter.action, `${filter.action.slice(0, -1)}/`);
+	} else if (filter.action !== '') add('link.action = ?', filter.action);
+	if (filter.target !== '') add('link.target = ?', filter.target);
+	if (filter.afterSeq !== null) add(filter.newestFirst ? 'link.seq < ?' : 'link.seq > ?', filter.afterSeq);
+	const where = conditions.length === 0 ? '' : ` where ${conditions.join(' and ')}`;
+	const order = filter.newestFirst ? ' desc' : '';
+	parameters.push(filter.limit);
+	return { sql: compiler.text(`${chained}${where} order by link.seq${order} limit ?`), parameters };
+}
+
+function auditHeads(compiler: Compiler): Pick<AuditLog, 'putHead' | 'lastHead' | 'listHeads'> {
+	const insert = compiler.insert(AUDIT_HEADS);
+	const last = compiler.prepare((db) =>
+		db.selectFrom('audit_heads').select(AUDIT_HEADS.columns).orderBy('size', 'desc').limit(1),
+	);
+	const list = compiler.prepareShapes<{ afterSize: number; limit: number }, 'up' | 'up-from' | 'down' | 'down-from'>(
+		(db, slot, shape) => {
+			const newestFirst = shape.startsWith('down');
+			const query = db
+				.selectFrom('audit_heads')
+				.select(AUDIT_HEADS.columns)
+				.orderBy('size', newestFirst ? 'desc' : 'asc')
+				.limit(slot('limit'));
+			return shape.endsWith('-from') ? query.where('size', newestFirst ? '<' : '>', slot('afterSize')) : query;
+		},
+	);
+	return {
+		*putHead(row) {
+			yield insert(row);
+		},
+		*lastHead() {
+			return AUDIT_HEADS.first(yield last({}));
+		},
+		*listHeads(afterSize, limit, newestFirst) {
+			const direction = newestFirst ? 'down' : 'up';
+			const shape = afterSize === null ? direction : (`${direction}-from` as const);
+			return AUDIT_HEADS.all(yield list(shape, { afterSize: afterSize ?? 0, limit }));
+		},
+	};
+}

@@ -1,0 +1,205 @@
+import { sql } from 'kysely';
+import { GpuaasError } from '../../../kit/error.ts';
+import type { NodePatch, NodeRow, Nodes, NodeVisibility } from '../port/nodes.ts';
+import type { Result } from '../port/unit.ts';
+import type { Compiler, Condition } from './compiler.ts';
+import { NODES } from './schema.ts';
+
+interface ListValues {
+	readonly afterId: string;
+	readonly limit: number;
+	readonly projects: string;
+	readonly [entry: `key${number}` | `value${number}`]: string;
+}
+
+/** JSON text for `Compiler.inPairs`. */
+export function projectPairs(visibility: NodeVisibility): string {
+	return visibility.all
+		? '[]'
+		: JSON.stringify(visibility.projects.map(({ organization, project }) => [organization, project]));
+}
+
+export function nodesTable(compiler: Compiler): Nodes {
+	return { ...lookups(compiler), ...changes(compiler) };
+}
+
+type Lookups = 'get' | 'getByName' | 'getBySerial' | 'list' | 'count' | 'listBundleLaggards' | 'listIssuerLaggards';
+
+function lookups(compiler: Compiler): Pick<Nodes, Lookups> {
+	const byId = compiler.prepare<{ id: string }>((db, slot) =>
+		db.selectFrom('nodes').select(NODES.columns).where('id', '=', slot('id')),
+	);
+	const byName = compiler.prepare<{ name: string }>((db, slot) =>
+		db
+			.selectFrom('nodes')
+			.select(NODES.columns)
+			.where('name', '=', slot('name'))
+			.where(sql<boolean>`state <> 'retired'`),
+	);
+	// The newest of those with one serial, and those in use before the retired: a machine may have been enrolled before.
+	const bySerial = compiler.prepare<{ serial: string }>((db, slot) =>
+		db
+			.selectFrom('nodes')
+			.select(NODES.columns)
+			.where('serial', '=', slot('serial'))
+			.orderBy(sql`case when state = 'retired' then 1 else 0 end`)
+			.orderBy('id', 'desc')
+			.limit(1),
+	);
+	const count = compiler.prepare((db) =>
+		db
+			.selectFrom('nodes')
+			.select((of) => of.fn.countAll<number>().as('count'))
+			.where(sql<boolean>`state <> 'retired'`),
+	);
+	const bundleLaggards = compiler.prepare<{ seq: number; limit: number }>((db, slot) =>
+		db
+			.selectFrom('nodes')
+			.select(NODES.columns)
+			.where('state', 'not in', ['retired', 'quarantined'])
+			.where('bundle_seq_acked', '<', slot('seq'))
+			.orderBy('id')
+			.limit(slot('limit')),
+	);
+	// A node that has not promoted its first certificate yet will come back with the pending one.
+	const issuerLaggards = compiler.prepare<{ issuer: string; limit: number }>((db, slot) =>
+		db
+			.selectFrom('nodes')
+			.select(NODES.columns)
+			.where('nodes.state', 'not in', ['retired', 'quarantined'])
+			.where((of) =>
+				of.exists(
+					of
+						.selectFrom('certificates as used')
+						.select(sql`1`.as('one'))
+						.whereRef('used.subject_id', '=', 'nodes.id')
+						.where('used.kind', '=', 'node')
+						.where('used.issuer_key_id', '<>', slot('issuer'))
+						.where(sql<boolean>`(used.state = 'current' or (used.state = 'pending' and not exists (
+							select 1 from certificates as newer
+							where newer.subject_id = nodes.id and newer.kind = 'node' and newer.state = 'current')))`),
+				),
+			)
+			.orderBy('nodes.id')
+			.limit(slot('limit')),
+	);
+	const list = compiler.prepareShapes<ListValues, string>((db, slot, shape) => {
+		const [pairs, visibility, retired] = shape.split(',');
+		let query = db
+			.selectFrom('nodes')
+			.select(NODES.columns)
+			.where('id', '>', slot('afterId'))
+			.orderBy('id')
+			.limit(slot('limit'));
+		if (retired !== 'retired') query = query.where(sql<boolean>`state <> 'retired'`);
+		for (let index = 0; index < Number(pairs); index += 1) {
+			query = query.where(compiler.hasEntry('nodes.labels', slot(`key${index}`), slot(`value${index}`)));
+		}
+		if (visibility === 'all') return query;
+		return query.where((of) =>
+			of.exists(
+				of
+					.selectFrom('assignments as held')
+					.select(sql`1`.as('one'))
+					.whereRef('held.node_id', '=', 'nodes.id')
+					.where('held.until_ms', 'is', null)
+					.where(compiler.inPairs('held.organization', 'held.project', slot('projects'))),
+			),
+		);
+	});
+	return {
+		*get(id) {
+			return NODES.first(yield byId({ id }));
+		},
+		*getByName(name) {
+			return NODES.first(yield byName({ name }));
+		},
+		*getBySerial(serial) {
+			return NODES.first(yield bySerial({ serial }));
+		},
+		*list({ afterId, limit, selector, visibility, includeRetired }) {
+			const values: Record<string, string | number> = { afterId, limit, projects: projectPairs(visibility) };
+			const entries = Object.entries(selector);
+			for (const [index, [key, value]] of entries.entries()) {
+				values[`key${index}`] = key;
+				values[`value${index}`] = value;
+			}
+			const shape = `${entries.length},${visibility.all ? 'all' : 'projects'},${includeRetired ? 'retired' : ''}`;
+			return NODES.all(yield list(shape, values as unknown as ListValues));
+		},
+		*count() {
+			return Number((yield count({})).rows[0]?.count);
+		},
+		*listBundleLaggards(seq, limit) {
+			return NODES.all(yield bundleLaggards({ seq, limit }));
+		},
+		*listIssuerLaggards(issuer, limit) {
+			return NODES.all(yield issuerLaggards({ issuer, limit }));
+		},
+	};
+}
+
+type Changes = 'insert' | 'update' | 'nextEpoch' | 'nextFencingTokens' | 'setFactSeq' | 'setLastSeen';
+
+function changes(compiler: Compiler): Pick<Nodes, Changes> {
+	const insert = compiler.insert(NODES);
+	const nextEpoch = compiler.prepare<{ id: string }>((db, slot) =>
+		db
+			.updateTable('nodes')
+			.set((of) => ({ epoch: of('epoch', '+', 1) }))
+			.where('id', '=', slot('id'))
+			.returning('epoch as value'),
+	);
+	const nextFencingTokens = compiler.prepare<{ id: string; count: number }>((db, slot) =>
+		db
+			.updateTable('nodes')
+			.set((of) => ({ fencing_seq: of('fencing_seq', '+', slot('count')) }))
+			.where('id', '=', slot('id'))
+			.returning('fencing_seq as value'),
+	);
+	const setFactSeq = compiler.prepare<{ id: string; factSeq: number }>((db, slot) =>
+		db
+			.updateTable('nodes')
+			.set({ fact_seq: slot('factSeq') })
+			.where('id', '=', slot('id')),
+	);
+	const setLastSeen = compiler.prepare<{ ids: readonly string[]; atMs: number }>((db, slot) =>
+		db
+			.updateTable('nodes')
+			.set({ last_seen_at_ms: slot('atMs') })
+			.where(compiler.inList('id', slot('ids')))
+			.where((of) => of.or([of('last_seen_at_ms', 'is', null), of('last_seen_at_ms', '<', slot('atMs'))])),
+	);
+	return {
+		*insert(row: NodeRow) {
+			yield insert(row);
+		},
+		*update(id: string, patch: NodePatch, ifVersion?: number) {
+			const conditions: Condition[] = [{ sql: 'id = ?', value: id }];
+			if (ifVersion !== undefined) conditions.push({ sql: 'version = ?', value: ifVersion });
+			return NODES.first(yield compiler.patch<NodeRow>(NODES, patch, conditions, 'version = version + 1'));
+		},
+		*nextEpoch(id) {
+			return counter(yield nextEpoch({ id }), id);
+		},
+		*nextFencingTokens(id, count) {
+			return counter(yield nextFencingTokens({ id, count }), id) - count + 1;
+		},
+		*setFactSeq(id, factSeq) {
+			yield setFactSeq({ id, factSeq });
+		},
+		*setLastSeen(ids, atMs) {
+			if (ids.length > 0) yield setLastSeen({ ids, atMs });
+		},
+	};
+}
+
+function counter(result: Result, id: string): number {
+	const value = result.rows[0]?.value;
+	if (typeof value === 'number') return value;
+	throw new GpuaasError({
+		code: 'NOT_FOUND',
+		reason: 'NODE_NOT_FOUND',
+		message: `there is no node ${id}; look up its id with \`gpuaas nodes list\``,
+	});
+}

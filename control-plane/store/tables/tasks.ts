@@ -1,0 +1,162 @@
+import { sql } from 'kysely';
+import { assert } from '../../../kit/assert.ts';
+import type { TaskPatch, TaskRow, TaskState, Tasks } from '../port/tasks.ts';
+import type { Compiler, Condition } from './compiler.ts';
+import { projectPairs } from './nodes.ts';
+import { TASKS } from './schema.ts';
+import { taskDocumentsTable } from './task-documents.ts';
+
+/** As in the partial index tasks_open: SQLite uses it only for a query that says the same in the same words. */
+export const OPEN_SQL = `state in ('queued', 'leased', 'running', 'cancelling')`;
+const open = sql.raw<boolean>(OPEN_SQL);
+
+/** States as SQL literals: few, ours, and part of the statement's form. */
+function stateList(states: readonly TaskState[]): string {
+	for (const state of states) assert(/^[a-z_]+$/.test(state), `no task state: ${state}`);
+	return states.map((state) => `'${state}'`).join(', ');
+}
+
+export function tasksTable(compiler: Compiler, claim: Tasks['claim']): Tasks {
+	return { ...changes(compiler), ...lookups(compiler), ...lists(compiler), ...taskDocumentsTable(compiler), claim };
+}
+
+function changes(compiler: Compiler): Pick<Tasks, 'insert' | 'update'> {
+	const insert = compiler.insert(TASKS);
+	return {
+		*insert(row: TaskRow) {
+			yield insert(row);
+		},
+		*update(id: string, patch: TaskPatch, ifStates?: readonly TaskState[]) {
+			if (ifStates?.length === 0) return undefined;
+			const conditions: Condition[] = [{ sql: 'id = ?', value: id }];
+			if (ifStates !== undefined) conditions.push({ sql: `state in (${stateList(ifStates)})` });
+			const always = Object.keys(patch).length === 0 ? 'state = state' : '';
+			return TASKS.first(yield compiler.patch<TaskRow>(TASKS, patch, conditions, always));
+		},
+	};
+}
+
+function lookups(compiler: Compiler): Pick<Tasks, 'get' | 'countOpen' | 'countByState' | 'listNodesWithQueued'> {
+	const byId = compiler.prepare<{ id: string }>((db, slot) =>
+		db.selectFrom('tasks').select(TASKS.columns).where('id', '=', slot('id')),
+	);
+	const countOpen = compiler.prepare<{ nodeId: string }>((db, slot) =>
+		db
+			.selectFrom('tasks')
+			.select((of) => of.fn.countAll<number>().as('count'))
+			.where(open)
+			.where('node_id', '=', slot('nodeId')),
+	);
+	const byState = compiler.prepare((db) =>
+		db
+			.selectFrom('tasks')
+			.select((of) => ['state', of.fn.countAll<number>().as('count')])
+			.where(open)
+			.groupBy('state'),
+	);
+	// Jumps from node to node in the index: ten thousand tasks of one node cost as much as one.
+	const queued = (more: string) =>
+		`(select node_id from tasks where ${OPEN_SQL} and state = 'queued'${more} order by node_id limit 1)`;
+	const waiting = compiler.text(
+		`with recursive waiting (node_id) as (
+			select ${queued('')}
+			union all select ${queued(' and node_id > waiting.node_id')} from waiting where waiting.node_id is not null
+		) select node_id from waiting where node_id is not null limit ?`,
+	);
+	const named =
+		compiler.dialect === 'sqlite'
+			? '(select value as node_id from json_each(?)) as named'
+			: 'unnest(?::text[]) as named(node_id)';
+	const waitingAmong = compiler.text(
+		`select named.node_id as node_id from ${named} where exists (
+			select 1 from tasks where ${OPEN_SQL} and state = 'queued' and tasks.node_id = named.node_id) limit ?`,
+	);
+	return {
+		*get(id) {
+			return TASKS.first(yield byId({ id }));
+		},
+		*listNodesWithQueued(limit, nodeIds) {
+			const statement =
+				nodeIds === undefined
+					? { sql: waiting, parameters: [limit] }
+					: { sql: waitingAmong, parameters: [compiler.bind(nodeIds), limit] };
+			return (yield statement).rows.map((row) => String(row.node_id));
+		},
+		*countOpen(nodeId) {
+			return Number((yield countOpen({ nodeId })).rows[0]?.count);
+		},
+		*countByState() {
+			const { rows } = yield byState({});
+			return Object.fromEntries(rows.map((row) => [String(row.state), Number(row.count)]));
+		},
+	};
+}
+
+type Lists =
+	| 'list'
+	| 'listActive'
+	| 'listOutputIncomplete'
+	| 'listQueueExpired'
+	| 'listLeaseExpired'
+	| 'listOpenByAssignment';
+
+interface ListValues {
+	readonly afterId: string;
+	readonly limit: number;
+	readonly nodeId: string;
+	readonly batchId: string;
+	readonly projects: string;
+}
+
+function lists(compiler: Compiler): Pick<Tasks, Lists> {
+	const list = compiler.prepareShapes<ListValues, string>((db, slot, shape) => {
+		const [below, node, batch, visibility, states] = shape.split('|');
+		let query = db.selectFrom('tasks').select(TASKS.columns).orderBy('id', 'desc').limit(slot('limit'));
+		if (below !== '') query = query.where('id', '<', slot('afterId'));
+		if (node !== '') query = query.where('node_id', '=', slot('nodeId'));
+		if (batch !== '') query = query.where('batch_id', '=', slot('batchId')).where(sql<boolean>`batch_id <> ''`);
+		if (visibility !== 'all') query = query.where(compiler.inPairs('organization', 'project', slot('projects')));
+		return states === undefined || states === '' ? query : query.where(sql.raw<boolean>(`state in (${states})`));
+	});
+	/** Oldest first. */
+	const some = (conditions: string) => {
+		const text = compiler.text(`select ${TASKS.columnsSql} from tasks where ${conditions} limit ?`);
+		return (...parameters: readonly (string | number)[]) => ({ sql: text, parameters });
+	};
+	const active = some(`${OPEN_SQL} and node_id = ? and state in ('leased', 'running', 'cancelling') order by id`);
+	const incomplete = some('ended_at_ms is not null and not output_complete and node_id = ? order by id');
+	const queueExpired = some(`state = 'queued' and queue_deadline_ms < ? order by queue_deadline_ms, id`);
+	const leaseExpired = some(
+		`state = 'leased' and accepted_at_ms is null and lease_until_ms < ? order by lease_until_ms, id`,
+	);
+	const ofAssignment = some(`${OPEN_SQL} and assignment_id = ? order by id`);
+	return {
+		*list({ afterId, limit, nodeId, batchId, states, visibility }) {
+			const shape = [
+				afterId === '' ? '' : 'below',
+				nodeId === null ? '' : 'node',
+				batchId === null ? '' : 'batch',
+				visibility.all ? 'all' : 'projects',
+				stateList(states.toSorted()),
+			].join('|');
+			const projects = projectPairs(visibility);
+			const values = { afterId, limit, nodeId: nodeId ?? '', batchId: batchId ?? '', projects };
+			return TASKS.all(yield list(shape, values));
+		},
+		*listActive(nodeId, limit) {
+			return TASKS.all(yield active(nodeId, limit));
+		},
+		*listOutputIncomplete(nodeId, limit) {
+			return TASKS.all(yield incomplete(nodeId, limit));
+		},
+		*listQueueExpired(nowMs, limit) {
+			return TASKS.all(yield queueExpired(nowMs, limit));
+		},
+		*listLeaseExpired(nowMs, limit) {
+			return TASKS.all(yield leaseExpired(nowMs, limit));
+		},
+		*listOpenByAssignment(assignmentId, limit) {
+			return TASKS.all(yield ofAssignment(assignmentId, limit));
+		},
+	};
+}
