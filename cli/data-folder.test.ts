@@ -1,0 +1,54 @@
+import { mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { openDataFolder, takeFolder, whoRuns, writeSecret } from './up/data-folder.ts';
+import { completePorts, isFree } from './up/ports.ts';
+
+const fresh = () => join(mkdtempSync(join(tmpdir(), 'gpuaas-up-')), 'data');
+
+describe('data folder of up', () => {
+	it('keeps its ports and never rewrites the policy', async () => {
+		const root = fresh();
+		const first = await openDataFolder(root, {}, 'policy one');
+		writeFileSync(join(root, 'agent.policy.toml'), 'mine');
+		const second = await openDataFolder(root, {}, 'policy two');
+		expect(second.ports).toEqual(first.ports);
+		expect(new Set(Object.values(first.ports)).size).toBe(4);
+		expect(readFileSync(join(root, 'agent.policy.toml'), 'utf8')).toBe('mine');
+		const third = await openDataFolder(root, { api: 4242 }, '');
+		expect(third.ports).toEqual({ ...first.ports, api: 4242 });
+	});
+
+	it('belongs to one process, and to the next when that was killed', async () => {
+		const root = fresh();
+		const release = await takeFolder(root, 'now');
+		expect(await takeFolder(root, 'now')).toBeUndefined();
+		expect((await whoRuns(root))?.pid).toBe(process.pid);
+		await release?.();
+		expect(await whoRuns(root)).toBeUndefined();
+		writeFileSync(
+			join(root, 'up.json'),
+			JSON.stringify({ pid: process.pid, startTimeTicks: 1, bootId: 'other', startedAt: '' }),
+		);
+		expect(await whoRuns(root), 'the pid was reused').toBeUndefined();
+		expect(await takeFolder(root, 'now')).toBeDefined();
+	});
+
+	it('writes secrets for their owner alone', async () => {
+		const root = fresh();
+		await openDataFolder(root, {}, '');
+		await writeSecret(join(root, 'join-token'), 'secret');
+		expect(statSync(join(root, 'join-token')).mode & 0o777).toBe(0o600);
+	});
+
+	it('sees a port that is taken', async () => {
+		const { api } = await completePorts({});
+		expect(await isFree(api)).toBe(true);
+		const server = createServer();
+		await new Promise<void>((done) => server.listen(api, '127.0.0.1', done));
+		expect(await isFree(api)).toBe(false);
+		await new Promise((done) => server.close(done));
+	});
+});

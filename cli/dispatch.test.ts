@@ -1,0 +1,114 @@
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { durationMs, parseCommandLine } from './command.ts';
+import { dispatch } from './dispatch.ts';
+import { commandHelp } from './help.ts';
+import { printable } from './io.ts';
+import { testIo } from './test-io.ts';
+import { VERBS } from './verbs.ts';
+
+const empty = () => ({ GPUAAS_CONFIG_DIR: mkdtempSync(join(tmpdir(), 'gpuaas-cli-')) });
+
+describe('every verb', () => {
+	it.each(VERBS)('$name declares what help and completion show', async (verb) => {
+		const { commands } = await verb.load();
+		const subVerbs = new Set(
+			commands.map((command) => command.name.split(' ')[1]).filter((word) => word !== undefined),
+		);
+		expect([...subVerbs]).toEqual([...(verb.verbs ?? [])]);
+		for (const command of commands) {
+			expect(command.name.split(' ')[0]).toBe(verb.name);
+			expect(command.examples.length, command.name).toBeGreaterThan(0);
+			for (const [line] of command.examples) expect(line, command.name).toContain('gpuaas');
+			const help = commandHelp(command);
+			for (const name of Object.keys(command.options ?? {})) expect(help).toContain(`--${name}`);
+			expect(help).toContain('Exit codes: 0 done');
+			const io = testIo();
+			expect(await dispatch([...command.name.split(' '), '--help'], io)).toBe(0);
+			expect(io.out()).toBe(help);
+		}
+	});
+});
+
+describe('dispatch', () => {
+	it('says what to do for a wrong command line, exits with 2, and prints nothing else', async () => {
+		for (const argv of [
+			['frobnicate'],
+			['node', 'frob'],
+			['run'],
+			['run', '--frob', '--', 'x'],
+			['task', 'show'],
+			['token', 'create', '--ttl', '5'],
+		]) {
+			const io = testIo(empty());
+			expect(await dispatch(argv, io), argv.join(' ')).toBe(2);
+			expect(io.err(), argv.join(' ')).toMatch(/^gpuaas: .*--help\n$/);
+			expect(io.out()).toBe('');
+		}
+	});
+
+	it('suggests near verbs', async () => {
+		const io = testIo();
+		await dispatch(['nodes'], io);
+		expect(io.err()).toContain('did you mean node');
+	});
+
+	it('answers an error as one JSON document when JSON was asked for', async () => {
+		const io = testIo(empty());
+		expect(await dispatch(['whoami', '--json'], io)).toBe(1);
+		expect(JSON.parse(io.out())).toMatchObject({ error: { code: 'FAILED_PRECONDITION', reason: 'CONFIG_INVALID' } });
+		expect(io.err()).toBe('');
+	});
+
+	it('leaves words after -- alone', async () => {
+		const io = testIo(empty());
+		await dispatch(['run', '--', 'prog', '--help', '--json'], io);
+		expect(io.err()).toContain('no control plane is known here');
+	});
+
+	it('finds the longest verb', async () => {
+		const io = testIo();
+		await dispatch(['task', 'receipt', 'verify', '--help'], io);
+		expect(io.out()).toContain('gpuaas task receipt verify');
+	});
+
+	it('prints completion that a shell accepts', async () => {
+		for (const shell of ['bash', 'zsh', 'fish']) {
+			const io = testIo();
+			expect(await dispatch(['completion', shell], io)).toBe(0);
+			for (const verb of VERBS) expect(io.out()).toContain(verb.name);
+		}
+	});
+});
+
+describe('parsing', () => {
+	const command = {
+		name: 'x',
+		summary: 'x',
+		options: { env: { type: 'string', multiple: true, help: '' }, on: { type: 'boolean', help: '' } },
+		examples: [],
+		run: async () => 0,
+	} as const;
+
+	it('keeps repeated options in order and splits at --', () => {
+		const args = parseCommandLine(command, ['--env', 'a=1', 'p', '--env=b=2', '--on', '--', '--env', 'c']);
+		expect(args.texts('env')).toEqual(['a=1', 'b=2']);
+		expect(args.flag('on')).toBe(true);
+		expect(args.positionals).toEqual(['p']);
+		expect(args.rest).toEqual(['--env', 'c']);
+	});
+
+	it('reads durations with their unit and refuses those without', () => {
+		expect(durationMs(command, 't', '90s')).toBe(90_000);
+		expect(durationMs(command, 't', '10m')).toBe(600_000);
+		expect(() => durationMs(command, 't', '90')).toThrow('not a duration');
+	});
+});
+
+describe('printable', () => {
+	it('shows control characters instead of sending them', () => {
+		expect(printable('a\u001b[31mb\tc\nd\u0007\u009b')).toBe('a\\x1b[31mb\tc\nd\\x07\\x9b');
+	});
+});
