@@ -13,11 +13,11 @@ const dist = join(root, 'dist');
 const FOLDERS = ['agent', 'cli', 'control-plane', 'kit', 'pki', 'proto'];
 /** What only development needs. */
 const LEFT_OUT = [
-	/\.test\.ts$/,
+	/[.-](test|contract)\.ts$/,
 	/(^|\/)tsconfig\.json$/,
 	/(^|\/)fixtures\//,
 	/^proto\/(openapi|vendor)\//,
-	/^proto\/generate\.ts$/,
+	/^proto\/(generate|breaking)\.ts$/,
 	/\.proto$/,
 ];
 
