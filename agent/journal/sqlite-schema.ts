@@ -105,5 +105,6 @@ export const SQL = {
 	deleteReplay: 'DELETE FROM replay WHERE accepted_at_ms < ?',
 	countReplay: 'SELECT count(*) AS count FROM replay',
 	getSetting: 'SELECT value FROM settings WHERE name = ?',
-	putSetting: 'INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value',
+	putSetting:
+		'INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value',
 } as const;

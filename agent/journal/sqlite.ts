@@ -150,7 +150,8 @@ export class SqliteJournal implements Journal {
 	latestAttempt(taskId: string): AttemptRow | undefined {
 		const stored = this.#sql.latestAttempt.get(taskId) as StoredAttempt | undefined;
 		const kept = this.#sql.latestReplay.get(taskId) as StoredReplay | undefined;
-		if (kept === undefined || (stored !== undefined && stored.attempt > kept.attempt)) return stored && attemptOf(stored);
+		if (kept === undefined || (stored !== undefined && stored.attempt > kept.attempt))
+			return stored && attemptOf(stored);
 		return replayOf(kept);
 	}
 

@@ -29,7 +29,9 @@ export function attemptRow(change: Partial<AttemptRow> = {}): AttemptRow {
 }
 
 export function startedFact(attempt = 1): Fact {
-	return create(FactSchema, { fact: { case: 'taskStarted', value: { taskId: TASK, attempt, fencingToken: 7n, pid: 3 } } });
+	return create(FactSchema, {
+		fact: { case: 'taskStarted', value: { taskId: TASK, attempt, fencingToken: 7n, pid: 3 } },
+	});
 }
 
 export function refusedFact(attempt = 1): Fact {
@@ -85,9 +87,7 @@ export function journalContract(name: string, make: () => JournalHarness): void 
 			journal.putAttempt(attemptRow({ attempt: 2, fencingToken: 2n ** 62n, bootId: 'boot-2' }));
 			expect(journal.getAttempt(TASK, 1)).toEqual(attemptRow());
 			const again = harness.reopen();
-			expect(again.latestAttempt(TASK)).toEqual(
-				attemptRow({ attempt: 2, fencingToken: 2n ** 62n, bootId: 'boot-2' }),
-			);
+			expect(again.latestAttempt(TASK)).toEqual(attemptRow({ attempt: 2, fencingToken: 2n ** 62n, bootId: 'boot-2' }));
 			expect(again.getAttempt(TASK, 3)).toBeUndefined();
 			expect(again.latestAttempt('other')).toBeUndefined();
 		});
@@ -155,7 +155,11 @@ export function journalContract(name: string, make: () => JournalHarness): void 
 			const before = journal.usage().bytes;
 			journal.prune(2000);
 			expect(journal.usage().bytes).toBeLessThan(before);
-			expect(journal.getAttempt(TASK, 1)).toMatchObject({ phase: 'done', fencingToken: 7n, envelope: new Uint8Array() });
+			expect(journal.getAttempt(TASK, 1)).toMatchObject({
+				phase: 'done',
+				fencingToken: 7n,
+				envelope: new Uint8Array(),
+			});
 			expect(journal.getAttempt(TASK, 2)?.phase).toBe('started');
 			expect(journal.latestAttempt(TASK)?.attempt).toBe(2);
 			expect(harness.reopen().getAttempt(TASK, 1)?.fencingToken).toBe(7n);

@@ -222,7 +222,7 @@ export type TaskOutcome = Message<"gpuaas.link.v1.TaskOutcome"> & {
   outputDroppedBytes: bigint;
 
   /**
-   * Over the kept output records, in order.
+   * SHA-256(SHA-256(kept stdout) || SHA-256(kept stderr)): independent of how the bytes were cut.
    *
    * @generated from field: bytes output_sha256 = 10;
    */

@@ -1,0 +1,103 @@
+import { GpuaasError, messageOf } from '../../../kit/error.ts';
+import { parseCertificate } from '../../../pki/x509/parse.ts';
+import type { Fact, TaskFinished } from '../../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import { OutputStream } from '../../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import type { RequestContext } from '../../context.ts';
+import type { CertificateRow } from '../../store/port/certificates.ts';
+import type { TaskRow } from '../../store/port/tasks.ts';
+import type { AppDeps } from '../deps.ts';
+import { bringsItsOutput, isSameAttempt, type TaskFact } from './transition.ts';
+import { verifyReceipt } from './verify-receipt.ts';
+
+/** What must happen before the unit for every finish in a batch: check the signature, keep the output. */
+export type Judgement = Extract<TaskFact, { readonly kind: 'finished' | 'receipt-invalid' }>;
+
+interface Finish {
+	readonly fact: Fact;
+	readonly finished: TaskFinished;
+	readonly serial: string;
+	task?: TaskRow | undefined;
+	envelope?: Uint8Array | null | undefined;
+	certificate?: CertificateRow | undefined;
+}
+
+/** By fact number; a finish that concerns no attempt of this node's tasks isn't in it. */
+export async function judgeReceipts(
+	deps: AppDeps,
+	ctx: RequestContext,
+	nodeId: string,
+	facts: readonly Fact[],
+): Promise<ReadonlyMap<bigint, Judgement>> {
+	const finishes = facts.flatMap((fact) =>
+		fact.fact.case === 'taskFinished' ? [finishOf(fact, fact.fact.value)] : [],
+	);
+	const judgements = new Map<bigint, Judgement>();
+	if (finishes.length === 0) return judgements;
+	await readEvidence(deps, finishes);
+	await Promise.all(
+		finishes.map(async (finish) => {
+			const { fact, finished, task } = finish;
+			if (task === undefined || task.nodeId !== nodeId || !isSameAttempt(task, finished)) return;
+			const verdict = verifyReceipt(fact, finished, {
+				nodeId,
+				certificate: finish.certificate,
+				envelope: finish.envelope,
+			});
+			if (verdict.kind === 'invalid') {
+				ctx.log.warn('refused a receipt', { node: nodeId, task: task.id, message: verdict.message });
+				judgements.set(fact.seq, { kind: 'receipt-invalid', message: verdict.message });
+				return;
+			}
+			const { outcome } = verdict;
+			const stored = bringsItsOutput(finished, outcome) && (await keepOutput(deps, ctx, finished));
+			judgements.set(fact.seq, { kind: 'finished', outcome, stored });
+		}),
+	);
+	return judgements;
+}
+
+function finishOf(fact: Fact, finished: TaskFinished): Finish {
+	const parsed = parseCertificate(finished.certificate);
+	return { fact, finished, serial: parsed.kind === 'ok' ? parsed.certificate.serialHex : '' };
+}
+
+async function readEvidence(deps: AppDeps, finishes: readonly Finish[]): Promise<void> {
+	await deps.store.read(function* (tx) {
+		const certificates = new Map<string, CertificateRow | undefined>();
+		for (const finish of finishes) {
+			const { serial, finished } = finish;
+			if (!certificates.has(serial)) certificates.set(serial, yield* tx.certificates.get(serial));
+			finish.certificate = certificates.get(serial);
+			finish.task = yield* tx.tasks.get(finished.taskId);
+			if (finish.task === undefined) continue;
+			const documents = yield* tx.tasks.getDocuments(finished.taskId, finished.attempt);
+			finish.envelope = documents?.envelope;
+		}
+	});
+}
+
+/** Durable before the fact is acknowledged, because the agent then forgets it. */
+async function keepOutput(deps: AppDeps, ctx: RequestContext, finished: TaskFinished): Promise<boolean> {
+	const { taskId, attempt, output } = finished;
+	if (output.length === 0) return true;
+	try {
+		await deps.output.append(
+			taskId,
+			attempt,
+			output.map((chunk) => ({
+				offset: Number(chunk.offset),
+				stream: chunk.stream === OutputStream.STDERR ? 'stderr' : 'stdout',
+				data: chunk.data,
+				droppedBytes: Number(chunk.droppedBytes),
+			})),
+		);
+		await deps.output.sync(taskId, attempt);
+		return true;
+	} catch (error) {
+		// A full or broken disk: the agent keeps the fact and sends it again. Anything else would come again for ever.
+		if (error instanceof GpuaasError && (error.code === 'RESOURCE_EXHAUSTED' || error.code === 'UNAVAILABLE'))
+			throw error;
+		ctx.log.error('the output of a task could not be stored', { task: taskId, error: messageOf(error) });
+		return false;
+	}
+}

@@ -1,0 +1,237 @@
+import { toBinary } from '@bufbuild/protobuf';
+import { timestampMs } from '@bufbuild/protobuf/wkt';
+import { GpuaasError } from '../../../kit/error.ts';
+import { uuidv7 } from '../../../kit/ids.ts';
+import { DsseEnvelopeSchema } from '../../../proto/gen/gpuaas/common/v1/types_pb.ts';
+import type { Fact, TaskFinished } from '../../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import type { RequestContext } from '../../context.ts';
+import type { NodeRow } from '../../store/port/nodes.ts';
+import type { Tx } from '../../store/port/store.ts';
+import type { TaskRow } from '../../store/port/tasks.ts';
+import type { Plan } from '../../store/port/unit.ts';
+import type { AppendAudit } from '../audit/event.ts';
+import type { AppDeps } from '../deps.ts';
+import { type Judgement, judgeReceipts } from './judge-receipts.ts';
+import { type AttemptId, isSameAttempt, type TaskFact, transition } from './transition.ts';
+
+/**
+ * Commits facts of one agent session: one unit a batch, in order, each fact once. Receipts are verified and inline
+ * output is made durable before the unit; after it, hints say which tasks changed. What the agent says is stored with
+ * the custody of its node at this moment. Called by the gateway, which acknowledges the returned number.
+ */
+export type RecordDeps = AppDeps & { readonly appendAudit: AppendAudit };
+
+export interface FactSource {
+	readonly nodeId: string;
+	readonly epoch: number;
+}
+
+/** Returns the highest fact that is committed. Throws SESSION_SUPERSEDED when the node has a newer epoch. */
+export async function recordFacts(
+	deps: RecordDeps,
+	ctx: RequestContext,
+	source: FactSource,
+	facts: readonly Fact[],
+): Promise<bigint> {
+	const nowMs = deps.clock.now();
+	const node = await deps.store.read((tx) => tx.nodes.get(source.nodeId));
+	const fresh = facts.filter((fact) => fact.seq > BigInt(current(node, source).factSeq)).sort(bySeq);
+	if (fresh.length === 0) return BigInt(current(node, source).factSeq);
+	const judgements = await judgeReceipts(deps, ctx, source.nodeId, fresh);
+	const outboxIds = fresh.map(() => uuidv7(nowMs, deps.rng));
+	const done = await deps.store.unit((tx) =>
+		apply(tx, ctx, { appendAudit: deps.appendAudit, source, fresh, judgements, outboxIds, nowMs }),
+	);
+	for (const taskId of done.changed) deps.bus.publish({ topic: 'tasks.changed', key: taskId });
+	if (done.isRequeued) deps.bus.publish({ topic: 'tasks.queued', key: source.nodeId });
+	return done.factSeq;
+}
+
+interface Batch {
+	readonly appendAudit: AppendAudit;
+	readonly source: FactSource;
+	readonly fresh: readonly Fact[];
+	readonly judgements: ReadonlyMap<bigint, Judgement>;
+	readonly outboxIds: readonly string[];
+	readonly nowMs: number;
+}
+
+interface Recorded {
+	readonly factSeq: bigint;
+	readonly changed: ReadonlySet<string>;
+	readonly isRequeued: boolean;
+}
+
+function* apply(tx: Tx, ctx: RequestContext, batch: Batch): Plan<Recorded> {
+	const { source, fresh, nowMs } = batch;
+	const node = current(yield* tx.nodes.get(source.nodeId), source);
+	const changed = new Set<string>();
+	let isRequeued = false;
+	let factSeq = BigInt(node.factSeq);
+	for (const tasksFacts of groupByTask(fresh.filter((fact) => fact.seq > factSeq))) {
+		for (const fact of tasksFacts.facts) if (fact.seq > factSeq) factSeq = fact.seq;
+		if (tasksFacts.taskId === undefined) {
+			yield* recordAgentAudit(tx, ctx, node, batch, tasksFacts.facts);
+			continue;
+		}
+		const after = yield* applyToTask(tx, ctx, node, batch, tasksFacts.taskId, tasksFacts.facts);
+		if (after === undefined) continue;
+		const outboxId = batch.outboxIds[changed.size] ?? '';
+		changed.add(after.id);
+		isRequeued ||= after.state === 'queued';
+		// `tasks.queued` names the node, because whoever listens looks at a node's queue.
+		const event =
+			after.state === 'queued' ? { topic: 'tasks.queued', key: node.id } : { topic: 'tasks.changed', key: after.id };
+		yield* tx.outbox.append({ id: outboxId, ...event, atMs: nowMs });
+	}
+	yield* tx.nodes.setFactSeq(node.id, Number(factSeq));
+	return { factSeq, changed, isRequeued };
+}
+
+/** All facts of one task become one update; undefined when they change nothing. */
+function* applyToTask(
+	tx: Tx,
+	ctx: RequestContext,
+	node: NodeRow,
+	batch: Batch,
+	taskId: string,
+	facts: readonly Fact[],
+): Plan<TaskRow | undefined> {
+	const before = yield* tx.tasks.get(taskId);
+	if (before === undefined || before.nodeId !== node.id) return undefined;
+	let row = before;
+	let finish: TaskFinished | undefined;
+	for (const fact of facts) {
+		const read = readFact(fact, batch.judgements);
+		if (read === undefined || !isSameAttempt(row, read.id)) continue;
+		const patch = transition(row, read.event, batch.nowMs);
+		if (patch === undefined) continue;
+		row = { ...row, ...patch, custody: node.custody };
+		if (read.event.kind === 'finished' && fact.fact.case === 'taskFinished') finish = fact.fact.value;
+		if (read.event.kind === 'receipt-invalid') yield* auditInvalid(tx, ctx, node, batch, row);
+	}
+	if (row === before) return undefined;
+	// The row was read in this unit; `ifStates` refuses what another replica changed since.
+	const after = yield* tx.tasks.update(taskId, patchBetween(before, row), [before.state]);
+	if (after === undefined) throw movedOn(taskId);
+	if (finish?.receipt !== undefined) {
+		const receipt = toBinary(DsseEnvelopeSchema, finish.receipt);
+		const { attempt, certificate } = finish;
+		yield* tx.tasks.putDocuments({ taskId, attempt, receipt, nodeCertificate: certificate });
+	}
+	if (before.state === 'lost') yield* auditSuperseded(tx, ctx, node, batch, before, after);
+	return after;
+}
+
+function patchBetween(before: TaskRow, after: TaskRow): Partial<TaskRow> {
+	const keys = Object.keys(after) as (keyof TaskRow)[];
+	return Object.fromEntries(keys.filter((key) => before[key] !== after[key]).map((key) => [key, after[key]]));
+}
+
+function readFact(
+	{ fact, at, seq }: Fact,
+	judgements: ReadonlyMap<bigint, Judgement>,
+): { readonly id: AttemptId; readonly event: TaskFact } | undefined {
+	switch (fact.case) {
+		case 'taskAccepted':
+			return { id: fact.value, event: { kind: 'accepted' } };
+		case 'taskRefused':
+			return { id: fact.value, event: { kind: 'refused', fact: fact.value } };
+		case 'taskStarted':
+			return { id: fact.value, event: { kind: 'started', fact: fact.value, atMs: at ? timestampMs(at) : 0 } };
+		case 'taskFinished': {
+			const judgement = judgements.get(seq);
+			return judgement && { id: fact.value, event: judgement };
+		}
+		default:
+			return undefined;
+	}
+}
+
+interface TaskFacts {
+	/** Undefined: facts about the agent itself. */
+	readonly taskId: string | undefined;
+	readonly facts: Fact[];
+}
+
+function groupByTask(facts: readonly Fact[]): Iterable<TaskFacts> {
+	const groups = new Map<string, TaskFacts>();
+	for (const fact of facts) {
+		const taskId = fact.fact.case === 'agentAudit' ? undefined : fact.fact.value?.taskId;
+		const group = groups.get(taskId ?? '');
+		if (group === undefined) groups.set(taskId ?? '', { taskId, facts: [fact] });
+		else group.facts.push(fact);
+	}
+	return groups.values();
+}
+
+function current(node: NodeRow | undefined, source: FactSource): NodeRow {
+	if (node !== undefined && node.retiredAtMs === null && node.epoch === source.epoch) return node;
+	throw new GpuaasError({
+		code: 'ABORTED',
+		reason: 'SESSION_SUPERSEDED',
+		message: 'a newer session of this node took over: the agent sends these facts again on that one',
+	});
+}
+
+function movedOn(taskId: string): GpuaasError {
+	return new GpuaasError({
+		code: 'ABORTED',
+		reason: 'STORE_UNAVAILABLE',
+		message: `task ${taskId} was changed at the same moment; nothing of this batch was recorded, send it again`,
+	});
+}
+
+function bySeq(a: Fact, b: Fact): number {
+	return a.seq < b.seq ? -1 : 1;
+}
+
+function* recordAgentAudit(
+	tx: Tx,
+	ctx: RequestContext,
+	node: NodeRow,
+	batch: Batch,
+	facts: readonly Fact[],
+): Plan<void> {
+	for (const { fact } of facts) {
+		if (fact.case !== 'agentAudit') continue;
+		yield* batch.appendAudit(tx, ctx, {
+			action: `agent.${fact.value.action}`,
+			target: `nodes/${node.id}`,
+			result: 'ok',
+			reason: '',
+			custody: node.custody,
+			detail: { said: fact.value.detail },
+		});
+	}
+}
+
+function* auditInvalid(tx: Tx, ctx: RequestContext, node: NodeRow, batch: Batch, task: TaskRow): Plan<void> {
+	yield* batch.appendAudit(tx, ctx, {
+		action: 'tasks.receipt',
+		target: `tasks/${task.id}`,
+		result: 'denied',
+		reason: 'RECEIPT_INVALID',
+		custody: node.custody,
+		detail: { node: node.id, attempt: task.attempt, message: task.message },
+	});
+}
+
+function* auditSuperseded(
+	tx: Tx,
+	ctx: RequestContext,
+	node: NodeRow,
+	batch: Batch,
+	before: TaskRow,
+	after: TaskRow,
+): Plan<void> {
+	if (after.state === 'lost' && before.reason === after.reason) return;
+	yield* batch.appendAudit(tx, ctx, {
+		action: 'tasks.supersede',
+		target: `tasks/${after.id}`,
+		result: 'ok',
+		reason: '',
+		custody: node.custody,
+		detail: { node: node.id, attempt: after.attempt, from: `lost (${before.reason})`, to: after.state },
+	});
+}
