@@ -1,0 +1,45 @@
+/** Limits of the agent link, with the reason of each default. AppLimits has those that other parts share. */
+export interface LinkLimits {
+	/** From the opening of a stream to its Hello: a stream that says nothing costs as much as an agent. */
+	readonly helloTimeoutMs: number;
+	/** Period of the batched renewal of leases: the most that an acknowledged heartbeat waits. */
+	readonly tickMs: number;
+	/** Facts that wait for a commit in one session; past it the stream isn't read, so HTTP/2 holds the agent back. */
+	readonly factsQueuedMax: number;
+	readonly factBytesQueuedMax: number;
+	/** Facts of one unit of work: a longer one would hold up the units of others. */
+	readonly factsPerUnitMax: number;
+	/** Commands that an agent may leave unacknowledged before it counts as stuck. */
+	readonly commandsUnackedMax: number;
+	/** What a closed stream has to take its Close frame before its connection is cut. */
+	readonly closeGraceMs: number;
+	/** 3 a lease; sets the lease of a large fleet. */
+	readonly heartbeatsPerSecondMax: number;
+	readonly reconnectFloorMs: number;
+	/** After a start nobody is declared lost before this, nor before two leases. */
+	readonly lostGraceMs: number;
+	/** A deployment of the control plane sends everybody away at once: they come back spread over this. */
+	readonly shutdownSpreadMs: number;
+	/** Upload streams of one node at once. */
+	readonly uploadsPerNodeMax: number;
+	/** Bytes of one upload that wait for the output store. */
+	readonly uploadBytesQueuedMax: number;
+	readonly telemetryPeriodMs: number;
+}
+
+export const LINK_LIMITS_DEFAULT: LinkLimits = Object.freeze({
+	helloTimeoutMs: 10_000,
+	tickMs: 500,
+	factsQueuedMax: 1024,
+	factBytesQueuedMax: 4 * 1024 * 1024,
+	factsPerUnitMax: 256,
+	commandsUnackedMax: 1024,
+	closeGraceMs: 1000,
+	heartbeatsPerSecondMax: 1000,
+	reconnectFloorMs: 20_000,
+	lostGraceMs: 300_000,
+	shutdownSpreadMs: 5000,
+	uploadsPerNodeMax: 8,
+	uploadBytesQueuedMax: 1024 * 1024,
+	telemetryPeriodMs: 15_000,
+});

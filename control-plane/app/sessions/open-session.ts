@@ -1,0 +1,132 @@
+import { uuidv7 } from '../../../kit/ids.ts';
+import type { Hello } from '../../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import type { RequestContext } from '../../context.ts';
+import type { NodePatch, NodeRow } from '../../store/port/nodes.ts';
+import type { Tx } from '../../store/port/store.ts';
+import type { TaskRow } from '../../store/port/tasks.ts';
+import type { Plan } from '../../store/port/unit.ts';
+import type { AppDeps } from '../deps.ts';
+
+/**
+ * Opens a session: one unit gives out the next epoch, replaces the session row, and records what the Hello says. The
+ * caller has authenticated the stream. A refusal changes nothing.
+ */
+export type OpenSessionResult =
+	| {
+			readonly kind: 'ok';
+			readonly epoch: number;
+			readonly factSeq: number;
+			readonly nodeName: string;
+			readonly outputWants: readonly Pick<TaskRow, 'id' | 'attempt'>[];
+			/** The agent's journal lost facts that it had numbered: it starts from 0 again. */
+			readonly journalRestarted: boolean;
+	  }
+	| {
+			readonly kind: 'refused';
+			readonly reason: 'NODE_NOT_FOUND' | 'NODE_RETIRED' | 'NODE_LOCKED' | 'STALE_GENERATION' | 'SESSION_SUPERSEDED';
+			readonly message: string;
+	  };
+
+export interface OpenSessionRequest {
+	readonly nodeId: string;
+	readonly hello: Hello;
+	readonly issuerKeyId: string;
+	readonly leaseTtlMs: number;
+}
+
+/** What the agent is asked to upload at once; the rest follows with later sessions. */
+const OUTPUT_WANTS_MAX = 256;
+
+export async function openSession(
+	deps: AppDeps,
+	ctx: RequestContext,
+	request: OpenSessionRequest,
+): Promise<OpenSessionResult> {
+	const nowMs = await deps.store.now();
+	const eventId = uuidv7(deps.clock.now(), deps.rng);
+	const result = await deps.store.unit((tx) => open(tx, request, deps.replicaId, nowMs, eventId));
+	if (result.kind === 'ok') deps.bus.publish({ topic: 'nodes.changed', key: request.nodeId });
+	else ctx.log.info('session refused', { node: request.nodeId, reason: result.reason });
+	return result;
+}
+
+function* open(
+	tx: Tx,
+	{ nodeId, hello, issuerKeyId, leaseTtlMs }: OpenSessionRequest,
+	replicaId: string,
+	nowMs: number,
+	eventId: string,
+): Plan<OpenSessionResult> {
+	const node = yield* tx.nodes.get(nodeId);
+	const refusal = refusalOf(node, hello);
+	if (node === undefined || refusal !== undefined) return refusal ?? unknownNode();
+	const epoch = yield* tx.nodes.nextEpoch(nodeId);
+	const isNewest = yield* tx.sessions.put({
+		nodeId,
+		replicaId,
+		epoch,
+		instanceId: hello.instanceId,
+		connectedAtMs: nowMs,
+		leaseUntilMs: nowMs + leaseTtlMs,
+		disconnectedAtMs: null,
+		lostAtMs: null,
+	});
+	if (!isNewest) {
+		return {
+			kind: 'refused',
+			reason: 'SESSION_SUPERSEDED',
+			message: 'a newer session of this node was opened meanwhile; this one must end',
+		};
+	}
+	const patch = changes(node, hello, issuerKeyId);
+	if (patch !== undefined) yield* tx.nodes.update(nodeId, patch);
+	yield* tx.nodes.setLastSeen([nodeId], nowMs);
+	// The agent's journal is new or was restored: its numbers start below what is committed. Without this every fact
+	// up to the old number would be taken for a repetition and lost. Facts are idempotent by what they say.
+	const journalRestarted = Number(hello.factSeq) < node.factSeq;
+	if (journalRestarted) yield* tx.nodes.setFactSeq(nodeId, 0);
+	yield* tx.outbox.append({ id: eventId, topic: 'nodes.changed', key: nodeId, atMs: nowMs });
+	const outputWants = yield* tx.tasks.listOutputIncomplete(nodeId, OUTPUT_WANTS_MAX);
+	const factSeq = journalRestarted ? 0 : node.factSeq;
+	return { kind: 'ok', epoch, factSeq, nodeName: node.name, outputWants, journalRestarted };
+}
+
+function unknownNode(): OpenSessionResult {
+	return {
+		kind: 'refused',
+		reason: 'NODE_NOT_FOUND',
+		message: 'this control plane has no such node: enroll the host again, or look for a restored old backup',
+	};
+}
+
+function refusalOf(node: NodeRow | undefined, hello: Hello): OpenSessionResult | undefined {
+	if (node === undefined) return unknownNode();
+	if (node.retiredAtMs !== null)
+		return { kind: 'refused', reason: 'NODE_RETIRED', message: `node ${node.name} was removed; enroll the host again` };
+	if (node.locked) {
+		const message = `node ${node.name} is locked (${node.lockReason}); an operator must look at it and unlock it`;
+		return { kind: 'refused', reason: 'NODE_LOCKED', message };
+	}
+	if (hello.generation === node.generation) return undefined;
+	const message =
+		hello.generation < node.generation
+			? `this image is generation ${hello.generation} of a node that was reimaged to ${node.generation}; stop it`
+			: `the agent has generation ${hello.generation} and the control plane only knows ${node.generation}: it was restored from an older backup`;
+	return { kind: 'refused', reason: 'STALE_GENERATION', message };
+}
+
+/** Only what differs, so that a reconnect alone moves no etag. */
+function changes(node: NodeRow, hello: Hello, issuerKeyId: string): NodePatch | undefined {
+	const told: NodePatch = {
+		agentVersion: hello.agentVersion,
+		bootId: hello.bootId,
+		instanceId: hello.instanceId,
+		bundleSeqAcked: Number(hello.bundleSeq),
+		issuerKeyIdAcked: issuerKeyId,
+		// A tenant with root writes these as it likes: what the platform saw last stays.
+		...(node.custody === 'platform' ? { hostname: hello.hostname, capabilities: [...hello.capabilities] } : {}),
+	};
+	const differs = (key: keyof NodePatch) => JSON.stringify(told[key]) !== JSON.stringify(node[key]);
+	const patch = Object.fromEntries(Object.entries(told).filter(([key]) => differs(key as keyof NodePatch)));
+	return Object.keys(patch).length === 0 ? undefined : patch;
+}

@@ -1,0 +1,81 @@
+import type { SecureServerOptions } from 'node:http2';
+import type { SecureContextOptions } from 'node:tls';
+import { ServerCredentials } from '@grpc/grpc-js';
+
+/**
+ * TLS of the agent listeners. A subclass, because what grpc-js offers is not enough: `createSsl` accepts TLS 1.2,
+ * doesn't reject a client without certificate, has no handshake timeout; its file watcher drops every new connection
+ * after one failed read; and the version floor must stand in the *context* options, since one in the constructor
+ * options is lost at the first swap. test/integration/gateway-tls.test.ts holds this against the pinned grpc-js.
+ *
+ * Ticket keys are never set: each context makes its own, so that a session that was resumed was checked by this
+ * process, and a swap ends resumption into the old trust.
+ */
+export interface GatewayIdentity {
+	/** PEM, leaf first. */
+	readonly chainPem: string;
+	/** PKCS#8 PEM. */
+	readonly keyPem: string;
+	/** Roots that node certificates chain to, PEM. */
+	readonly clientRootsPem: string;
+}
+
+export interface GatewayTlsLimits {
+	readonly handshakeTimeoutMs: number;
+	/** Streams of one connection at once: the link, a renewal, uploads. */
+	readonly streamsPerConnectionMax: number;
+	/** Receive window of one stream (RFC 9113 section 6.9): 64 KiB would cap a link at 2.8 MB/s at 10 ms of round trip. */
+	readonly streamWindowBytes: number;
+	/** Streams opened and reset at once, and per second (rapid reset, CVE-2023-44487): past it the connection is closed. */
+	readonly resetsBurst: number;
+	readonly resetsPerSecond: number;
+	/** Headers of a call: ours have about ten. */
+	readonly headerPairsMax: number;
+}
+
+export const GATEWAY_TLS_LIMITS_DEFAULT: GatewayTlsLimits = Object.freeze({
+	handshakeTimeoutMs: 5000,
+	streamsPerConnectionMax: 32,
+	streamWindowBytes: 1024 * 1024,
+	resetsBurst: 64,
+	resetsPerSecond: 16,
+	headerPairsMax: 64,
+});
+
+function contextOptions({ chainPem, keyPem, clientRootsPem }: GatewayIdentity): SecureContextOptions {
+	return { cert: chainPem, key: keyPem, ca: clientRootsPem, minVersion: 'TLSv1.3' };
+}
+
+function constructorOptions(limits: GatewayTlsLimits): SecureServerOptions {
+	return {
+		requestCert: true,
+		rejectUnauthorized: true,
+		handshakeTimeout: limits.handshakeTimeoutMs,
+		settings: {
+			maxConcurrentStreams: limits.streamsPerConnectionMax,
+			initialWindowSize: limits.streamWindowBytes,
+			maxHeaderListSize: 16 * 1024,
+		},
+		streamResetBurst: limits.resetsBurst,
+		streamResetRate: limits.resetsPerSecond,
+		maxHeaderListPairs: limits.headerPairsMax,
+		maxSessionInvalidFrames: 16,
+		maxSessionRejectedStreams: 16,
+		unknownProtocolTimeout: 1000,
+	};
+}
+
+export class GatewayCredentials extends ServerCredentials {
+	constructor(identity: GatewayIdentity, limits: GatewayTlsLimits = GATEWAY_TLS_LIMITS_DEFAULT) {
+		super(constructorOptions(limits), contextOptions(identity));
+	}
+
+	/** New connections are judged by this from now on; live ones go on. */
+	swap(identity: GatewayIdentity): void {
+		this.updateSecureContextOptions(contextOptions(identity));
+	}
+
+	override _equals(other: ServerCredentials): boolean {
+		return this === other;
+	}
+}

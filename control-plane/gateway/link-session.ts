@@ -1,0 +1,300 @@
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { durationFromMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { GpuaasError, messageOf } from '../../kit/error.ts';
+import {
+	CloseCode,
+	type ConnectRequest,
+	type ConnectResponse,
+	ConnectResponseSchema,
+	type Fact,
+	type Heartbeat,
+} from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import type { AcceptedStream } from '../app/enrollment/authorize-stream.ts';
+import { type CommandInit, CommandStream } from '../app/sessions/command-stream.ts';
+import type { LiveSession } from '../app/sessions/registry.ts';
+import type { LeaseRenewal } from '../app/sessions/renew-leases.ts';
+import type { RequestContext } from '../context.ts';
+import { closeName, statusOfClose } from './close-reason.ts';
+import { factBytes, violation } from './frames.ts';
+import type { LinkDeps } from './link-deps.ts';
+import type { ServerStream } from './stream.ts';
+
+/**
+ * One welcomed session of one node. Reads: facts into a bounded queue that is committed in order and acknowledged
+ * after the commit; heartbeats for the next batched renewal. Writes: one pump that sends the newest acknowledgement,
+ * the newest lease and then commands, only while the stream takes them, so that a slow agent costs a few frames of
+ * memory. Ends once, by `close` or because the stream broke; `onEnd` is called then.
+ */
+type Out = NonNullable<MessageInitShape<typeof ConnectResponseSchema>['message']>;
+
+export class LinkSession implements LiveSession {
+	readonly nodeId: string;
+	readonly epoch: number;
+	readonly serial: string;
+	readonly notAfterMs: number;
+	readonly commands: CommandStream;
+	readonly #deps: LinkDeps;
+	readonly #ctx: RequestContext;
+	readonly #stream: ServerStream<ConnectResponse>;
+	readonly #onEnd: (session: LinkSession) => void;
+	#state: 'open' | 'closing' | 'closed' = 'open';
+	#writable = true;
+	#paused = false;
+	#facts: Fact[] = [];
+	#factBytes = 0;
+	#lastFactSeq: bigint;
+	#committing = false;
+	#ackedFactSeq: bigint;
+	#factAck: bigint | undefined;
+	#leaseTtlMs: number | undefined;
+	#serverTimeMs = 0;
+	#heartbeat: Heartbeat | undefined;
+	#bundleSeq: number;
+	#issuerKeyId: string;
+	/** On the monotonic clock. */
+	lastHeardMs: number;
+	#renewedAtMs: number;
+	/** On the monotonic clock: when a closing stream is cut. */
+	cutAtMs = Number.POSITIVE_INFINITY;
+
+	constructor(
+		deps: LinkDeps,
+		ctx: RequestContext,
+		stream: ServerStream<ConnectResponse>,
+		opened: {
+			readonly peer: AcceptedStream;
+			readonly epoch: number;
+			readonly factSeq: number;
+			readonly bundleSeq: number;
+			readonly commandStream: string;
+		},
+		onEnd: (session: LinkSession) => void,
+	) {
+		const { peer, epoch, factSeq, bundleSeq, commandStream } = opened;
+		this.nodeId = peer.nodeId;
+		this.epoch = epoch;
+		this.serial = peer.serial;
+		this.notAfterMs = peer.notAfterMs;
+		this.commands = new CommandStream(
+			commandStream,
+			deps.app.limits.offersInFlightPerNodeMax,
+			deps.limits.commandsUnackedMax,
+		);
+		this.#deps = deps;
+		this.#ctx = ctx;
+		this.#stream = stream;
+		this.#onEnd = onEnd;
+		this.#lastFactSeq = BigInt(factSeq);
+		this.#ackedFactSeq = BigInt(factSeq);
+		this.#bundleSeq = bundleSeq;
+		this.#issuerKeyId = peer.issuerKeyId;
+		this.lastHeardMs = deps.app.clock.monotonic();
+		this.#renewedAtMs = this.lastHeardMs;
+	}
+
+	get isOpen(): boolean {
+		return this.#state === 'open';
+	}
+
+	/** The first frame. */
+	welcome(welcome: Extract<Out, { case: 'welcome' }>['value']): void {
+		this.#send({ case: 'welcome', value: welcome });
+	}
+
+	command(key: string, command: CommandInit): boolean {
+		if (this.#state !== 'open' || !this.commands.push(key, command)) return false;
+		this.#pump();
+		return true;
+	}
+
+	close(code: CloseCode, message: string, retryAfterMs?: number): void {
+		if (this.#state !== 'open') return;
+		this.#ctx.log.info('session closed', { node: this.nodeId, epoch: this.epoch, code: closeName(code), message });
+		// What is committed is said even now: else the agent sends it again.
+		if (this.#factAck !== undefined) this.#send({ case: 'factAck', value: this.#factAck });
+		const retryAfter = retryAfterMs === undefined ? {} : { retryAfter: durationFromMs(Math.ceil(retryAfterMs)) };
+		this.#send({ case: 'close', value: { code, message, ...retryAfter } });
+		this.#state = 'closing';
+		this.cutAtMs = this.#deps.app.clock.monotonic() + this.#deps.limits.closeGraceMs;
+		this.#stream.end(statusOfClose(code, message, retryAfterMs));
+		this.#drop();
+		// Unread frames would keep the stream from ending.
+		this.#stream.resume();
+		this.#onEnd(this);
+	}
+
+	/** The stream is gone. */
+	closed(): void {
+		const wasOpen = this.#state === 'open';
+		this.#state = 'closed';
+		this.cutAtMs = Number.POSITIVE_INFINITY;
+		this.#drop();
+		if (wasOpen) this.#onEnd(this);
+	}
+
+	cut(): void {
+		this.#stream.destroy();
+	}
+
+	onWritable(): void {
+		this.#writable = true;
+		this.#pump();
+	}
+
+	onFrame(frame: ConnectRequest): void {
+		if (this.#state !== 'open') return;
+		this.lastHeardMs = this.#deps.app.clock.monotonic();
+		const { message } = frame;
+		switch (message.case) {
+			case 'fact':
+				this.#takeFact(message.value);
+				return;
+			case 'heartbeat':
+				this.#heartbeat = message.value;
+				return;
+			case 'commandAck':
+				if (this.commands.ack(message.value)) this.#pump();
+				else this.#protocol(`command ${message.value} was acknowledged and never sent`);
+				return;
+			case 'telemetry': {
+				const fault = violation(message.value);
+				if (fault === undefined) this.#deps.ingestTelemetry(this.nodeId, message.value);
+				else this.#protocol(fault);
+				return;
+			}
+			case 'goodbye':
+				// No new work; the agent ends the stream itself.
+				this.#deps.registry.remove(this);
+				return;
+			default:
+				this.#protocol(`a ${message.case ?? 'message of an unknown kind'} isn't expected here`);
+		}
+	}
+
+	/** What the next batched renewal should say; undefined when nothing was heard that needs one. */
+	takeRenewal(nowMs: number, leaseTtlMs: number): LeaseRenewal | undefined {
+		const heartbeat = this.#heartbeat;
+		const isDue = this.lastHeardMs > this.#renewedAtMs && nowMs - this.#renewedAtMs >= leaseTtlMs / 3;
+		if (this.#state !== 'open' || (heartbeat === undefined && !isDue)) return undefined;
+		this.#heartbeat = undefined;
+		this.#renewedAtMs = nowMs;
+		const { nodeId, epoch } = this;
+		if (heartbeat === undefined) return { nodeId, epoch };
+		const bundleSeq = Number(heartbeat.bundleSeq);
+		const issuerKeyId = heartbeat.issuerKeyId === '' ? this.#issuerKeyId : heartbeat.issuerKeyId;
+		if (bundleSeq === this.#bundleSeq && issuerKeyId === this.#issuerKeyId) return { nodeId, epoch };
+		this.#bundleSeq = bundleSeq;
+		this.#issuerKeyId = issuerKeyId;
+		return { nodeId, epoch, acknowledged: { bundleSeqAcked: bundleSeq, issuerKeyIdAcked: issuerKeyId } };
+	}
+
+	/** The renewal failed: say it again with the next. */
+	restoreRenewal(renewal: LeaseRenewal): void {
+		this.#renewedAtMs = Number.NEGATIVE_INFINITY;
+		if (renewal.acknowledged !== undefined) {
+			// Neither value can be real, so that the next heartbeat is written whatever it says.
+			this.#bundleSeq = -1;
+			this.#issuerKeyId = '';
+		}
+	}
+
+	renewed(leaseTtlMs: number, serverTimeMs: number): void {
+		this.#leaseTtlMs = leaseTtlMs;
+		this.#serverTimeMs = serverTimeMs;
+		this.#pump();
+	}
+
+	#takeFact(fact: Fact): void {
+		const fault =
+			fact.seq <= this.#lastFactSeq ? `came after fact ${this.#lastFactSeq}, and facts rise` : violation(fact);
+		if (fault !== undefined) {
+			this.#protocol(`fact ${fact.seq}: ${fault}`);
+			return;
+		}
+		this.#lastFactSeq = fact.seq;
+		this.#facts.push(fact);
+		this.#factBytes += factBytes(fact);
+		const { factsQueuedMax, factBytesQueuedMax } = this.#deps.limits;
+		if (!this.#paused && (this.#facts.length >= factsQueuedMax || this.#factBytes >= factBytesQueuedMax)) {
+			this.#paused = true;
+			this.#stream.pause();
+		}
+		if (!this.#committing) {
+			this.#committing = true;
+			// After the I/O that is ready now: facts that arrived together are committed together.
+			this.#deps.app.clock.defer(() => void this.#commit());
+		}
+	}
+
+	async #commit(): Promise<void> {
+		const { factsPerUnitMax, tickMs } = this.#deps.limits;
+		while (this.#state === 'open' && this.#facts.length > 0) {
+			const batch = this.#facts.slice(0, factsPerUnitMax);
+			let acked: bigint;
+			try {
+				acked = await this.#deps.recordFacts(this.#ctx, this, batch);
+			} catch (error) {
+				if (!this.#isTransient(error)) break;
+				// The facts stay, the stream is held back: an outage of the store must not send the fleet to reconnect.
+				this.#deps.app.clock.setTimer(() => void this.#commit(), tickMs);
+				return;
+			}
+			if (this.#state !== 'open') break;
+			this.#facts.splice(0, batch.length);
+			for (const fact of batch) this.#factBytes -= factBytes(fact);
+			if (acked > this.#ackedFactSeq) {
+				this.#ackedFactSeq = acked;
+				this.#factAck = acked;
+				this.#pump();
+			}
+			if (this.#paused && this.#facts.length <= this.#deps.limits.factsQueuedMax / 4) {
+				this.#paused = false;
+				this.#stream.resume();
+			}
+		}
+		this.#committing = false;
+	}
+
+	/** Closes the session when waiting can't help. */
+	#isTransient(error: unknown): boolean {
+		const fault = GpuaasError.from(error);
+		if (this.#state !== 'open') return false;
+		this.#ctx.log.warn('facts were not committed', { node: this.nodeId, error: messageOf(error) });
+		if (fault.code === 'UNAVAILABLE' || fault.code === 'RESOURCE_EXHAUSTED') return true;
+		if (fault.reason === 'SESSION_SUPERSEDED') this.close(CloseCode.SUPERSEDED, fault.message);
+		else this.close(CloseCode.OVERLOADED, `facts were not committed: ${fault.message}`, 5000);
+		return false;
+	}
+
+	#pump(): void {
+		if (this.#factAck !== undefined && this.#writable && this.#state === 'open') {
+			const seq = this.#factAck;
+			this.#factAck = undefined;
+			this.#send({ case: 'factAck', value: seq });
+		}
+		if (this.#leaseTtlMs !== undefined && this.#writable && this.#state === 'open') {
+			const leaseTtl = durationFromMs(this.#leaseTtlMs);
+			this.#leaseTtlMs = undefined;
+			const auditHead = this.#deps.app.heads.latest();
+			this.#send({ case: 'leaseAck', value: { leaseTtl, serverTime: timestampFromMs(this.#serverTimeMs), auditHead } });
+		}
+		while (this.#writable && this.#state === 'open') {
+			const command = this.commands.take();
+			if (command === undefined) return;
+			this.#send({ case: 'command', value: command });
+		}
+	}
+
+	#send(message: Out): void {
+		this.#writable = this.#stream.send(create(ConnectResponseSchema, { message }));
+	}
+
+	#protocol(message: string): void {
+		this.close(CloseCode.PROTOCOL, message);
+	}
+
+	#drop(): void {
+		this.#facts = [];
+		this.#factBytes = 0;
+	}
+}

@@ -1,0 +1,202 @@
+import { create } from '@bufbuild/protobuf';
+import { GpuaasError } from '../../kit/error.ts';
+import { uuidv7 } from '../../kit/ids.ts';
+import {
+	CloseCode,
+	type OutputHello,
+	type UploadOutputRequest,
+	type UploadOutputResponse,
+	UploadOutputResponseSchema,
+} from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import { type OutputChunk as ChunkMessage, OutputStream } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import type { OutputChunk } from '../app/tasks/output-store.ts';
+import { statusOfClose } from './close-reason.ts';
+import { nodeContext } from './context.ts';
+import { violation } from './frames.ts';
+import type { LinkDeps, OutputUpload } from './link-deps.ts';
+import type { ServerStream, StreamListener, StreamStatus } from './stream.ts';
+
+/**
+ * `UploadOutput` streams: the server says where to start, the agent sends chunks from there, the server acknowledges
+ * what is durable. While the output store is behind, the stream isn't read, so that HTTP/2 holds back this upload and
+ * nothing else. Chunks that arrive during an append go into the next one: one sync covers them all.
+ */
+export class OutputUploads {
+	readonly #deps: LinkDeps;
+
+	constructor(deps: LinkDeps) {
+		this.#deps = deps;
+	}
+
+	accept(stream: ServerStream<UploadOutputResponse>): StreamListener<UploadOutputRequest> {
+		const upload = new Upload(this.#deps, stream);
+		return {
+			onFrame: (frame) => upload.onFrame(frame),
+			onWritable: () => {},
+			onEnd: () => upload.onEnd(),
+			onClosed: () => upload.onClosed(),
+		};
+	}
+}
+
+class Upload {
+	readonly #deps: LinkDeps;
+	readonly #stream: ServerStream<UploadOutputResponse>;
+	#state: 'waiting' | 'opening' | 'open' | 'ended' = 'waiting';
+	#output: OutputUpload | undefined;
+	#detach: (() => void) | undefined;
+	#chunks: OutputChunk[] = [];
+	#bytes = 0;
+	#paused = false;
+	#working = false;
+	#storedOffset = 0n;
+	/** Set once the agent has said that nothing more comes. */
+	#endOffset: bigint | undefined;
+
+	constructor(deps: LinkDeps, stream: ServerStream<UploadOutputResponse>) {
+		this.#deps = deps;
+		this.#stream = stream;
+	}
+
+	onFrame({ message }: UploadOutputRequest): void {
+		if (this.#state === 'ended') return;
+		if (message.case === 'hello') this.#hello(message.value);
+		else if (this.#state !== 'open' || this.#endOffset !== undefined)
+			this.#protocol('chunks come between the start and the end');
+		else if (message.case === 'chunk') this.#take(message.value);
+		else if (message.case === 'end') {
+			this.#endOffset = message.value.nextOffset;
+			void this.#work();
+		} else this.#protocol('a message of an unknown kind came');
+	}
+
+	onEnd(): void {
+		// The agent gives up for now: what is stored stays, and it asks again where to start.
+		if (this.#state !== 'ended' && this.#endOffset === undefined) this.#end({ code: 'OK', reason: '', message: '' });
+	}
+
+	onClosed(): void {
+		this.#state = 'ended';
+		this.#chunks = [];
+		this.#detach?.();
+		this.#detach = undefined;
+	}
+
+	#hello(hello: OutputHello): void {
+		const fault = this.#state === 'waiting' ? violation(hello) : 'one Hello begins an upload';
+		if (fault !== undefined) {
+			this.#protocol(fault);
+			return;
+		}
+		this.#state = 'opening';
+		this.#open(hello).catch((error: unknown) => this.#failed(error));
+	}
+
+	async #open(hello: OutputHello): Promise<void> {
+		const { app, registry, limits } = this.#deps;
+		const { peer: address, leafDer } = this.#stream;
+		const correlationId = uuidv7(app.clock.now(), app.rng);
+		const anonymous = nodeContext(app, 'UploadOutput', address, correlationId, undefined);
+		const peer = await this.#deps.authorizeStream(anonymous, leafDer);
+		if (this.#state !== 'opening') return;
+		if (peer.kind === 'refused') {
+			this.#end(statusOfClose(peer.closeCode, peer.message));
+			return;
+		}
+		if (registry.attachedCount(peer.nodeId) >= limits.uploadsPerNodeMax) {
+			const message = 'this node has too many uploads at once; send them one after the other';
+			this.#end({ code: 'RESOURCE_EXHAUSTED', reason: 'RATE_LIMITED', message, retryAfterMs: 1000 });
+			return;
+		}
+		this.#detach = registry.attach({
+			nodeId: peer.nodeId,
+			serial: peer.serial,
+			notAfterMs: peer.notAfterMs,
+			close: (code, message) => this.#close(code, message),
+		});
+		const ctx = nodeContext(app, 'UploadOutput', address, correlationId, peer);
+		const output = await this.#deps.openUpload(ctx, peer.nodeId, hello);
+		if (this.#state !== 'opening') return;
+		this.#output = output;
+		this.#storedOffset = output.storedOffset;
+		this.#state = 'open';
+		this.#send(output.complete);
+		if (output.complete) this.#end({ code: 'OK', reason: '', message: '' });
+	}
+
+	#take(message: ChunkMessage): void {
+		this.#chunks.push({
+			offset: Number(message.offset),
+			stream: message.stream === OutputStream.STDERR ? 'stderr' : 'stdout',
+			data: message.data,
+			droppedBytes: Number(message.droppedBytes),
+		});
+		this.#bytes += message.data.length;
+		if (!this.#paused && this.#bytes >= this.#deps.limits.uploadBytesQueuedMax) {
+			this.#paused = true;
+			this.#stream.pause();
+		}
+		void this.#work();
+	}
+
+	async #work(): Promise<void> {
+		const output = this.#output;
+		if (this.#working || output === undefined) return;
+		this.#working = true;
+		try {
+			while (this.#chunks.length > 0 && this.#state === 'open') {
+				const chunks = this.#chunks;
+				this.#chunks = [];
+				this.#bytes = 0;
+				this.#storedOffset = await output.append(chunks);
+				if (this.#state !== 'open') return;
+				this.#send(false);
+				if (this.#paused) {
+					this.#paused = false;
+					this.#stream.resume();
+				}
+			}
+			if (this.#endOffset === undefined || this.#state !== 'open') return;
+			const complete = await output.end(this.#endOffset);
+			if (this.#state !== 'open') return;
+			this.#send(complete);
+			this.#end({ code: 'OK', reason: '', message: '' });
+		} catch (error) {
+			this.#failed(error);
+		} finally {
+			this.#working = false;
+		}
+	}
+
+	#send(complete: boolean): void {
+		// At most one acknowledgement an append: a peer that reads none is held back by its own window.
+		this.#stream.send(create(UploadOutputResponseSchema, { storedOffset: this.#storedOffset, complete }));
+	}
+
+	#failed(error: unknown): void {
+		if (this.#state === 'ended') return;
+		this.#deps.app.log.warn('upload failed', { peer: this.#stream.peer, error });
+		const { code, reason, message } = GpuaasError.from(error);
+		this.#end({ code, reason, message, retryAfterMs: 1000 });
+	}
+
+	#protocol(message: string): void {
+		this.#end(statusOfClose(CloseCode.PROTOCOL, message));
+	}
+
+	#close(code: CloseCode, message: string): void {
+		this.#end(statusOfClose(code, message));
+		// Whoever may not upload any more may not hold a stream open either.
+		this.#stream.destroy();
+	}
+
+	#end(status: StreamStatus): void {
+		if (this.#state === 'ended') return;
+		this.#state = 'ended';
+		this.#chunks = [];
+		this.#detach?.();
+		this.#detach = undefined;
+		this.#stream.end(status);
+		this.#stream.resume();
+	}
+}

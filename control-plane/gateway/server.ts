@@ -1,0 +1,163 @@
+import type { Socket } from 'node:net';
+import {
+	Server,
+	type ServerDuplexStream,
+	type ServerUnaryCall,
+	type ServiceDefinition,
+	type sendUnaryData,
+} from '@grpc/grpc-js';
+import { sleep } from '../../kit/clock.ts';
+import { GpuaasError } from '../../kit/error.ts';
+import { uuidv7 } from '../../kit/ids.ts';
+import {
+	AgentLinkService,
+	type ConnectRequest,
+	type ConnectResponse,
+	type RenewCertificateRequest,
+	type RenewCertificateResponse,
+	type UploadOutputRequest,
+	type UploadOutputResponse,
+} from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import { grpcServiceDefinition } from '../../proto/grpc.ts';
+import { refusalError } from '../app/enrollment/authorize-stream.ts';
+import { ACCEPTOR_LIMITS_DEFAULT, Acceptor, type AcceptorLimits, type Turned } from './acceptor.ts';
+import { leafOf, serveStream, statusOfError } from './calls.ts';
+import { nodeContext } from './context.ts';
+import {
+	GATEWAY_TLS_LIMITS_DEFAULT,
+	GatewayCredentials,
+	type GatewayIdentity,
+	type GatewayTlsLimits,
+} from './credentials.ts';
+import { violation } from './frames.ts';
+import { AgentLink } from './link.ts';
+import type { LinkDeps } from './link-deps.ts';
+import { OutputUploads } from './output.ts';
+import { raiseConnectionWindows } from './windows.ts';
+
+/**
+ * The gateway's listener: grpc-js behind our own TCP acceptor, TLS 1.3 with a node certificate required. It only
+ * decodes, and hands streams to link.ts and output.ts. Composed by main.ts; agents dial it.
+ */
+export interface GatewayOptions {
+	readonly host: string;
+	/** 0: any. */
+	readonly port: number;
+	readonly identity: GatewayIdentity;
+	readonly tls?: Partial<GatewayTlsLimits>;
+	readonly acceptor?: Partial<AcceptorLimits>;
+	readonly wire?: Partial<GatewayWireLimits>;
+	readonly onTurnedAway?: (why: Turned) => void;
+}
+
+export interface GatewayWireLimits {
+	/** Receive window of one connection; that of a stream is in the TLS limits, beside the other settings. */
+	readonly connectionWindowBytes: number;
+	/** A connection without an answer for `keepaliveMs + keepaliveTimeoutMs` is dead: half-open links end by this. */
+	readonly keepaliveMs: number;
+	readonly keepaliveTimeoutMs: number;
+	/** A connection without a stream. */
+	readonly idleMs: number;
+	readonly messageBytesMax: number;
+}
+
+export const GATEWAY_WIRE_LIMITS_DEFAULT: GatewayWireLimits = Object.freeze({
+	connectionWindowBytes: 4 * 1024 * 1024,
+	keepaliveMs: 10_000,
+	keepaliveTimeoutMs: 5000,
+	idleMs: 60_000,
+	messageBytesMax: 4 * 1024 * 1024,
+});
+
+export interface Gateway extends AsyncDisposable {
+	readonly port: number;
+	readonly link: AgentLink;
+	/** New connections see this from now on; live streams go on. */
+	swapIdentity(identity: GatewayIdentity): void;
+	/** Open TCP connections. */
+	connections(): number;
+}
+
+const PATH_PREFIX = `/${AgentLinkService.typeName}/`;
+
+export async function startGateway(deps: LinkDeps, options: GatewayOptions): Promise<Gateway> {
+	const { clock, log } = deps.app;
+	const wire = { ...GATEWAY_WIRE_LIMITS_DEFAULT, ...options.wire };
+	const credentials = new GatewayCredentials(options.identity, { ...GATEWAY_TLS_LIMITS_DEFAULT, ...options.tls });
+	const server = new Server({
+		'grpc.keepalive_time_ms': wire.keepaliveMs,
+		'grpc.keepalive_timeout_ms': wire.keepaliveTimeoutMs,
+		'grpc.max_connection_idle_ms': wire.idleMs,
+		'grpc.max_receive_message_length': wire.messageBytesMax,
+		'grpc.max_send_message_length': wire.messageBytesMax,
+		// Counters for every connection, which nobody reads.
+		'grpc.enable_channelz': 0,
+	});
+	const injector = server.createConnectionInjector(credentials);
+	const acceptor = new Acceptor(
+		clock,
+		{ ...ACCEPTOR_LIMITS_DEFAULT, ...options.acceptor },
+		(socket: Socket) => injector.injectConnection(socket),
+		(why) => {
+			log.debug('connection turned away', { why });
+			options.onTurnedAway?.(why);
+		},
+	);
+	const windows = raiseConnectionWindows(PATH_PREFIX, wire.connectionWindowBytes);
+	const link = new AgentLink(deps);
+	const uploads = new OutputUploads(deps);
+	const cut = (peer: string) => acceptor.cut(peer);
+	server.addService(grpcServiceDefinition(AgentLinkService) as unknown as ServiceDefinition, {
+		connect: (call: ServerDuplexStream<ConnectRequest, ConnectResponse>) =>
+			serveStream(call, (stream) => link.accept(stream), cut),
+		uploadOutput: (call: ServerDuplexStream<UploadOutputRequest, UploadOutputResponse>) =>
+			serveStream(call, (stream) => uploads.accept(stream), cut),
+		renewCertificate: (
+			call: ServerUnaryCall<RenewCertificateRequest, RenewCertificateResponse>,
+			done: sendUnaryData<RenewCertificateResponse>,
+		) => {
+			renew(deps, call).then(
+				(response) => done(null, response),
+				(error: unknown) => {
+					const fault = GpuaasError.from(error);
+					log.warn('renewal refused', { peer: call.getPeer(), error });
+					done(statusOfError(fault));
+				},
+			);
+		},
+	});
+	link.start();
+	const port = await acceptor.listen(options.host, options.port);
+	return {
+		port,
+		link,
+		swapIdentity: (identity) => credentials.swap(identity),
+		connections: () => acceptor.connections,
+		async [Symbol.asyncDispose]() {
+			acceptor.stop();
+			await link.shutdown();
+			const untilMs = clock.monotonic() + deps.limits.closeGraceMs;
+			while (link.streamCount > 0 && clock.monotonic() < untilMs) await sleep(clock, 10);
+			link.cutAll();
+			server.forceShutdown();
+			acceptor.cutAll();
+			windows[Symbol.dispose]();
+		},
+	};
+}
+
+async function renew(
+	deps: LinkDeps,
+	call: ServerUnaryCall<RenewCertificateRequest, RenewCertificateResponse>,
+): Promise<RenewCertificateResponse> {
+	const { app } = deps;
+	const address = call.getPeer();
+	const correlationId = uuidv7(app.clock.now(), app.rng);
+	const anonymous = nodeContext(app, 'RenewCertificate', address, correlationId, undefined);
+	const peer = await deps.authorizeStream(anonymous, leafOf(call) ?? new Uint8Array());
+	if (peer.kind === 'refused') throw refusalError(peer);
+	const fault = violation(call.request);
+	if (fault !== undefined)
+		throw new GpuaasError({ code: 'INVALID_ARGUMENT', reason: 'INVALID_REQUEST', message: fault });
+	return deps.renewCertificate(nodeContext(app, 'RenewCertificate', address, correlationId, peer), peer, call.request);
+}
