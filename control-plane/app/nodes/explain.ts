@@ -1,0 +1,118 @@
+import { create } from '@bufbuild/protobuf';
+import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import {
+	ExplainNodeResponseSchema,
+	type Explanation,
+	ExplanationSchema,
+	NodeService,
+} from '../../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
+import type { OperationRow } from '../../store/port/operations.ts';
+import { query } from '../use-case.ts';
+import { connectionOf, factsOfNode, type NodeFacts, nodeMessage } from '../wire/node.ts';
+
+/** Why the node is as it is: one line a fact, each with what happens next or what a person should do. */
+export const explainNode = query('node', NodeService.method.explainNode, {
+	*read(tx, _call, { node }) {
+		return {
+			facts: yield* factsOfNode(tx, node),
+			open: yield* tx.tasks.countOpen(node.id),
+			drain: yield* tx.operations.runningOfTarget(node.id, 'nodes.drain'),
+		};
+	},
+	answer: ({ nowMs }, { facts, open, drain }) =>
+		create(ExplainNodeResponseSchema, {
+			node: nodeMessage(facts, nowMs),
+			explanations: [...explain(facts, open, drain, nowMs)],
+		}),
+});
+
+function* explain(
+	facts: NodeFacts,
+	open: number,
+	drain: OperationRow | undefined,
+	nowMs: number,
+): Generator<Explanation> {
+	const { node, assignment } = facts;
+	yield lease(facts, nowMs);
+	yield certificate(facts, nowMs);
+	yield line(
+		'state',
+		`the node is ${node.state}`,
+		node.state === 'retired' ? 'enroll its host again with a new join token' : 'nothing to do',
+	);
+	if (node.locked) yield line('lock', node.lockReason, 'look at both hosts, then unlock the node with a reason');
+	if (drain !== undefined)
+		yield line('drain', drain.progress, 'what still runs is cancelled at the deadline', drain.deadlineMs);
+	else if (node.cordoned)
+		yield line(
+			'cordon',
+			node.cordonReason === '' ? 'cordoned without a reason' : node.cordonReason,
+			'uncordon it to let it take work',
+		);
+	if (node.custody !== 'platform')
+		yield line(
+			'custody',
+			`in ${node.custody} custody: what its agent says decides nothing`,
+			'unassign it; then reimage the host, remove the node and enroll it again',
+		);
+	if (assignment !== undefined)
+		yield line(
+			'assignment',
+			`assigned to ${assignment.organization}/${assignment.project} (${assignment.mode})`,
+			'unassign it to end its tasks and sessions',
+		);
+	yield line('tasks', `${open} open`, open === 0 ? 'nothing to do' : 'list them by node');
+}
+
+function lease({ node, session }: NodeFacts, nowMs: number): Explanation {
+	switch (connectionOf(session, nowMs)) {
+		case 'connected':
+			return line(
+				'lease',
+				`the agent is connected since ${iso(session?.connectedAtMs ?? nowMs)}`,
+				'it must be heard from before the deadline',
+				session?.leaseUntilMs,
+			);
+		case 'disconnected':
+			return session === undefined
+				? line('lease', 'the agent has not connected yet', 'look at `gpuaas agent status` on the host')
+				: line(
+						'lease',
+						'the agent closed its stream and is expected back',
+						'it is lost after the deadline',
+						session.leaseUntilMs,
+					);
+		default:
+			return line(
+				'lease',
+				`the agent was last heard at ${iso(node.lastSeenAtMs ?? node.enrolledAtMs)}; nobody knows what runs there`,
+				'look at the host and its network, then at `gpuaas agent doctor`',
+			);
+	}
+}
+
+function certificate({ certificateExpiresAtMs: expiresAtMs }: NodeFacts, nowMs: number): Explanation {
+	if (expiresAtMs === null)
+		return line('certificate', 'the node has no certificate that is in force', 'enroll its host again');
+	if (expiresAtMs <= nowMs)
+		return line(
+			'certificate',
+			`expired at ${iso(expiresAtMs)}`,
+			'the agent recovers by itself when it reaches the enrollment listener',
+			expiresAtMs,
+		);
+	return line('certificate', `valid until ${iso(expiresAtMs)}`, 'the agent renews it at half of its life', expiresAtMs);
+}
+
+function line(subject: string, finding: string, next: string, deadlineMs?: number): Explanation {
+	return create(ExplanationSchema, {
+		subject,
+		finding,
+		next,
+		...(deadlineMs === undefined ? {} : { deadline: timestampFromMs(deadlineMs) }),
+	});
+}
+
+function iso(ms: number): string {
+	return new Date(ms).toISOString();
+}

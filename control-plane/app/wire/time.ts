@@ -1,0 +1,18 @@
+import { create } from '@bufbuild/protobuf';
+import { type Duration, DurationSchema, type Timestamp, timestampFromMs } from '@bufbuild/protobuf/wkt';
+
+/** Rows keep milliseconds, messages keep Timestamp and Duration; absent stays absent. */
+export function optionalTimestamp(ms: number | null): { readonly value?: Timestamp } {
+	return ms === null ? {} : { value: timestampFromMs(ms) };
+}
+
+export function durationFromMs(ms: number): Duration {
+	const seconds = Math.floor(ms / 1000);
+	return create(DurationSchema, { seconds: BigInt(seconds), nanos: Math.round((ms - seconds * 1000) * 1_000_000) });
+}
+
+/** Rounded up to a whole ms, so that a positive duration never becomes none. */
+export function msFromDuration(duration: Duration | undefined): number | undefined {
+	if (duration === undefined) return undefined;
+	return Number(duration.seconds) * 1000 + Math.ceil(duration.nanos / 1_000_000);
+}
