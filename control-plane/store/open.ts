@@ -1,0 +1,49 @@
+import type { Clock } from '../../kit/clock.ts';
+import { GpuaasError } from '../../kit/error.ts';
+import type { Rng } from '../../kit/ids.ts';
+import type { Logger } from '../../kit/log.ts';
+import type { Store } from './port/store.ts';
+
+/**
+ * The only truth of the control plane: port/ is what the rest of the program sees, tables/ is the SQL that both
+ * dialects share, sqlite/ and pg/ run it, migrations/ makes the schema. Nothing outside this folder knows which
+ * dialect it runs on. Called by main.ts.
+ */
+export interface StoreDeps {
+	readonly clock: Clock;
+	readonly rng: Rng;
+	readonly log: Logger;
+}
+
+/**
+ * Opens and migrates: `sqlite:/path`, `/path` or `postgres://user@host/database`. Throws CONFIG_INVALID for anything
+ * else, STORE_UNAVAILABLE, SCHEMA_TOO_NEW, SCHEMA_CHANGED. No message holds the URL: it may hold a password.
+ */
+export async function openStore(url: string, deps: StoreDeps): Promise<Store> {
+	// Imported when used: a control plane on one dialect doesn't load the other's driver.
+	if (/^postgres(ql)?:\/\//.test(url)) {
+		const { openPgStore } = await import('./pg/store.ts');
+		return await openPgStore(url, deps);
+	}
+	const path = url.startsWith('sqlite:') ? url.slice('sqlite:'.length) : url;
+	if (!path.startsWith('/')) {
+		throw new GpuaasError({
+			code: 'INVALID_ARGUMENT',
+			reason: 'CONFIG_INVALID',
+			message: 'the store must be an absolute path, sqlite:/path, or postgres://user@host/database',
+		});
+	}
+	const { SqliteStore } = await import('./sqlite/store.ts');
+	return new SqliteStore({ at: { path }, clock: deps.clock });
+}
+
+/** What may be logged about where the store is: never the password, nor anything else of a URL's query. */
+export function storeName(url: string): string {
+	if (!/^postgres(ql)?:\/\//.test(url)) return url.startsWith('sqlite:') ? url : `sqlite:${url}`;
+	try {
+		const { hostname, pathname } = new URL(url);
+		return `postgres://${hostname}${pathname}`;
+	} catch {
+		return 'postgres';
+	}
+}

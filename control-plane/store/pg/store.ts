@@ -1,0 +1,86 @@
+import { sleep } from '../../../kit/clock.ts';
+import { Backoff } from '../../../kit/retry.ts';
+import { closed } from '../errors.ts';
+import { migratePg } from '../migrations/pg.ts';
+import type { StoreDeps } from '../open.ts';
+import type { Store, Tx, UnitOptions } from '../port/store.ts';
+import type { Plan } from '../port/unit.ts';
+import { Compiler } from '../tables/compiler.ts';
+import { createTx } from '../tables/tx.ts';
+import { pgAudit } from './audit.ts';
+import { pgClaim } from './claim.ts';
+import { isConflict, pgError } from './errors.ts';
+import { PgConnections, type PgOptions } from './pool.ts';
+
+/**
+ * The store on PostgreSQL, for more than one replica. A unit is one transaction, SERIALIZABLE unless its plan says that
+ * it locks for itself, because plans are written as if they ran alone, which on SQLite they do. A plan that loses a
+ * conflict runs again from its start. Owns pg. Made by store/open.ts.
+ */
+const compiler = new Compiler('postgres');
+const tx: Tx = createTx(compiler, { audit: pgAudit(compiler), claim: pgClaim });
+
+/** Conflicts are short, so many quick tries cost less than telling the caller to come back. */
+const ATTEMPTS_MAX = 20;
+const BACKOFF = { baseMs: 2, maxMs: 100, floorMs: 0.5 };
+
+export async function openPgStore(url: string, deps: StoreDeps, options: PgOptions = {}): Promise<PgStore> {
+	await migratePg(url, deps.clock);
+	return new PgStore(new PgConnections(url, deps.log, options), deps);
+}
+
+export class PgStore implements Store {
+	readonly dialect = 'postgres';
+	readonly #connections: PgConnections;
+	readonly #deps: StoreDeps;
+	#nowMs = 0;
+	#closed = false;
+
+	constructor(connections: PgConnections, deps: StoreDeps) {
+		this.#connections = connections;
+		this.#deps = deps;
+	}
+
+	async unit<T>(plan: (tx: Tx) => Plan<T>, options: UnitOptions = {}): Promise<T> {
+		const level = options.isolation === 'read_committed' ? 'READ COMMITTED' : 'SERIALIZABLE';
+		const backoff = new Backoff(BACKOFF, this.#deps.rng);
+		for (let attempt = 1; ; attempt += 1) {
+			if (this.#closed) throw closed();
+			try {
+				return await this.#connections.transaction(`BEGIN ISOLATION LEVEL ${level}`, () => plan(tx));
+			} catch (error) {
+				if (!isConflict(error)) throw error;
+				if (attempt >= ATTEMPTS_MAX) throw pgError(error);
+				await sleep(this.#deps.clock, backoff.nextMs());
+			}
+		}
+	}
+
+	async read<T>(plan: (tx: Tx) => Plan<T>): Promise<T> {
+		if (this.#closed) throw closed();
+		return await this.#connections.transaction('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY', () => plan(tx));
+	}
+
+	async check(): Promise<void> {
+		const checkedAtMs = this.#deps.clock.now();
+		const plan = function* (): Plan<void> {
+			yield { sql: 'update store_check set checked_at_ms = $1 where id = 1', parameters: [checkedAtMs] };
+		};
+		await this.unit(plan, { isolation: 'read_committed' });
+	}
+
+	async now(): Promise<number> {
+		const nowMs = await this.read(function* () {
+			const sql = 'select floor(extract(epoch from clock_timestamp()) * 1000)::bigint as now';
+			return Number((yield { sql, parameters: [] }).rows[0]?.now);
+		});
+		this.#nowMs = Math.max(this.#nowMs, nowMs);
+		return this.#nowMs;
+	}
+
+	async [Symbol.asyncDispose](): Promise<void> {
+		if (this.#closed) return;
+		this.#closed = true;
+		await this.#connections.close();
+	}
+}
