@@ -99,7 +99,10 @@ export async function makeTaskSigner(
 
 export function takeUp(role: Ca['role'], trustDomain: string, stored: StoredAuthority, signer: Signer): Ca {
 	const certificateDer = derOf(stored.certificate);
-	return openAuthority({ role, trustDomain, keyId: stored.keyId, certificateDer, notAfterMs: stored.notAfterMs }, signer);
+	return openAuthority(
+		{ role, trustDomain, keyId: stored.keyId, certificateDer, notAfterMs: stored.notAfterMs },
+		signer,
+	);
 }
 
 function storedKey(keyName: string, signer: Signer): StoredKey {

@@ -95,7 +95,7 @@ export class StreamGuard implements Disposable {
 		if (cached !== undefined && cached.untilMs > clock.monotonic() && cached.accepted.nodeId === nodeId) {
 			return cached.accepted;
 		}
-		const judged = await this.#judge(ctx, identity);
+		const judged = await this.#judge(asNode(ctx, identity), identity);
 		// A revocation may have come while the store answered.
 		if (judged.kind === 'accepted' && this.#denylist.has(serial)) return revoked(nodeId);
 		if (judged.kind === 'accepted') this.#remember(judged);
@@ -145,6 +145,12 @@ export class StreamGuard implements Disposable {
 		for (const serial of this.#serials.get(nodeId) ?? []) this.#cache.delete(serial);
 		this.#serials.delete(nodeId);
 	}
+}
+
+/** From here on the peer is known, and records name it. */
+function asNode(ctx: RequestContext, { id, serialHex, notAfterMs }: Identity): RequestContext {
+	const known = { kind: 'node' as const, id, displayName: id, credentialId: serialHex };
+	return { ...ctx, actor: { ...known, bindings: [], credentialExpiresAtMs: notAfterMs } };
 }
 
 interface Seen {

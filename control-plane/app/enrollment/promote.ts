@@ -17,7 +17,12 @@ export interface Promotion {
 	readonly nowMs: number;
 }
 
-export function* promote(deps: IssuingDeps, tx: Tx, ctx: RequestContext, { node, pending, eventId, nowMs }: Promotion): Plan<void> {
+export function* promote(
+	deps: IssuingDeps,
+	tx: Tx,
+	ctx: RequestContext,
+	{ node, pending, eventId, nowMs }: Promotion,
+): Plan<void> {
 	const { current } = yield* tx.certificates.slots(node.id);
 	if (current !== undefined) yield* tx.certificates.update(current.serial, { state: 'superseded' });
 	yield* tx.certificates.update(pending.serial, { state: 'current', firstUsedAtMs: nowMs });

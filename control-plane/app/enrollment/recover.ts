@@ -32,7 +32,8 @@ export async function judgeRecovery(
 	const { certificate } = seen;
 	const parsed = certificate === undefined ? undefined : parseCertificate(certificate.der);
 	if (certificate === undefined || parsed?.kind !== 'ok') {
-		const message = 'this control plane knows no such certificate of that node; enroll this host again with a new token';
+		const message =
+			'this control plane knows no such certificate of that node; enroll this host again with a new token';
 		throw new GpuaasError({ code: 'UNAUTHENTICATED', reason: 'JOIN_STATE_INVALID', message });
 	}
 	const proofKey = parsed.certificate.spki;

@@ -90,7 +90,8 @@ function verdictOf(
 	newSpkiSha256: string,
 ): Verdict {
 	if (node === undefined || state.nodeId !== node.id) {
-		const message = 'the join state belongs to another node than the certificate; enroll this host again with a new token';
+		const message =
+			'the join state belongs to another node than the certificate; enroll this host again with a new token';
 		return refused('JOIN_STATE_INVALID', message);
 	}
 	if (node.locked) return refused('NODE_LOCKED', `node ${node.name} is locked (${node.lockReason}); unlock it first`);
