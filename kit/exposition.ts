@@ -164,7 +164,7 @@ class SeriesFamily<S extends Series> implements Family<S>, Block {
 
 	of(...labelValues: string[]): S {
 		const { name, labelNames = [], seriesMax = SERIES_MAX } = this.#options;
-		const key = labelValues.length === 1 ? (labelValues[0] ?? '') : labelValues.join('\u0000');
+		const key = keyOf(labelNames, labelValues);
 		const known = this.#series.get(key);
 		if (known !== undefined) return known;
 		const prefix = seriesPrefix(name, labelNames, labelValues);
@@ -179,7 +179,7 @@ class SeriesFamily<S extends Series> implements Family<S>, Block {
 	}
 
 	remove(...labelValues: string[]): void {
-		this.#series.delete(labelValues.join('\u0000'));
+		this.#series.delete(keyOf(this.#options.labelNames ?? [], labelValues));
 	}
 
 	render(format: Format): string {
@@ -190,6 +190,15 @@ class SeriesFamily<S extends Series> implements Family<S>, Block {
 		for (const series of this.#series.values()) page += series.render(format);
 		return page;
 	}
+}
+
+/** Unambiguous whatever the values contain. */
+function keyOf(labelNames: readonly string[], labelValues: readonly string[]): string {
+	assert(labelValues.length === labelNames.length, `this family has the labels ${labelNames.join(', ') || '(none)'}`);
+	if (labelValues.length === 1) return labelValues[0] ?? '';
+	let key = '';
+	for (const value of labelValues) key += `${value.length}:${value}`;
+	return key;
 }
 
 class ValueSeries implements Counter, Gauge, Series {
