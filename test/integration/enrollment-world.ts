@@ -145,7 +145,8 @@ export class World implements AsyncDisposable {
 		const log = silentLogger;
 		const store = await openStore(join(folder, 'store.db'), { clock, rng, log });
 		const keys = new KeyFolder(join(folder, 'keys'), rng);
-		const authority = await openCertificateAuthority({ store, keys, clock, rng, trustDomain });
+		const appendAudit = createAppendAudit({ clock, rng });
+		const authority = await openCertificateAuthority({ store, keys, clock, rng, log, trustDomain, appendAudit });
 		const bus = new InProcessBus();
 		const deps: EnrollmentDeps = {
 			clock,
@@ -160,7 +161,7 @@ export class World implements AsyncDisposable {
 			limits: { ...APP_LIMITS_DEFAULT, ...this.#options.limits },
 			replicaId: 'replica-1',
 			version: 'test',
-			appendAudit: createAppendAudit({ clock, rng }),
+			appendAudit,
 			challenges: new Challenges(clock, rng),
 			gateways: ['127.0.0.1:9443'],
 		};

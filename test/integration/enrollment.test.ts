@@ -12,7 +12,7 @@ describe('enrollment', () => {
 		expect(node.labels).toEqual({ rack: 'r1' });
 		expect(await world.tokenRow('t-1')).toMatchObject({ state: 'used', nodeId: identity.nodeId });
 		expect(await world.certificate(identity.credential().serial)).toMatchObject({ state: 'pending', generation: 1 });
-		expect(await world.audited()).toEqual(['certificates.issue', 'nodes.enroll']);
+		expect(await world.audited()).toEqual(['ca.create', 'certificates.issue', 'nodes.enroll']);
 		expect(loadIdentity(identity.folder().path, systemRng)?.credential()).toEqual(identity.credential());
 		expect(await world.authorize(identity)).toMatchObject({ kind: 'accepted', nodeId: identity.nodeId, generation: 1 });
 		expect(await world.certificate(identity.credential().serial)).toMatchObject({ state: 'current' });

@@ -2,14 +2,17 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import { assert, present } from '../../../kit/assert.ts';
 import type { Clock } from '../../../kit/clock.ts';
 import { GpuaasError } from '../../../kit/error.ts';
-import type { Rng } from '../../../kit/ids.ts';
+import { type Rng, uuidv7 } from '../../../kit/ids.ts';
+import type { Logger } from '../../../kit/log.ts';
 import { AuthorityCertIssuer, type IssueResult, type LeafSubject } from '../../../pki/ca/issuer.ts';
 import { signJoinState, verifyJoinState } from '../../../pki/keys/join-state.ts';
 import type { Signer, SyncSigner } from '../../../pki/keys/signer.ts';
-import { acceptedIssuerKeyIds, encodeBundle, rootPins, type TrustBundle } from '../../../pki/trust/bundle.ts';
+import { acceptedIssuerKeyIds, encodeBundle, rootPins, rootsPem, type TrustBundle } from '../../../pki/trust/bundle.ts';
 import { signDsse } from '../../../pki/verify/dsse.ts';
 import { DsseEnvelopeSchema } from '../../../proto/gen/gpuaas/common/v1/types_pb.ts';
+import { systemContext } from '../../context.ts';
 import type { Store } from '../../store/port/store.ts';
+import type { AppendAudit } from '../audit/event.ts';
 import type { CertificateAuthority, IssuedCertificate, JoinState } from './certificate-authority.ts';
 import {
 	type AuthorityDocument,
@@ -22,6 +25,7 @@ import {
 	type StoredTaskSigner,
 } from './document.ts';
 import { type KeyStore, type Making, makeDocument, makeSet, makeTaskSigner, takeUp } from './issuing-set.ts';
+import { signerRow } from './record.ts';
 
 /**
  * The certificate authority of a control plane: private keys behind the key store's signers, public state from the
@@ -35,6 +39,8 @@ export interface AuthorityOptions {
 	readonly clock: Clock;
 	readonly rng: Rng;
 	readonly trustDomain: string;
+	readonly log: Logger;
+	readonly appendAudit: AppendAudit;
 }
 
 /** The document with everything that is derived from it once, not per call. */
@@ -59,11 +65,32 @@ export async function openCertificateAuthority(options: AuthorityOptions): Promi
 		});
 		if (row !== undefined) return new RunningAuthority(options, row.version, decodeDocument(row.document));
 		const document = await makeDocument({ keys, trustDomain, nowMs: clock.now(), rng });
-		// False when another replica was first: then its document is the one.
-		await store.unit(function* (tx) {
-			return yield* tx.authority.put(encodeDocument(document), 0);
-		});
+		await putFirst(options, document);
 	}
+}
+
+async function putFirst(options: AuthorityOptions, document: AuthorityDocument): Promise<void> {
+	const { store, clock, rng, log, appendAudit } = options;
+	const nowMs = clock.now();
+	const ctx = systemContext('certificates/bootstrap', clock, log, uuidv7(nowMs, rng));
+	const { node, replica, taskSigners } = issuingSet(document);
+	await store.unit(function* (tx) {
+		// Another replica was first: then its document is the one.
+		if (!(yield* tx.authority.put(encodeDocument(document), 0))) return;
+		for (const signer of taskSigners) yield* tx.certificates.insert(signerRow(signer, replica.keyId, nowMs));
+		yield* appendAudit(tx, ctx, {
+			action: 'ca.create',
+			target: `authorities/${document.trustDomain}`,
+			result: 'ok',
+			reason: '',
+			detail: {
+				root: document.root.keyId,
+				issuing: node.keyId,
+				replica: replica.keyId,
+				custody: document.root.custody,
+			},
+		});
+	});
 }
 
 export class RunningAuthority implements CertificateAuthority {
@@ -166,6 +193,11 @@ export class RunningAuthority implements CertificateAuthority {
 			for (const ca of [node, replica]) if (ca.keyId === issuerKeyId) return [derOf(ca.certificate), root];
 		}
 		return [];
+	}
+
+	/** Roots that a node's certificate must chain to, PEM: `ca` of the gateway's TLS. */
+	rootsPem(): string {
+		return rootsPem(this.#now.bundle).join('');
 	}
 
 	/** Key id of the CA that replica certificates come from now. */

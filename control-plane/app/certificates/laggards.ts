@@ -1,0 +1,54 @@
+import type { NodeTrustFact, Rotation, RotationStep } from '../../../pki/trust/rotation.ts';
+import { laggardsOf } from '../../../pki/trust/rotation.ts';
+import type { NodeRow } from '../../store/port/nodes.ts';
+import type { Tx } from '../../store/port/store.ts';
+import type { Plan } from '../../store/port/unit.ts';
+
+/**
+ * What nodes have acknowledged, as rotation asks it. Only nodes that may hold a step up are read: those behind the
+ * bundle, and those whose certificate has the issuer that the step would cut off.
+ */
+export interface TrustFacts {
+	readonly facts: readonly NodeTrustFact[];
+	/** Of the nodes in `facts`, by id. */
+	readonly nodes: ReadonlyMap<string, NodeRow>;
+}
+
+/** Above the largest fleet of one control plane: a list cut short could let a step pass that it must not. */
+const NODES_MAX = 100_000;
+
+export function* trustFacts(tx: Tx, rotation: Rotation, step: RotationStep): Plan<TrustFacts> {
+	const { oldKeyId, nextKeyId, bundleSeq } = rotation;
+	const wanted = step === 'rollback' ? oldKeyId : nextKeyId;
+	const other = step === 'rollback' ? nextKeyId : oldKeyId;
+	const behind = yield* tx.nodes.listBundleLaggards(bundleSeq, NODES_MAX);
+	const elsewhere = yield* tx.nodes.listIssuerLaggards(wanted, NODES_MAX);
+	const held = new Set(elsewhere.map(({ id }) => id));
+	const nodes = new Map([...behind, ...elsewhere].map((node) => [node.id, node]));
+	const facts = [...nodes.values()].map((node) => ({
+		nodeId: node.id,
+		quarantined: node.state === 'quarantined',
+		bundleSeqAcked: node.bundleSeqAcked,
+		leafIssuerKeyId: held.has(node.id) ? other : wanted,
+	}));
+	return { facts, nodes };
+}
+
+const NEXT_STEP: Readonly<Partial<Record<Rotation['phase'], RotationStep>>> = {
+	prepared: 'activate',
+	activated: 'drain',
+	draining: 'taint',
+	tainted: 'revoke',
+};
+
+/** Names of the nodes that hold up the next step forward; empty while no rotation is under way. */
+export function* laggardNames(tx: Tx, rotation: Rotation | null): Plan<readonly string[]> {
+	const step = rotation === null ? undefined : NEXT_STEP[rotation.phase];
+	if (rotation === null || step === undefined) return [];
+	const { facts, nodes } = yield* trustFacts(tx, rotation, step);
+	return namesOf(laggardsOf(rotation, step, facts), nodes);
+}
+
+export function namesOf(nodeIds: readonly string[], nodes: ReadonlyMap<string, NodeRow>): readonly string[] {
+	return nodeIds.map((id) => nodes.get(id)?.name ?? id).sort();
+}
