@@ -1,5 +1,6 @@
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { GpuaasError } from '../kit/error.ts';
 import { EXIT } from './exit-codes.ts';
 import type { Io } from './io.ts';
 
@@ -20,5 +21,25 @@ export function runDaemon(io: Io, daemon: Daemon, argv: readonly string[]): Prom
 		io.interrupt.addEventListener('abort', forward, { once: true });
 		child.on('error', reject);
 		child.on('exit', (code, signal) => resolve(code ?? (signal === null ? EXIT.failed : EXIT.signalBase + 15)));
+	});
+}
+
+const ASK_TIMEOUT_MS = 30_000;
+
+/** Runs a daemon's entry for one short answer on its standard output. */
+export function askDaemon(daemon: Daemon, argv: readonly string[]): Promise<string> {
+	return new Promise((resolve, reject) => {
+		execFile(process.execPath, [daemonPath(daemon), ...argv], { timeout: ASK_TIMEOUT_MS }, (error, stdout, stderr) => {
+			if (error === null) resolve(stdout);
+			else {
+				reject(
+					new GpuaasError({
+						code: 'INTERNAL',
+						reason: 'INTERNAL',
+						message: `the ${daemon} could not answer: ${stderr.trim() || error.message}`,
+					}),
+				);
+			}
+		});
 	});
 }

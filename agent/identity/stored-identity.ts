@@ -15,6 +15,7 @@ export class StoredIdentity implements AgentIdentity {
 	readonly #folder: IdentityFolder;
 	readonly #listeners = new Set<() => void>();
 	#state: IdentityState;
+	#gatewaysOverride: readonly string[] | undefined;
 	#bundle: AgentBundle;
 	#newest: Opened;
 
@@ -42,7 +43,12 @@ export class StoredIdentity implements AgentIdentity {
 	}
 
 	get gateways(): readonly string[] {
-		return this.#state.gateways;
+		return this.#gatewaysOverride ?? this.#state.gateways;
+	}
+
+	/** The owner of a host may reach the gateways otherwise than they are advertised. */
+	overrideGateways(gateways: readonly string[]): void {
+		this.#gatewaysOverride = gateways;
 	}
 
 	/** Where an expired node recovers. */

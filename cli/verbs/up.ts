@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { sleep } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import { TaskService, TaskState } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
@@ -7,6 +7,7 @@ import { TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
 import { type Api, apiOf } from '../client.ts';
 import { type Arguments, type Command, port, take } from '../command.ts';
 import { putContext } from '../contexts.ts';
+import { askDaemon } from '../daemon.ts';
 import { EXIT } from '../exit-codes.ts';
 import { type Io, paint, printable, printJson, write } from '../io.ts';
 import { type DaemonChild, startDaemon } from '../up/children.ts';
@@ -20,7 +21,6 @@ import {
 	whoRuns,
 	writeSecret,
 } from '../up/data-folder.ts';
-import { demoPolicy } from '../up/demo-policy.ts';
 import { type FirstTask, openTasks, runFirstTask, waitForNode } from '../up/first-run.ts';
 import { isFree, PORT_NAMES, type Ports } from '../up/ports.ts';
 
@@ -81,7 +81,7 @@ async function start(args: Arguments, io: Io, root: string, chosen: Partial<Port
 			});
 		}
 	}
-	const folder = await openDataFolder(root, chosen, demoPolicy(demoUser()));
+	const folder = await openDataFolder(root, chosen, await askDaemon('agent', ['policy', demoUser()]));
 	const onRestart = (name: string) => (exit: { readonly code: number | null; readonly signal: string | null }) =>
 		void say(args, io, `the ${name} ended (${exit.signal ?? `exit code ${exit.code}`}) and is started again`);
 	await say(args, io, `starting the control plane (data in ${root})`);
@@ -151,10 +151,14 @@ async function saveContext(io: Io, folder: DataFolder): Promise<Api> {
 	return apiOf(io, { ...context, name: 'local' });
 }
 
+/** What the data folder says of this host's agent. */
+async function agentStatus(folder: DataFolder): Promise<{ readonly enrolled: boolean; readonly nodeId: string }> {
+	return JSON.parse(await askDaemon('agent', ['status', '--json', '--config', folder.agentConfig]));
+}
+
 /** A join token for this host, unless it has an identity already. */
 async function enrollHost(args: Arguments, io: Io, folder: DataFolder, api: Api): Promise<void> {
-	const enrolled = await readFile(join(folder.root, 'agent', 'identity', 'identity.json')).catch(() => undefined);
-	if (enrolled !== undefined) return;
+	if ((await agentStatus(folder)).enrolled) return;
 	await say(args, io, 'enrolling this host with a one-time token');
 	const { joinToken } = await api.client(TokenService).createToken({});
 	await writeSecret(folder.joinToken, joinToken);
@@ -281,10 +285,8 @@ async function attach(args: Arguments, io: Io, root: string, chosen: Partial<Por
 	const folder = describe(root, stored as Ports);
 	await say(args, io, `already up (process ${running?.pid ?? '?'}); attaching, Ctrl-C detaches`);
 	const api = await saveContext(io, folder);
-	const identity = JSON.parse(await readFile(join(root, 'agent', 'identity', 'identity.json'), 'utf8')) as {
-		nodeId?: string;
-	};
-	const node = await waitForNode(io, api, identity.nodeId ?? '');
+	const { nodeId } = await agentStatus(folder);
+	const node = await waitForNode(io, api, nodeId);
 	await announce(args, io, folder, node.name, undefined);
 	if (args.flag('json')) return EXIT.ok;
 	while (!io.interrupt.aborted && (await whoRuns(root)) !== undefined) await sleep(io.clock, 500, io.interrupt);

@@ -1,0 +1,70 @@
+import { mkdir } from 'node:fs/promises';
+import { keepAlive, systemClock } from '../kit/clock.ts';
+import { printConfig } from '../kit/config.ts';
+import { parseDaemonArgs } from '../kit/config-args.ts';
+import { GpuaasError } from '../kit/error.ts';
+import { systemRng } from '../kit/ids.ts';
+import { createLogger } from '../kit/log.ts';
+import { ownVersion } from '../kit/version.ts';
+import { AGENT_SCHEMA } from './config.ts';
+import { enrollByToken } from './identify.ts';
+import { readPlatformFacts } from './platform/facts.ts';
+import { runAgent } from './run.ts';
+import { loadSettings } from './settings.ts';
+import { readAgentStatus, statusText } from './status.ts';
+import { demoPolicy } from './tasks/policy.ts';
+
+/** The node-agent's entry: `run`, `enroll`, `status`, `policy USER`. Exit codes: 0 done, 1 failed, 2 wrong arguments. */
+async function main(argv: readonly string[]): Promise<number> {
+	const [verb = '', ...rest] = argv;
+	if (verb === 'policy') {
+		process.stdout.write(demoPolicy(rest[0] ?? 'nobody'));
+		return 0;
+	}
+	const args = parseDaemonArgs(rest);
+	const loaded = loadSettings(args, process.env);
+	const config = loaded.values;
+	if (args.printConfig) {
+		process.stdout.write(printConfig(AGENT_SCHEMA, loaded));
+		return 0;
+	}
+	if (verb === 'status') {
+		const status = await readAgentStatus(config, systemClock, systemRng);
+		process.stdout.write(args.json ? `${JSON.stringify(status)}\n` : statusText(status));
+		return 0;
+	}
+	process.umask(0o077);
+	const log = createLogger({ name: 'node-agent', level: config.core.logLevel });
+	const base = { config, version: ownVersion(import.meta.url), clock: systemClock, rng: systemRng, log };
+	if (verb === 'enroll') {
+		await mkdir(config.core.data, { recursive: true, mode: 0o700 });
+		const identity = await enrollByToken({ ...base, facts: readPlatformFacts() });
+		process.stdout.write(
+			args.json
+				? `${JSON.stringify({ nodeId: identity.nodeId, nodeName: identity.nodeName })}\n`
+				: `enrolled as node ${identity.nodeName} (${identity.nodeId})\n`,
+		);
+		return 0;
+	}
+	if (verb !== 'run') {
+		process.stderr.write(`gpuaas agent: there is no ${JSON.stringify(verb)}; use run, enroll or status\n`);
+		return 2;
+	}
+	const stop = new AbortController();
+	for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort());
+	const onReady = (identity: { readonly nodeId: string; readonly nodeName: string }) => {
+		process.stdout.write(`${JSON.stringify({ ready: true, nodeId: identity.nodeId, nodeName: identity.nodeName })}\n`);
+	};
+	await runAgent({ ...base, onReady }, stop.signal);
+	return 0;
+}
+
+using _alive = keepAlive();
+try {
+	process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+	const { message, code } = GpuaasError.from(error);
+	process.stderr.write(`gpuaas agent: ${error instanceof GpuaasError ? message : (error as Error).stack}\n`);
+	process.exitCode = code === 'INVALID_ARGUMENT' ? 2 : 1;
+}
+process.exit();

@@ -1,0 +1,258 @@
+import { accessSync, constants, readFileSync, statSync } from 'node:fs';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { create } from '@bufbuild/protobuf';
+import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
+import { type Clock, every } from '../kit/clock.ts';
+import { GpuaasError, messageOf } from '../kit/error.ts';
+import { type Rng, uuidv7 } from '../kit/ids.ts';
+import type { Logger } from '../kit/log.ts';
+import { Scope } from '../kit/scope.ts';
+import { RenewCertificateRequestSchema, type TelemetryPlan } from '../proto/gen/gpuaas/link/v1/link_pb.ts';
+import type { AgentConfig } from './config.ts';
+import { GrpcTransport } from './control/grpc-transport.ts';
+import { OutputUploader } from './control/output-uploader.ts';
+import { CONTROL_LIMITS_DEFAULT, Control } from './control/session.ts';
+import { hardwareFacts, identify } from './identify.ts';
+import { recover } from './identity/enroll.ts';
+import type { AgentIdentity } from './identity/identity.ts';
+import { Renewal } from './identity/renewal.ts';
+import { identityStatus } from './identity/status.ts';
+import { SqliteJournal } from './journal/sqlite.ts';
+import { passwdHomes } from './platform/accounts.ts';
+import { type PlatformFacts, readPlatformFacts } from './platform/facts.ts';
+import { machineRebooter } from './platform/reboot.ts';
+import { startProcessHost } from './process-host/start.ts';
+import { type AgentFolders, foldersOf } from './settings.ts';
+import { keepHost } from './tasks/host-keeper.ts';
+import { DENY_ALL, type Policy, parsePolicy } from './tasks/policy.ts';
+import { TaskRunner } from './tasks/runner.ts';
+import { sampleHost } from './telemetry/host.ts';
+import { TelemetrySampler } from './telemetry/sampler.ts';
+
+/**
+ * The agent, top to bottom: who it is, what it remembers, what it may run, the process host, the link, telemetry. The
+ * parts run under one scope that ends with `signal`; the process host and its tasks go on unless the configuration says
+ * that they end with the agent.
+ */
+export interface AgentDeps {
+	readonly config: AgentConfig;
+	readonly version: string;
+	readonly clock: Clock;
+	readonly rng: Rng;
+	readonly log: Logger;
+	/** Once, when the control plane has welcomed this agent. */
+	readonly onReady: (identity: AgentIdentity) => void;
+}
+
+const READY_POLL_MS = 20;
+const STATUS_PERIOD_MS = 5000;
+/** Between SIGTERM and SIGKILL of tasks that end with the agent. */
+const HOST_SHUTDOWN_GRACE_MS = 3000;
+
+export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<void> {
+	const { config, version, clock, rng, log } = deps;
+	const folders = foldersOf(config);
+	await mkdir(config.core.data, { recursive: true, mode: 0o700 });
+	const facts = readPlatformFacts();
+	const identity = await identify({ config, facts, version, clock, rng, log });
+	if (config.link.gateways.length > 0) identity.overrideGateways(config.link.gateways);
+	await using scope = new Scope((name, error) => log.error('a part of the agent failed', { part: name, error }));
+
+	const journal = new SqliteJournal({ path: folders.journal, bytesMax: config.tasks.journalBytes });
+	scope.defer(() => journal.close());
+	const runner = scope.use(
+		new TaskRunner({
+			clock,
+			log,
+			identity,
+			journal,
+			policy: readPolicy(config.core.policy, log),
+			platform: runnerPlatform(facts, version),
+			limits: { attemptsMax: Math.max(config.tasks.runningMax, 64) * 4 },
+		}),
+	);
+	const hostConfig = { runningMax: config.tasks.runningMax, spoolBytesMax: config.tasks.spoolBytes };
+	const connectHost = () => startProcessHost({ directory: folders.processHost, clock, config: hostConfig });
+
+	const control: Control = new Control({
+		clock,
+		rng,
+		log,
+		transport: new GrpcTransport(clock),
+		identity,
+		journal,
+		commands: runner,
+		host: {
+			bootId: facts.bootId,
+			agentVersion: version,
+			capabilities: capabilities(facts),
+			hostname: facts.hostname,
+			instanceId: uuidv7(clock.now(), rng),
+		},
+		limits: CONTROL_LIMITS_DEFAULT,
+		onRenewNow: (reason) => renewal.renewNow(reason),
+		onTelemetryPlan: (plan) => sampler?.setPlan(planOf(plan)),
+		onOutputWanted: (taskId, attempt) => runner.wantOutput(taskId, attempt),
+		telemetryDropped: () => Number(sampler?.dropped ?? 0n),
+		// Renewal watches the certificate by itself; a dial with an expired one fails like any other.
+		prepare: async () => {},
+	});
+	const renewal = new Renewal({
+		identity,
+		clock,
+		rng,
+		log,
+		renew: async (csr, joinState) => {
+			const request = create(RenewCertificateRequestSchema, { csr, joinState });
+			const answer = await control.renewCertificate(request, scope.signal);
+			return {
+				...answer,
+				serverTimeMs: answer.serverTime === undefined ? clock.now() : timestampMs(answer.serverTime),
+			};
+		},
+		recover: () => recover({ identity, facts: hardwareFacts(facts), agentVersion: version, log }),
+	});
+	const sampler = config.telemetry.enabled ? startSampler(config, deps, identity, control, runner) : undefined;
+	if (sampler !== undefined) scope.use(sampler);
+	const uploader = new OutputUploader({ clock, rng, log, output: runner });
+	uploader.start(scope.signal);
+	control.onConnection((connection) => uploader.setConnection(connection));
+
+	scope.run('process host', (ended) => keepHost({ clock, rng, log, connect: connectHost, runner }, ended));
+	scope.run('link', (ended) => control.run(ended));
+	scope.run('renewal', (ended) => renewal.run(ended));
+	announceReady(deps, control, identity, scope);
+	writeStatus(deps, folders, control, identity, renewal, scope);
+	await aborted(signal);
+	if (config.tasks.stopHostWithAgent) await stopHost(connectHost, log);
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+	if (signal.aborted) return Promise.resolve();
+	return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+}
+
+/** Without a file nothing is allowed; a file that can't be understood stops the agent rather than allow the wrong thing. */
+function readPolicy(path: string, log: Logger): Policy {
+	let text: string;
+	try {
+		text = readFileSync(path, 'utf8');
+	} catch (error) {
+		if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
+			throw new GpuaasError({
+				code: 'FAILED_PRECONDITION',
+				reason: 'CONFIG_INVALID',
+				message: `the policy can't be read: ${messageOf(error)}`,
+			});
+		}
+		log.warn('no policy file: every task will be refused', { path });
+		return DENY_ALL;
+	}
+	return parsePolicy(text, path);
+}
+
+function runnerPlatform(facts: PlatformFacts, agentVersion: string) {
+	return {
+		bootId: facts.bootId,
+		agentVersion,
+		ownUser: facts.ownUser,
+		findHome: passwdHomes(),
+		isExecutable,
+		rebooter: machineRebooter({ isContainer: facts.isContainer, isAllowed: process.env.GPUAAS_ALLOW_REBOOT === '1' }),
+		agentLogs: '',
+	};
+}
+
+function isExecutable(path: string): boolean {
+	try {
+		accessSync(path, constants.X_OK);
+		return statSync(path).isFile();
+	} catch {
+		return false;
+	}
+}
+
+function capabilities(facts: PlatformFacts): readonly string[] {
+	return ['task.run', 'task.collect_bundle', ...(facts.isContainer ? ['container'] : ['task.reboot'])];
+}
+
+function planOf(plan: TelemetryPlan) {
+	return {
+		periodMs: plan.period === undefined ? 15_000 : durationMs(plan.period),
+		fastPeriodMs: plan.fastPeriod === undefined ? 0 : durationMs(plan.fastPeriod),
+		fastUntilMs: plan.fastUntil === undefined ? 0 : timestampMs(plan.fastUntil),
+	};
+}
+
+function startSampler(
+	config: AgentConfig,
+	deps: AgentDeps,
+	identity: AgentIdentity,
+	control: Control,
+	runner: TaskRunner,
+): TelemetrySampler {
+	const sources = {
+		procRoot: '/proc',
+		sysRoot: '/sys',
+		dataFolder: config.core.data,
+		clock: deps.clock,
+		runningTasks: () => runner.runningCount(),
+	};
+	return new TelemetrySampler(
+		{
+			clock: deps.clock,
+			nodeId: identity.nodeId,
+			sample: () => sampleHost(sources),
+			send: (frame) => control.sendTelemetry(frame),
+		},
+		{ periodMs: config.telemetry.periodMs, fastPeriodMs: 0, fastUntilMs: 0 },
+	);
+}
+
+function announceReady(deps: AgentDeps, control: Control, identity: AgentIdentity, scope: Scope): void {
+	const timer = every(
+		deps.clock,
+		READY_POLL_MS,
+		() => {
+			if (control.state().phase !== 'connected') return;
+			timer.cancel();
+			deps.onReady(identity);
+		},
+		(error) => deps.log.error('readiness could not be told', { error }),
+	);
+	scope.defer(() => timer.cancel());
+}
+
+/** A snapshot for `agent status`, which must work when the agent doesn't answer. */
+function writeStatus(
+	deps: AgentDeps,
+	folders: AgentFolders,
+	control: Control,
+	identity: AgentIdentity,
+	renewal: Renewal,
+	scope: Scope,
+): void {
+	const { clock, log } = deps;
+	const write = async () => {
+		const document = {
+			at: new Date(clock.now()).toISOString(),
+			certificate: identityStatus(identity, clock.now(), renewal.facts()),
+			link: control.state(),
+		};
+		await writeFile(`${folders.status}.tmp`, `${JSON.stringify(document)}\n`, { mode: 0o600 });
+		await rename(`${folders.status}.tmp`, folders.status);
+	};
+	const report = (error: unknown) => log.warn('the status file could not be written', { error });
+	const timer = every(clock, STATUS_PERIOD_MS, () => void write().catch(report), report);
+	scope.defer(() => timer.cancel());
+}
+
+async function stopHost(connect: () => ReturnType<typeof startProcessHost>, log: Logger): Promise<void> {
+	try {
+		const host = await connect();
+		await host.shutdown(HOST_SHUTDOWN_GRACE_MS);
+		await host.closed;
+	} catch (error) {
+		log.warn('the process host could not be stopped', { error });
+	}
+}
