@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { create, type DescMessage, type MessageInitShape, type MessageShape } from '@bufbuild/protobuf';
 import { enroll, recover } from '../../agent/identity/enroll.ts';
 import type { StoredIdentity } from '../../agent/identity/stored-identity.ts';
 import { createAppendAudit } from '../../control-plane/app/audit/append.ts';
@@ -18,8 +19,12 @@ import { StreamGuard } from '../../control-plane/app/enrollment/authorize-stream
 import { Challenges } from '../../control-plane/app/enrollment/challenges.ts';
 import type { EnrollmentDeps } from '../../control-plane/app/enrollment/deps.ts';
 import { renewCertificate } from '../../control-plane/app/enrollment/renew.ts';
+import type { CallContext } from '../../control-plane/app/iam/principal.ts';
+import { RefusalLog } from '../../control-plane/app/iam/refusals.ts';
+import { PageTokens } from '../../control-plane/app/paging.ts';
 import type { AgentSessions } from '../../control-plane/app/sessions/agent-sessions.ts';
 import type { OutputStore } from '../../control-plane/app/tasks/output-store.ts';
+import type { UnaryUseCase, UseCaseDeps } from '../../control-plane/app/use-case.ts';
 import { InProcessBus } from '../../control-plane/bus/in-process.ts';
 import { type RequestContext, systemContext } from '../../control-plane/context.ts';
 import { type EnrollListenerLimits, EnrollServer } from '../../control-plane/enroll/server.ts';
@@ -276,6 +281,32 @@ export class World implements AsyncDisposable {
 
 	certificate(serial: string): Promise<CertificateRow | undefined> {
 		return this.store.read((tx) => tx.certificates.get(serial));
+	}
+
+	/** An API call of a platform operator. */
+	async call<I extends DescMessage, O extends DescMessage>(
+		useCase: UnaryUseCase<I, O>,
+		request: MessageInitShape<I>,
+	): Promise<MessageShape<O>> {
+		const { clock, rng, store, appendAudit } = this.deps;
+		const refusals = new RefusalLog({ store, clock, appendAudit });
+		const deps: UseCaseDeps = { ...this.deps, pages: new PageTokens(rng.bytes(32)), refusals };
+		const actor = {
+			kind: 'operator' as const,
+			id: 'op',
+			displayName: 'op',
+			credentialId: '',
+			bindings: [{ role: 'platform.operator', scope: 'platform' }],
+			credentialExpiresAtMs: null,
+			policyEpoch: 0,
+		};
+		const ctx: CallContext = { ...this.ctx(), actor, method: useCase.policy.name };
+		const desc: I = useCase.method.input;
+		try {
+			return await useCase.run(deps, ctx, create(desc, request));
+		} finally {
+			await refusals[Symbol.asyncDispose]();
+		}
 	}
 
 	/** Actions of the audit records so far, in order. */

@@ -1,7 +1,18 @@
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { IdentityFolder } from '../../agent/identity/state-file.ts';
 import { loadIdentity } from '../../agent/identity/stored-identity.ts';
 import { systemRng } from '../../kit/ids.ts';
+import { encodeJoinToken } from '../../pki/keys/join-token.ts';
+import { generateNodeKey } from '../../pki/keys/node-key.ts';
+import { createCsr } from '../../pki/x509/csr.ts';
+import { lacks, tool } from '../tools.ts';
 import { World } from './enrollment-world.ts';
+import { RawJoiner } from './raw-joiner.ts';
+
+const PENDING = { state: 'pending', generation: 1 };
 
 describe('enrollment', () => {
 	it('gives a host an identity in one transaction', async () => {
@@ -11,10 +22,224 @@ describe('enrollment', () => {
 		expect(node).toMatchObject({ name: 'gpu-01', state: 'enrolling', generation: 1, serial: 'SN1', renewalSeq: 1 });
 		expect(node.labels).toEqual({ rack: 'r1' });
 		expect(await world.tokenRow('t-1')).toMatchObject({ state: 'used', nodeId: identity.nodeId });
-		expect(await world.certificate(identity.credential().serial)).toMatchObject({ state: 'pending', generation: 1 });
+		expect(await world.certificate(identity.credential().serial)).toMatchObject(PENDING);
 		expect(await world.audited()).toEqual(['ca.create', 'certificates.issue', 'nodes.enroll']);
 		expect(loadIdentity(identity.folder().path, systemRng)?.credential()).toEqual(identity.credential());
-		expect(await world.authorize(identity)).toMatchObject({ kind: 'accepted', nodeId: identity.nodeId, generation: 1 });
-		expect(await world.certificate(identity.credential().serial)).toMatchObject({ state: 'current' });
+		expect(identity).toMatchObject({ nodeName: 'gpu-01', gateways: ['127.0.0.1:9443'], generation: 1 });
+		expect(identity.renewalSeq()).toBe(1);
+	});
+
+	it.skipIf(lacks('openssl'))('issues chains that OpenSSL accepts for client and server use', async () => {
+		await using world = await World.start();
+		const identity = await world.enroll(await world.token());
+		const file = (name: string, text: string) => {
+			writeFileSync(join(world.folder, name), text);
+			return join(world.folder, name);
+		};
+		const roots = file('roots.pem', identity.bundle().rootsPem);
+		const openssl = (...args: string[]) => execFileSync(tool('openssl'), args, { encoding: 'utf8' });
+		for (const [name, chain] of [
+			['node', identity.credential().chainPem],
+			['replica', world.replica.chainPem],
+		] as const) {
+			const path = file(`${name}.pem`, chain);
+			for (const purpose of ['sslclient', 'sslserver']) {
+				const verified = openssl(
+					'verify',
+					'-x509_strict',
+					'-purpose',
+					purpose,
+					'-CAfile',
+					roots,
+					'-untrusted',
+					path,
+					path,
+				);
+				expect(verified).toContain('OK');
+			}
+		}
+		const text = openssl('x509', '-in', join(world.folder, 'node.pem'), '-noout', '-text');
+		expect(text).toContain(`URI:spiffe://${world.trustDomain}/node/${identity.nodeId}`);
+		expect(text).toMatch(/Subject Alternative Name: critical/);
+		expect(text).toMatch(/CA:FALSE/);
+	});
+
+	it('refuses a host that has an identity, unless it is to be replaced', async () => {
+		await using world = await World.start();
+		const first = await world.enroll(await world.token());
+		const token = await world.token();
+		await expect(world.enroll(token)).rejects.toMatchObject({ reason: 'ALREADY_EXISTS' });
+		const second = await world.enroll(token, { replace: true });
+		expect(second.nodeId).not.toBe(first.nodeId);
+		expect(second.nodeName).toMatch(/^gpu-01-[0-9a-f]{6}$/);
+	});
+
+	it('makes a host name free, and keeps the name that an operator gave', async () => {
+		await using world = await World.start();
+		const named = await world.enroll(await world.token({ nodeName: 'rack1-a' }), { name: 'a' });
+		expect(named.nodeName).toBe('rack1-a');
+		const other = await world.enroll(await world.token(), { name: 'b', hostname: 'Rack1-A.dc.example' });
+		expect(other.nodeName).toMatch(/^rack1-a-[0-9a-f]{6}$/);
+		const nameless = await world.enroll(await world.token(), { name: 'c', hostname: '..' });
+		expect(nameless.nodeName).toMatch(/^node-[0-9a-f]{6}$/);
+	});
+});
+
+describe('join tokens', () => {
+	it('burns a token that a second key uses, and says so to both', async () => {
+		await using world = await World.start();
+		const token = await world.token({ id: 't-1' });
+		await world.enroll(token, { name: 'a' });
+		await expect(world.enroll(token, { name: 'b' })).rejects.toMatchObject({ reason: 'TOKEN_USED' });
+		expect(await world.tokenRow('t-1')).toMatchObject({ state: 'burned' });
+		expect((await world.audited()).at(-1)).toBe('tokens.burn denied TOKEN_USED');
+		await expect(world.enroll(token, { name: 'c' })).rejects.toMatchObject({ reason: 'TOKEN_USED' });
+	});
+
+	it.each([
+		['TOKEN_EXPIRED', { expiresAtMs: 1_000_000_000_000 }],
+		['TOKEN_REVOKED', { state: 'revoked' as const }],
+		['TOKEN_USED', { state: 'burned' as const }],
+	])('refuses %s and records it', async (reason, fields) => {
+		await using world = await World.start();
+		await expect(world.enroll(await world.token(fields))).rejects.toMatchObject({ reason, code: 'PERMISSION_DENIED' });
+		expect((await world.audited()).at(-1)).toBe(`nodes.enroll denied ${reason}`);
+	});
+
+	it('binds a token to the expected machine, and burns it elsewhere', async () => {
+		await using world = await World.start();
+		const right = await world.token({ expectedSerial: 'SN-7' });
+		await expect(world.enroll(right, { serial: ' sn-7 ' })).resolves.toMatchObject({ nodeName: 'gpu-01' });
+		const wrong = await world.token({ id: 't-2', expectedSerial: 'SN-8' });
+		await expect(world.enroll(wrong, { name: 'b', serial: 'SN-9' })).rejects.toMatchObject({
+			reason: 'TOKEN_WRONG_MACHINE',
+		});
+		expect(await world.tokenRow('t-2')).toMatchObject({ state: 'burned', nodeId: null });
+		const unreadable = await world.token({ expectedSerial: 'SN-8' });
+		await expect(world.enroll(unreadable, { name: 'c' })).rejects.toMatchObject({ reason: 'TOKEN_WRONG_MACHINE' });
+	});
+
+	it('tells nothing to whoever lacks the secret, and lets nobody burn a token by its id', async () => {
+		await using world = await World.start();
+		using joiner = await RawJoiner.connect(world.address, await world.token({ id: 't-1', state: 'revoked' }));
+		await expect(joiner.begin({ secret: new Uint8Array(32) })).rejects.toMatchObject({ reason: 'CHANNEL_MISMATCH' });
+		const pins = world.authority.pins();
+		const { trustDomain } = world;
+		const unknown = { id: 'nobody', secret: systemRng.bytes(32), caPins: pins, trustDomain, expiresAtMs: 2e12 };
+		await expect(world.enroll(encodeJoinToken(unknown))).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
+		await expect(world.enroll('gpu_jt_AAAA')).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
+		expect(await world.audited()).toEqual(['ca.create', 'certificates.issue']);
+	});
+
+	it('gives the same certificate again to the key that lost the answer', async () => {
+		await using world = await World.start();
+		const token = await world.token({ id: 't-1' });
+		const key = generateNodeKey();
+		using joiner = await RawJoiner.connect(world.address, token, key);
+		const lost = await joiner.complete(await joiner.begin());
+		// The agent had stored its key before it asked, and asks again.
+		const folder = new IdentityFolder(join(world.folder, 'agents', 'host'), systemRng);
+		folder.writePendingKey({ purpose: 'token/t-1', keyPem: key.privateKeyPem });
+		const identity = await world.enroll(token);
+		expect(identity.nodeId).toBe(lost.nodeId);
+		expect(identity.credential().leafDer).toEqual(lost.chain[0]);
+		expect(identity.renewalSeq()).toBe(1);
+		expect(folder.readPendingKey('token/t-1')).toBeUndefined();
+		expect((await world.audited()).filter((action) => action === 'nodes.enroll')).toHaveLength(1);
+		// Past the token's end not even that.
+		world.clock.shiftMs = 601_000;
+		await expect(joiner.begin()).rejects.toMatchObject({ reason: 'TOKEN_EXPIRED' });
+	});
+
+	it('survives a crash of the control plane between Begin and Complete', async () => {
+		await using world = await World.start();
+		const token = await world.token();
+		using joiner = await RawJoiner.connect(world.address, token);
+		const challenge = await joiner.begin();
+		await world.crash();
+		await expect(joiner.complete(challenge)).rejects.toMatchObject({ reason: 'UNREACHABLE' });
+		await world.open();
+		using again = await RawJoiner.connect(world.address, token, joiner.key);
+		await expect(again.complete(challenge)).rejects.toMatchObject({ reason: 'CHALLENGE_UNKNOWN' });
+		await expect(again.complete(await again.begin())).resolves.toMatchObject({ nodeName: 'raw' });
+	});
+
+	it('lets one of two hosts win that use a token at once', async () => {
+		await using world = await World.start();
+		const token = await world.token();
+		const tries = await Promise.allSettled(['a', 'b', 'c'].map((name) => world.enroll(token, { name })));
+		expect(tries.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+	});
+});
+
+describe('proof of possession', () => {
+	it('refuses a request whose key the host does not hold', async () => {
+		await using world = await World.start();
+		const token = await world.token({ id: 't-1' });
+		using joiner = await RawJoiner.connect(world.address, token);
+		const broken = createCsr(generateNodeKey().signer);
+		broken[broken.length - 1] = (broken[broken.length - 1] ?? 0) ^ 1;
+		await expect(joiner.begin({ csr: broken })).rejects.toMatchObject({ reason: 'CSR_INVALID' });
+		await expect(joiner.begin({ csr: Buffer.from('no request') })).rejects.toMatchObject({ reason: 'CSR_INVALID' });
+		expect(await world.tokenRow('t-1')).toMatchObject({ state: 'unused' });
+	});
+
+	it('refuses another nonce, another connection, and a second time', async () => {
+		await using world = await World.start();
+		const token = await world.token({ id: 't-1' });
+		using joiner = await RawJoiner.connect(world.address, token);
+		const mismatch = { reason: 'CHANNEL_MISMATCH' };
+		const unknown = { reason: 'CHALLENGE_UNKNOWN' };
+		const one = await joiner.begin();
+		await expect(joiner.complete(one, joiner.connection, systemRng.bytes(32))).rejects.toMatchObject(mismatch);
+		await expect(joiner.complete(one)).rejects.toMatchObject(unknown);
+		const two = await joiner.begin();
+		using elsewhere = await RawJoiner.connect(world.address, token);
+		await expect(joiner.complete(two, elsewhere.connection)).rejects.toMatchObject(mismatch);
+		await expect(joiner.complete(two)).rejects.toMatchObject(unknown);
+		const three = await joiner.begin();
+		world.clock.shiftMs += 31_000;
+		await expect(joiner.complete(three)).rejects.toMatchObject(unknown);
+		await expect(joiner.begin({ exporter: systemRng.bytes(32) })).rejects.toMatchObject(mismatch);
+		expect(await world.tokenRow('t-1')).toMatchObject({ state: 'unused' });
+	});
+});
+
+describe('enrolling a machine again', () => {
+	it('takes a node over when the token names it, and shuts the image before out', async () => {
+		await using world = await World.start();
+		const old = await world.enroll(await world.token(), { name: 'old', serial: 'SN1' });
+		expect(await world.authorize(old)).toMatchObject({ kind: 'accepted' });
+		const token = await world.token({ nodeName: old.nodeName });
+		const fresh = await world.enroll(token, { name: 'new', serial: 'SN1' });
+		expect(fresh).toMatchObject({ nodeId: old.nodeId, generation: 2, nodeName: old.nodeName });
+		expect(await world.authorize(old)).toMatchObject({ kind: 'refused', reason: 'CERTIFICATE_REVOKED' });
+		expect(await world.authorize(fresh)).toMatchObject({ kind: 'accepted', generation: 2 });
+		expect(world.sessions.closed).toEqual([old.nodeId]);
+		await expect(world.recover(old)).rejects.toMatchObject({ reason: 'STALE_GENERATION' });
+		expect(await world.audited()).toContain('nodes.reenroll');
+	});
+
+	it('takes it over by serial only when the token is bound to that serial', async () => {
+		await using world = await World.start();
+		const old = await world.enroll(await world.token(), { name: 'old', serial: 'SN1' });
+		const plain = await world.enroll(await world.token(), { name: 'plain', serial: 'SN1', hostname: 'other' });
+		expect(plain.nodeId).not.toBe(old.nodeId);
+		await world.store.unit((tx) => tx.nodes.update(plain.nodeId, { state: 'retired', retiredAtMs: 1 }));
+		const bound = await world.enroll(await world.token({ expectedSerial: 'SN1' }), { name: 'bound', serial: 'SN1' });
+		expect(bound).toMatchObject({ nodeId: old.nodeId, generation: 2 });
+	});
+
+	it('refuses the name of another machine, and a locked node', async () => {
+		await using world = await World.start();
+		const old = await world.enroll(await world.token(), { name: 'old', serial: 'SN1' });
+		const token = await world.token({ id: 't-2', nodeName: old.nodeName });
+		await expect(world.enroll(token, { name: 'b', serial: 'SN2' })).rejects.toMatchObject({
+			reason: 'NODE_NAME_TAKEN',
+		});
+		expect(await world.tokenRow('t-2')).toMatchObject({ state: 'unused' });
+		await world.store.unit((tx) => tx.nodes.update(old.nodeId, { locked: true, lockReason: 'test' }));
+		await expect(world.enroll(token, { name: 'c', serial: 'SN1' })).rejects.toMatchObject({ reason: 'NODE_LOCKED' });
+		expect(await world.node(old.nodeId)).toMatchObject({ generation: 1 });
 	});
 });
