@@ -47,7 +47,7 @@ export const removeNode = mutation('node', NodeService.method.removeNode, {
 			},
 			events: [
 				...change.events,
-				...revoked.map((key) => ({ topic: 'certificates.revoked', key })),
+				{ topic: 'certificates.revoked', key: node.id },
 				...(assignment === undefined ? [] : [{ topic: 'assignments.ended', key: assignment.id }]),
 			],
 			effects() {

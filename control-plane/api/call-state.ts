@@ -1,0 +1,55 @@
+import { type ContextKey, createContextKey, type HandlerContext } from '@connectrpc/connect';
+import type { Message } from '@bufbuild/protobuf';
+import { assert } from '../../kit/assert.ts';
+import type { Clock } from '../../kit/clock.ts';
+import type { Logger } from '../../kit/log.ts';
+import { ANONYMOUS, type CallContext, type PrincipalActor } from '../app/iam/principal.ts';
+import type { ApiMethod } from './methods.ts';
+
+/** What one request has collected on its way through the chain; made by the server, carried in the context values. */
+export class CallState {
+	readonly correlationId: string;
+	/** Address of the caller. */
+	readonly peer: string;
+	readonly startedAtMs: number;
+	actor: PrincipalActor = ANONYMOUS;
+	/** Set by the gate. */
+	method: ApiMethod | undefined;
+	/** The decoded request, for the audit of refusals. */
+	request: Message | undefined;
+
+	constructor(correlationId: string, peer: string, startedAtMs: number) {
+		this.correlationId = correlationId;
+		this.peer = peer;
+		this.startedAtMs = startedAtMs;
+	}
+}
+
+export const CALL_STATE: ContextKey<CallState | undefined> = createContextKey<CallState | undefined>(undefined);
+
+type Valued = Pick<HandlerContext, 'values'>;
+
+export function stateOf({ values }: Valued): CallState {
+	const state = values.get(CALL_STATE);
+	assert(state !== undefined, 'every request has a call state');
+	return state;
+}
+
+export interface CallTiming {
+	readonly signal: AbortSignal;
+	readonly timeoutMs: number | undefined;
+}
+
+export function callContext(state: CallState, clock: Clock, log: Logger, timing: CallTiming): CallContext {
+	const requestId: unknown = state.request === undefined ? '' : Reflect.get(state.request, 'requestId');
+	return {
+		actor: state.actor,
+		correlationId: state.correlationId,
+		method: state.method?.policy.name ?? '',
+		requestId: typeof requestId === 'string' ? requestId : '',
+		peer: state.peer,
+		deadlineMs: timing.timeoutMs === undefined ? Number.POSITIVE_INFINITY : clock.monotonic() + timing.timeoutMs,
+		signal: timing.signal,
+		log,
+	};
+}

@@ -1,0 +1,78 @@
+import { RateClass } from '../../proto/gen/gpuaas/common/v1/policy_pb.ts';
+
+/** Every limit of the API listener, with its reason. Times are of the clock that the server is given. */
+export interface ApiLimits {
+	readonly connectionsMax: number;
+	/** One address must not take all connections; an office behind one NAT must fit. */
+	readonly connectionsPerAddressMax: number;
+	readonly tlsHandshakeTimeoutMs: number;
+	/** From a connection's start, or the end of a request, to the end of the next request's headers (HTTP/1). */
+	readonly headersTimeoutMs: number;
+	/** A connection without any request. */
+	readonly connectionIdleTimeoutMs: number;
+	/** From the headers of a request to the end of its body. */
+	readonly requestBodyTimeoutMs: number;
+	/** From the headers of a unary request to the last byte of its answer, however slowly it is read. */
+	readonly requestTimeoutMs: number;
+	/** HTTP/2 PING while requests are open: finds peers that went away without a word. */
+	readonly pingPeriodMs: number;
+	readonly pingTimeoutMs: number;
+	readonly headerBytesMax: number;
+	readonly headersMax: number;
+	/** A task's argv and env (1 MiB) fit four times: JSON and base64 are longer than bytes. */
+	readonly requestBytesMax: number;
+	readonly responseBytesMax: number;
+	readonly streamsPerConnectionMax: number;
+	/** CVE-2023-44487: streams that a client resets, sustained and at once. */
+	readonly resetsPerSecondPerConnection: number;
+	readonly resetsBurstPerConnection: number;
+	/** Unary requests under way in the whole process; past it callers are told to come back. */
+	readonly requestsInFlightMax: number;
+	/** Server streams under way in the whole process. */
+	readonly streamsInFlightMax: number;
+	/** The longest deadline that a client may ask for. */
+	readonly deadlineMaxMs: number;
+	/** All requests of one address, before anything of them is read. */
+	readonly perAddress: Rate;
+	/** Requests of one principal (of one address while anonymous), by the class of the method's policy. */
+	readonly perPrincipal: Readonly<Record<'read' | 'write' | 'stream', Rate>>;
+}
+
+export interface Rate {
+	readonly perSecond: number;
+	readonly burst: number;
+}
+
+export const API_LIMITS_DEFAULT: ApiLimits = Object.freeze({
+	connectionsMax: 2048,
+	connectionsPerAddressMax: 256,
+	tlsHandshakeTimeoutMs: 5000,
+	headersTimeoutMs: 10_000,
+	connectionIdleTimeoutMs: 120_000,
+	requestBodyTimeoutMs: 30_000,
+	requestTimeoutMs: 120_000,
+	pingPeriodMs: 30_000,
+	pingTimeoutMs: 15_000,
+	headerBytesMax: 16 * 1024,
+	headersMax: 64,
+	requestBytesMax: 4 * 1024 * 1024,
+	responseBytesMax: 32 * 1024 * 1024,
+	streamsPerConnectionMax: 100,
+	resetsPerSecondPerConnection: 20,
+	resetsBurstPerConnection: 100,
+	requestsInFlightMax: 1024,
+	streamsInFlightMax: 2048,
+	deadlineMaxMs: 24 * 3_600_000,
+	perAddress: { perSecond: 5000, burst: 10_000 },
+	perPrincipal: {
+		read: { perSecond: 3000, burst: 6000 },
+		write: { perSecond: 3000, burst: 6000 },
+		stream: { perSecond: 100, burst: 400 },
+	},
+});
+
+/** The classes that this listener serves. */
+export function rateOf(rate: RateClass): keyof ApiLimits['perPrincipal'] {
+	if (rate === RateClass.STREAM) return 'stream';
+	return rate === RateClass.READ ? 'read' : 'write';
+}

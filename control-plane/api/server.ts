@@ -1,0 +1,258 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import {
+	createSecureServer,
+	type Http2SecureServer,
+	type Http2ServerRequest,
+	type Http2ServerResponse,
+	type ServerHttp2Session,
+} from 'node:http2';
+import type { AddressInfo, Socket } from 'node:net';
+import { Code, ConnectError, createContextValues } from '@connectrpc/connect';
+import { connectNodeAdapter } from '@connectrpc/connect-node';
+import { assert } from '../../kit/assert.ts';
+import { sleep } from '../../kit/clock.ts';
+import type { Registry } from '../../kit/exposition.ts';
+import { uuidv7 } from '../../kit/ids.ts';
+import { isCorrelationId } from '../../kit/log.ts';
+import type { Authenticator } from '../app/iam/authenticate.ts';
+import type { UseCase, UseCaseDeps } from '../app/use-case.ts';
+import { CALL_STATE, CallState } from './call-state.ts';
+import { Connections } from './connections.ts';
+import { authorizeEarly } from './interceptors/authorize.ts';
+import { createGate } from './interceptors/gate.ts';
+import { Outcome } from './interceptors/outcome.ts';
+import { createValidation } from './interceptors/validate.ts';
+import { API_LIMITS_DEFAULT, type ApiLimits } from './limits.ts';
+import { type ApiMethod, apiMethods } from './methods.ts';
+import { ApiMetrics } from './metrics.ts';
+import { registerRoutes } from './routes.ts';
+import { API_USE_CASES } from './use-cases.ts';
+
+/**
+ * The listener for people and programs: Connect, gRPC and gRPC-web over TLS on HTTP/2 and HTTP/1.1 (so that curl with
+ * JSON works). One chain serves every method: correlation -> rate -> authenticate -> validate -> authorize -> the use
+ * case's own decision, idempotency, unit and audit (app/use-case). Nothing reaches a handler past the chain, and a
+ * method without a complete policy keeps the process from starting. Called by main.ts.
+ */
+export interface ApiServerOptions {
+	readonly deps: UseCaseDeps;
+	readonly tls: ApiTls;
+	/** Port 0: a free one. */
+	readonly listen: { readonly host: string; readonly port: number };
+	readonly authenticator: Authenticator;
+	readonly registry: Registry;
+	readonly useCases?: readonly UseCase[];
+	readonly limits?: Partial<ApiLimits>;
+}
+
+/** PEM, leaf first. */
+export interface ApiTls {
+	readonly chainPem: string;
+	readonly keyPem: string;
+}
+
+type Request = IncomingMessage | Http2ServerRequest;
+type Response = ServerResponse | Http2ServerResponse;
+
+/** Forward secrecy and authenticated encryption only, for the 1.2 that some clients still speak. */
+const TLS12_CIPHERS =
+	'ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:' +
+	'ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305';
+
+export class ApiServer implements AsyncDisposable {
+	readonly #server: Http2SecureServer;
+	readonly #connections: Connections;
+	readonly #shutdown: AbortController;
+	readonly #deps: UseCaseDeps;
+	#closing: Promise<void> | undefined;
+
+	constructor(server: Http2SecureServer, connections: Connections, shutdown: AbortController, deps: UseCaseDeps) {
+		this.#server = server;
+		this.#connections = connections;
+		this.#shutdown = shutdown;
+		this.#deps = deps;
+	}
+
+	get address(): AddressInfo {
+		const address = this.#server.address();
+		assert(address !== null && typeof address === 'object', 'the API listener is open');
+		return address;
+	}
+
+	/** New handshakes get the new certificate; open connections keep theirs. */
+	updateTls(tls: ApiTls): void {
+		this.#server.setSecureContext(secureContext(tls));
+	}
+
+	/** Takes no new connections and requests, ends streams with UNAVAILABLE, waits for the rest, then cuts. Idempotent. */
+	close(graceMs = 5000): Promise<void> {
+		this.#closing ??= this.#drain(graceMs);
+		return this.#closing;
+	}
+
+	async #drain(graceMs: number): Promise<void> {
+		const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+		this.#shutdown.abort(new ConnectError('this replica is shutting down; send the request again', Code.Unavailable));
+		this.#connections.goAway();
+		// On HTTP/1, kept-alive connections that wait for nothing.
+		if ('closeIdleConnections' in this.#server && typeof this.#server.closeIdleConnections === 'function')
+			this.#server.closeIdleConnections();
+		const done = new AbortController();
+		const grace = sleep(this.#deps.clock, graceMs, done.signal);
+		await Promise.race([closed, grace]);
+		done.abort();
+		this.#connections.destroyAll();
+		await closed;
+	}
+
+	[Symbol.asyncDispose](): Promise<void> {
+		return this.close();
+	}
+}
+
+export async function createApiServer(options: ApiServerOptions): Promise<ApiServer> {
+	const { deps, listen } = options;
+	const limits: ApiLimits = { ...API_LIMITS_DEFAULT, ...options.limits };
+	const methods = apiMethods(options.useCases ?? API_USE_CASES);
+	const metrics = new ApiMetrics(options.registry);
+	const shutdown = new AbortController();
+	const connections = new Connections({ clock: deps.clock, log: deps.log, limits, metrics });
+	const server = createSecureServer({ ...secureContext(options.tls), ...protocolLimits(limits) });
+	const connectionsCheckingIntervalMs = Math.min(5000, limits.headersTimeoutMs);
+	Object.assign(server, {
+		maxConnections: limits.connectionsMax,
+		headersTimeout: limits.headersTimeoutMs,
+		requestTimeout: limits.requestBodyTimeoutMs,
+		keepAliveTimeout: limits.connectionIdleTimeoutMs,
+		connectionsCheckingInterval: connectionsCheckingIntervalMs,
+	});
+	server.on('connection', (socket: Socket) => connections.admit(socket));
+	server.on('session', (session: ServerHttp2Session) => connections.follow(session));
+	// Strangers' broken handshakes and frames: without listeners they would be uncaught errors.
+	server.on('tlsClientError', (error: Error) => deps.log.debug('an API handshake failed', { error }));
+	server.on('sessionError', (error: Error) => deps.log.debug('an API session failed', { error }));
+	const handle = requestHandler(options, limits, methods, metrics, shutdown.signal);
+	server.on('request', (request, response) => handle(request, response));
+	await new Promise<void>((resolve, reject) => {
+		server.once('error', reject);
+		server.listen(listen.port, listen.host, () => {
+			server.removeListener('error', reject);
+			resolve();
+		});
+	});
+	return new ApiServer(server, connections, shutdown, deps);
+}
+
+function secureContext(tls: ApiTls) {
+	return {
+		cert: tls.chainPem,
+		key: tls.keyPem,
+		minVersion: 'TLSv1.2',
+		ciphers: `TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:${TLS12_CIPHERS}`,
+		honorCipherOrder: true,
+	} as const;
+}
+
+function protocolLimits(limits: ApiLimits) {
+	return {
+		allowHTTP1: true,
+		handshakeTimeout: limits.tlsHandshakeTimeoutMs,
+		unknownProtocolTimeout: limits.tlsHandshakeTimeoutMs,
+		maxHeaderListPairs: limits.headersMax,
+		maxSessionInvalidFrames: 16,
+		// Node's own defence beside ours: it counts in the protocol layer, before a stream reaches us.
+		streamResetBurst: limits.resetsBurstPerConnection,
+		streamResetRate: limits.resetsPerSecondPerConnection,
+		maxHeaderSize: limits.headerBytesMax,
+		settings: {
+			maxConcurrentStreams: limits.streamsPerConnectionMax,
+			maxHeaderListSize: limits.headerBytesMax,
+			enablePush: false,
+		},
+	};
+}
+
+function requestHandler(
+	options: ApiServerOptions,
+	limits: ApiLimits,
+	methods: ReadonlyMap<string, ApiMethod>,
+	metrics: ApiMetrics,
+	shutdownSignal: AbortSignal,
+): (request: Request, response: Response) => void {
+	const { deps, authenticator } = options;
+	const states = new WeakMap<Request, CallState>();
+	const outcome = new Outcome(deps, metrics, limits);
+	const adapter = connectNodeAdapter({
+		routes: (router) => registerRoutes(router, methods, deps),
+		requestGate: createGate({ clock: deps.clock, authenticator, methods, limits, outcome }),
+		interceptors: [outcome.interceptor, createValidation(), authorizeEarly],
+		readMaxBytes: limits.requestBytesMax,
+		writeMaxBytes: limits.responseBytesMax,
+		maxTimeoutMs: limits.deadlineMaxMs,
+		// Unknown fields would be ignored silently: a misspelt one must not look as if it worked.
+		jsonOptions: { ignoreUnknownFields: false },
+		shutdownSignal,
+		contextValues: (request: Request) => createContextValues().set(CALL_STATE, states.get(request)),
+		fallback: notFound,
+	});
+	return (request, response) => {
+		const sent = request.headers['x-correlation-id'];
+		const correlationId =
+			typeof sent === 'string' && isCorrelationId(sent) ? sent : uuidv7(deps.clock.now(), deps.rng);
+		states.set(request, new CallState(correlationId, request.socket.remoteAddress ?? '', deps.clock.monotonic()));
+		response.setHeader('x-correlation-id', correlationId);
+		response.setHeader('cache-control', 'no-store');
+		response.setHeader('strict-transport-security', 'max-age=31536000');
+		boundTime(deps, limits, methods, metrics, request, response);
+		try {
+			adapter(request, response);
+		} catch (error) {
+			// The adapter throws on a request target or authority that makes no URL.
+			deps.log.debug('a request has no usable URL', { error });
+			response.statusCode = 400;
+			response.end("");
+		}
+	};
+}
+
+/** A body that trickles in, or a unary answer that nobody reads, ends with its stream (HTTP/2) or connection. */
+function boundTime(
+	{ clock }: UseCaseDeps,
+	limits: ApiLimits,
+	methods: ReadonlyMap<string, ApiMethod>,
+	metrics: ApiMetrics,
+	request: Request,
+	response: Response,
+): void {
+	const cut = () => {
+		metrics.cut('slow-request');
+		if ('stream' in request) request.stream.close(CANCEL);
+		else request.socket.destroy();
+	};
+	const isStream = methods.get(request.url?.slice(1) ?? '')?.useCase.kind === 'stream';
+	const body = clock.setTimer(cut, limits.requestBodyTimeoutMs);
+	const whole = isStream ? undefined : clock.setTimer(cut, limits.requestTimeoutMs);
+	request.once('end', () => body.cancel());
+	response.once('close', () => {
+		body.cancel();
+		whole?.cancel();
+	});
+}
+
+/** NGHTTP2_CANCEL. */
+const CANCEL = 8;
+
+function notFound(_request: unknown, response: PlainResponse): void {
+	const message =
+		'there is no such method here; send POST /gpuaas.<noun>.v1.<Noun>Service/<Method> as in the API description';
+	response.statusCode = 404;
+	response.setHeader('content-type', 'application/json');
+	response.end(JSON.stringify({ code: 'unimplemented', message }));
+}
+
+/** What an HTTP/1 and an HTTP/2 response have in common. */
+interface PlainResponse {
+	statusCode: number;
+	setHeader(name: string, value: string): unknown;
+	end(text: string): unknown;
+}

@@ -1,0 +1,180 @@
+import { create } from '@bufbuild/protobuf';
+import { Code, ConnectError } from '@connectrpc/connect';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { present } from '../../kit/assert.ts';
+import { parseJoinToken } from '../../pki/keys/join-token.ts';
+import { ErrorInfoSchema } from '../../proto/gen/google/rpc/error_details_pb.ts';
+import { NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
+import { SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
+import { TaskService, TaskSpecSchema, TaskState } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import { TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
+import { ApiWorld } from './api-world.ts';
+
+let world: ApiWorld;
+beforeAll(async () => {
+	world = await ApiWorld.start();
+});
+afterAll(() => world[Symbol.asyncDispose]());
+
+const RUN = create(TaskSpecSchema, { kind: { case: 'run', value: { argv: ['/bin/true'] } } });
+
+export async function refusal(call: Promise<unknown>) {
+	const error = await call.then(
+		() => undefined,
+		(thrown: unknown) => ConnectError.from(thrown),
+	);
+	const refused = present(error, 'the call is refused');
+	const [info] = refused.findDetails(ErrorInfoSchema);
+	return { code: Code[refused.code], reason: info?.reason, domain: info?.domain, message: refused.rawMessage, error: refused };
+}
+
+describe('system', () => {
+	test('anybody may ask for the version', async () => {
+		expect(await world.client(SystemService).getVersion({})).toMatchObject({ version: '0.1.0', commit: 'test', apiVersion: 'v1' });
+	});
+
+	test('who am I names the principal, its bindings and its key, and never the secret', async () => {
+		const me = await world.client(SystemService, world.operatorKey).whoAmI({});
+		expect(me).toMatchObject({ principalId: 'bootstrap-operator', kind: 'operator', bindings: [{ role: 'platform.operator', scope: 'platform' }] });
+		expect(world.operatorKey).toContain(me.credentialId);
+		expect(me.credentialId).toHaveLength(12);
+	});
+
+	test('health looks at every dependency', async () => {
+		const health = await world.client(SystemService, world.operatorKey).getHealth({});
+		expect(health.checks.map(({ name, ok }) => [name, ok])).toEqual([
+			['store', true],
+			['ca', true],
+			['clock', true],
+			['disk', true],
+			['audit', true],
+		]);
+		expect(health.ready).toBe(true);
+	});
+});
+
+describe('credentials', () => {
+	test.each([
+		['none', undefined],
+		['a malformed one', 'not-a-key'],
+		['a mistyped one', 'x'],
+		['one of another environment', 'other'],
+	])('%s is UNAUTHENTICATED', async (_name, key) => {
+		const sent = key === 'x' ? `${world.operatorKey.slice(0, -1)}${world.operatorKey.endsWith('0') ? '1' : '0'}` : key;
+		const refused = await refusal(world.client(NodeService, sent).listNodes({}));
+		expect(refused).toMatchObject({ code: 'Unauthenticated', reason: 'UNAUTHENTICATED', domain: 'gpuaas' });
+	});
+
+	test('a revoked key stops working at once, although it was used before', async () => {
+		const key = await world.addPrincipal('user', 'platform.viewer', 'platform');
+		const client = world.client(NodeService, key);
+		await client.listNodes({});
+		const id = present(key.split('_')[3], 'the key id');
+		await world.deps.store.unit((tx) => tx.identities.revokeCredential(id, world.deps.clock.now()));
+		expect(await refusal(client.listNodes({}))).toMatchObject({ code: 'Unauthenticated', message: expect.stringContaining('revoked') });
+	});
+
+	test('an expired key says so, to whoever holds it', async () => {
+		const key = await world.addPrincipal('user', 'platform.viewer', 'platform', -1);
+		expect((await refusal(world.client(NodeService, key).listNodes({}))).message).toContain('expired');
+	});
+});
+
+describe('nodes', () => {
+	test('are listed with pages bound to their caller and filter', async () => {
+		const nodes = [await world.addNode({ labels: { rack: 'r7' } }), await world.addNode({ labels: { rack: 'r7' } })];
+		const client = world.client(NodeService, world.operatorKey);
+		const first = await client.listNodes({ pageSize: 1, selector: { rack: 'r7' } });
+		const second = await client.listNodes({ pageSize: 1, selector: { rack: 'r7' }, pageToken: first.nextPageToken });
+		expect([...first.nodes, ...second.nodes].map(({ id }) => id)).toEqual(nodes.map(({ id }) => id).sort());
+		const elsewhere = { pageSize: 1, pageToken: first.nextPageToken };
+		expect(await refusal(client.listNodes(elsewhere))).toMatchObject({ reason: 'PAGE_TOKEN_INVALID' });
+		const viewer = await world.addPrincipal('user', 'platform.viewer', 'platform');
+		const stolen = world.client(NodeService, viewer).listNodes({ ...elsewhere, selector: { rack: 'r7' } });
+		expect(await refusal(stolen)).toMatchObject({ reason: 'PAGE_TOKEN_INVALID' });
+	});
+
+	test('labels change only with the etag of what was read', async () => {
+		const node = await world.addNode();
+		const client = world.client(NodeService, world.operatorKey);
+		const read = present((await client.getNode({ node: node.name })).node, 'a node');
+		const changed = await client.setNodeLabels({ node: node.id, labels: { a: 'b' }, etag: read.etag });
+		expect(changed.node?.labels).toEqual({ a: 'b' });
+		const stale = client.setNodeLabels({ node: node.id, labels: {}, etag: read.etag });
+		expect(await refusal(stale)).toMatchObject({ code: 'Aborted', reason: 'ETAG_MISMATCH' });
+	});
+
+	test('a cordoned node refuses new tasks until it is uncordoned', async () => {
+		const node = await world.addNode();
+		const nodes = world.client(NodeService, world.operatorKey);
+		const tasks = world.client(TaskService, world.operatorKey);
+		await nodes.cordonNode({ node: node.id, reason: 'fan' });
+		expect(await refusal(tasks.createTask({ node: node.id, spec: RUN }))).toMatchObject({ code: 'FailedPrecondition', reason: 'NODE_CORDONED' });
+		await nodes.uncordonNode({ node: node.id });
+		expect((await tasks.createTask({ node: node.id, spec: RUN })).task?.state).toBe(TaskState.QUEUED);
+	});
+});
+
+describe('join tokens', () => {
+	test('are shown once and work for the agent; a privileged call waits for a signed head', async () => {
+		const before = world.heads.waitedFor.length;
+		const client = world.client(TokenService, world.operatorKey);
+		const made = await client.createToken({ nodeName: 'rack1-host7' });
+		const parsed = parseJoinToken(made.joinToken);
+		expect(parsed).toMatchObject({ kind: 'ok', token: { id: made.token?.id, trustDomain: 'test.gpuaas.example' } });
+		expect(world.heads.waitedFor.length).toBe(before + 1);
+		const listed = await client.listTokens({});
+		expect(JSON.stringify(listed.tokens.map(({ id, nodeName }) => [id, nodeName]))).toContain('rack1-host7');
+	});
+
+	test('none is made while audit signing is stopped', async () => {
+		const client = world.client(TokenService, world.operatorKey);
+		const before = (await client.listTokens({ pageSize: 1000 })).tokens.length;
+		world.heads.stopped = new Error('signing is stopped');
+		try {
+			expect(await refusal(client.createToken({}))).toMatchObject({ code: 'Internal' });
+		} finally {
+			world.heads.stopped = undefined;
+		}
+		expect((await client.listTokens({ pageSize: 1000 })).tokens.length).toBe(before);
+	});
+});
+
+describe('tasks', () => {
+	test('are stored with their spec, queued, and found again', async () => {
+		const node = await world.addNode();
+		const client = world.client(TaskService, world.operatorKey, { 'x-correlation-id': 'from-the-cli' });
+		const made = present((await client.createTask({ node: node.name, spec: RUN, batchId: 'b1' })).task, 'a task');
+		expect(made).toMatchObject({ nodeId: node.id, state: TaskState.QUEUED, maxAttempts: 1, correlationId: 'from-the-cli' });
+		expect((await client.getTask({ taskId: made.id })).task).toEqual(made);
+		expect((await client.listTasks({ batchId: 'b1', node: node.id })).tasks).toEqual([made]);
+	});
+
+	test('one that waits is cancelled at once, with a closing that the server signed', async () => {
+		const node = await world.addNode();
+		const client = world.client(TaskService, world.operatorKey);
+		const made = present((await client.createTask({ node: node.id, spec: RUN })).task, 'a task');
+		const cancelled = present((await client.cancelTask({ taskId: made.id })).task, 'a task');
+		expect(cancelled).toMatchObject({ state: TaskState.CANCELLED, reason: 'CANCELLED' });
+		const receipt = await client.getTaskReceipt({ taskId: made.id });
+		expect(receipt.closing?.payloadType).toBe('application/vnd.gpuaas.task-closing.v1+protobuf');
+		expect(receipt.closing?.signatures).toHaveLength(1);
+		expect((await client.cancelTask({ taskId: made.id })).task?.state).toBe(TaskState.CANCELLED);
+	});
+
+	test('arguments that no program could be given are refused', async () => {
+		const node = await world.addNode();
+		const client = world.client(TaskService, world.operatorKey);
+		const argv = Array.from({ length: 20 }, () => 'x'.repeat(60_000));
+		const large = client.createTask({ node: node.id, spec: { kind: { case: 'run', value: { argv } } } });
+		expect(await refusal(large)).toMatchObject({ code: 'InvalidArgument', reason: 'ARGUMENTS_TOO_LARGE' });
+	});
+
+	test('a field that breaks the contract is named', async () => {
+		const client = world.client(TaskService, world.operatorKey);
+		const refused = await refusal(client.createTask({ node: '', spec: { kind: { case: 'run', value: { argv: [] } } } }));
+		expect(refused).toMatchObject({ code: 'InvalidArgument', reason: 'INVALID_REQUEST' });
+		expect(refused.message).toContain('node');
+		expect(refused.message).toContain('argv');
+	});
+});
