@@ -1,5 +1,5 @@
-import { type ContextKey, createContextKey, type HandlerContext } from '@connectrpc/connect';
 import type { Message } from '@bufbuild/protobuf';
+import { type ContextKey, createContextKey, type HandlerContext } from '@connectrpc/connect';
 import { assert } from '../../kit/assert.ts';
 import type { Clock } from '../../kit/clock.ts';
 import type { Logger } from '../../kit/log.ts';

@@ -60,7 +60,12 @@ export class Connections {
 		const resets = new TokenBucket(this.#clock, resetsPerSecondPerConnection, resetsBurstPerConnection);
 		let streams = 0;
 		let idle = this.#cutWhenSilent(session);
-		const ping = every(this.#clock, pingPeriodMs, () => this.#ping(session), () => session.destroy());
+		const ping = every(
+			this.#clock,
+			pingPeriodMs,
+			() => this.#ping(session),
+			() => session.destroy(),
+		);
 		this.#sessions.add(session);
 		session.on('stream', (stream: ServerHttp2Stream) => {
 			streams += 1;

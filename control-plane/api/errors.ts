@@ -1,5 +1,5 @@
 import type { DescMessage, MessageInitShape } from '@bufbuild/protobuf';
-import { Code, ConnectError } from '@connectrpc/connect';
+import { type Code, ConnectError } from '@connectrpc/connect';
 import { CODE_NUMBER, type ErrorCode, GpuaasError } from '../../kit/error.ts';
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from '../../proto/gen/google/rpc/error_details_pb.ts';
 
@@ -60,7 +60,9 @@ export function toConnectError(error: GpuaasError, correlationId: string): Conne
 	];
 	if (retryAfter !== undefined) details.push(detail(RetryInfoSchema, { retryDelay: { seconds: BigInt(retryAfter) } }));
 	if (error instanceof InvalidRequest)
-		details.push(detail(BadRequestSchema, { fieldViolations: error.violations.map((violation) => ({ ...violation })) }));
+		details.push(
+			detail(BadRequestSchema, { fieldViolations: error.violations.map((violation) => ({ ...violation })) }),
+		);
 	return new ConnectError(error.message, codeOf(error), headers, details);
 }
 

@@ -41,9 +41,13 @@ export function apiMethods(
 		const mayCall = policy.caller === Caller.PRINCIPAL || policy.caller === Caller.ANYONE;
 		assert(mayCall, `${policy.name} is not for callers of the API listener`);
 		const [useCase, ...others] = useCases.filter((candidate) => methodName(candidate.method) === policy.name);
-		assert(useCase !== undefined && others.length === 0, `${policy.name} is served by ${others.length === 0 ? 'nobody' : 'two'}`);
+		assert(
+			useCase !== undefined && others.length === 0,
+			`${policy.name} is served by ${others.length === 0 ? 'nobody' : 'two'}`,
+		);
 		table.set(policy.name, { method, policy, useCase });
 	}
-	for (const { method } of useCases) assert(table.has(methodName(method)), `${methodName(method)} is in no API service`);
+	for (const { method } of useCases)
+		assert(table.has(methodName(method)), `${methodName(method)} is in no API service`);
 	return table;
 }

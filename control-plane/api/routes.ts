@@ -1,5 +1,5 @@
-import type { ConnectRouter, HandlerContext } from '@connectrpc/connect';
 import type { Message } from '@bufbuild/protobuf';
+import type { ConnectRouter, HandlerContext } from '@connectrpc/connect';
 import type { CallContext } from '../app/iam/principal.ts';
 import type { UseCaseDeps } from '../app/use-case.ts';
 import { callContext, stateOf } from './call-state.ts';

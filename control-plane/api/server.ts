@@ -197,8 +197,7 @@ function requestHandler(
 	});
 	return (request, response) => {
 		const sent = request.headers['x-correlation-id'];
-		const correlationId =
-			typeof sent === 'string' && isCorrelationId(sent) ? sent : uuidv7(deps.clock.now(), deps.rng);
+		const correlationId = typeof sent === 'string' && isCorrelationId(sent) ? sent : uuidv7(deps.clock.now(), deps.rng);
 		states.set(request, new CallState(correlationId, request.socket.remoteAddress ?? '', deps.clock.monotonic()));
 		response.setHeader('x-correlation-id', correlationId);
 		response.setHeader('cache-control', 'no-store');
@@ -210,7 +209,7 @@ function requestHandler(
 			// The adapter throws on a request target or authority that makes no URL.
 			deps.log.debug('a request has no usable URL', { error });
 			response.statusCode = 400;
-			response.end("");
+			response.end('');
 		}
 	};
 }

@@ -76,7 +76,15 @@ export class ApiWorld implements AsyncDisposable {
 		const store = close.use(await openStore(join(folder, 'store.db'), { clock, rng, log }));
 		const appendAudit = createAppendAudit({ clock, rng });
 		const keys = new KeyFolder(join(folder, 'keys'), rng);
-		const authority = await openCertificateAuthority({ store, keys, clock, rng, log, appendAudit, trustDomain: 'test.gpuaas.example' });
+		const authority = await openCertificateAuthority({
+			store,
+			keys,
+			clock,
+			rng,
+			log,
+			appendAudit,
+			trustDomain: 'test.gpuaas.example',
+		});
 		const pepper = parsePeppers(mintPeppers(rng));
 		const heads = new HeadsProbe();
 		const deps: UseCaseDeps = {

@@ -25,17 +25,31 @@ export async function refusal(call: Promise<unknown>) {
 	);
 	const refused = present(error, 'the call is refused');
 	const [info] = refused.findDetails(ErrorInfoSchema);
-	return { code: Code[refused.code], reason: info?.reason, domain: info?.domain, message: refused.rawMessage, error: refused };
+	return {
+		code: Code[refused.code],
+		reason: info?.reason,
+		domain: info?.domain,
+		message: refused.rawMessage,
+		error: refused,
+	};
 }
 
 describe('system', () => {
 	test('anybody may ask for the version', async () => {
-		expect(await world.client(SystemService).getVersion({})).toMatchObject({ version: '0.1.0', commit: 'test', apiVersion: 'v1' });
+		expect(await world.client(SystemService).getVersion({})).toMatchObject({
+			version: '0.1.0',
+			commit: 'test',
+			apiVersion: 'v1',
+		});
 	});
 
 	test('who am I names the principal, its bindings and its key, and never the secret', async () => {
 		const me = await world.client(SystemService, world.operatorKey).whoAmI({});
-		expect(me).toMatchObject({ principalId: 'bootstrap-operator', kind: 'operator', bindings: [{ role: 'platform.operator', scope: 'platform' }] });
+		expect(me).toMatchObject({
+			principalId: 'bootstrap-operator',
+			kind: 'operator',
+			bindings: [{ role: 'platform.operator', scope: 'platform' }],
+		});
 		expect(world.operatorKey).toContain(me.credentialId);
 		expect(me.credentialId).toHaveLength(12);
 	});
@@ -71,7 +85,10 @@ describe('credentials', () => {
 		await client.listNodes({});
 		const id = present(key.split('_')[3], 'the key id');
 		await world.deps.store.unit((tx) => tx.identities.revokeCredential(id, world.deps.clock.now()));
-		expect(await refusal(client.listNodes({}))).toMatchObject({ code: 'Unauthenticated', message: expect.stringContaining('revoked') });
+		expect(await refusal(client.listNodes({}))).toMatchObject({
+			code: 'Unauthenticated',
+			message: expect.stringContaining('revoked'),
+		});
 	});
 
 	test('an expired key says so, to whoever holds it', async () => {
@@ -109,7 +126,10 @@ describe('nodes', () => {
 		const nodes = world.client(NodeService, world.operatorKey);
 		const tasks = world.client(TaskService, world.operatorKey);
 		await nodes.cordonNode({ node: node.id, reason: 'fan' });
-		expect(await refusal(tasks.createTask({ node: node.id, spec: RUN }))).toMatchObject({ code: 'FailedPrecondition', reason: 'NODE_CORDONED' });
+		expect(await refusal(tasks.createTask({ node: node.id, spec: RUN }))).toMatchObject({
+			code: 'FailedPrecondition',
+			reason: 'NODE_CORDONED',
+		});
 		await nodes.uncordonNode({ node: node.id });
 		expect((await tasks.createTask({ node: node.id, spec: RUN })).task?.state).toBe(TaskState.QUEUED);
 	});
@@ -145,7 +165,12 @@ describe('tasks', () => {
 		const node = await world.addNode();
 		const client = world.client(TaskService, world.operatorKey, { 'x-correlation-id': 'from-the-cli' });
 		const made = present((await client.createTask({ node: node.name, spec: RUN, batchId: 'b1' })).task, 'a task');
-		expect(made).toMatchObject({ nodeId: node.id, state: TaskState.QUEUED, maxAttempts: 1, correlationId: 'from-the-cli' });
+		expect(made).toMatchObject({
+			nodeId: node.id,
+			state: TaskState.QUEUED,
+			maxAttempts: 1,
+			correlationId: 'from-the-cli',
+		});
 		expect((await client.getTask({ taskId: made.id })).task).toEqual(made);
 		expect((await client.listTasks({ batchId: 'b1', node: node.id })).tasks).toEqual([made]);
 	});
@@ -172,7 +197,9 @@ describe('tasks', () => {
 
 	test('a field that breaks the contract is named', async () => {
 		const client = world.client(TaskService, world.operatorKey);
-		const refused = await refusal(client.createTask({ node: '', spec: { kind: { case: 'run', value: { argv: [] } } } }));
+		const refused = await refusal(
+			client.createTask({ node: '', spec: { kind: { case: 'run', value: { argv: [] } } } }),
+		);
 		expect(refused).toMatchObject({ code: 'InvalidArgument', reason: 'INVALID_REQUEST' });
 		expect(refused.message).toContain('node');
 		expect(refused.message).toContain('argv');

@@ -110,7 +110,8 @@ export class AttemptLog {
 		const { size } = await this.#file.stat();
 		for (const mark of await readMarks(this.#index)) {
 			const last = this.#marks.at(-1);
-			if (last === undefined || mark.position <= last.position || mark.offset < last.offset || mark.position > size) break;
+			if (last === undefined || mark.position <= last.position || mark.offset < last.offset || mark.position > size)
+				break;
 			this.#marks.push(mark);
 		}
 		this.#durableMarks = this.#marks.length;
@@ -220,9 +221,9 @@ export function diskError(thrown: unknown): unknown {
 	return new GpuaasError({
 		code: 'RESOURCE_EXHAUSTED',
 		reason: 'DISK_FULL',
-		message: 'the disk for task output is full, so nothing more can be kept; free space there, agents send again by themselves',
+		message:
+			'the disk for task output is full, so nothing more can be kept; free space there, agents send again by themselves',
 		metadata: { 'retry-after': '30' },
 		cause: thrown,
 	});
 }
-

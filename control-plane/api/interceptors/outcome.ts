@@ -119,4 +119,3 @@ function overloaded(): GpuaasError {
 		metadata: { 'retry-after': '1' },
 	});
 }
-
