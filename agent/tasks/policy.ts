@@ -1,0 +1,249 @@
+import { resolve } from 'node:path';
+import { type ConfigOf, loadConfig } from '../../kit/config.ts';
+import { bool, bytes, duration, int, list, optional, string } from '../../kit/config-fields.ts';
+import type { CollectBundleSpec, ResourceLimits, RunSpec, TaskSpec } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+
+/**
+ * The node's own policy, `agent.policy.toml`: what this host does for anybody, however well signed. It is read from this
+ * host's disk and nowhere else, so the control plane can't widen it. Everything is denied that isn't named; unknown
+ * keys are errors with their place. Pure: the main reads the file.
+ */
+const KINDS = ['run', 'collect_bundle', 'reboot'] as const;
+export const BUNDLE_PARTS = ['agent', 'kernel', 'processes', 'network', 'disks'] as const;
+export type BundlePart = (typeof BUNDLE_PARTS)[number];
+
+const USER = /^[a-z_][a-z0-9_-]{0,31}$/;
+const oneOfThese = (values: readonly string[]) => new RegExp(`^(${values.join('|')})$`);
+
+const SCHEMA = {
+	tasks: {
+		kinds: list({
+			doc: 'Kinds of task that this node takes.',
+			default: [],
+			pattern: oneOfThese(KINDS),
+			expects: `some of ${KINDS.join(', ')}`,
+		}),
+	},
+	run: {
+		users: list({ doc: 'Local accounts that tasks may run as.', default: [], pattern: USER, expects: 'account names' }),
+		defaultUser: optional(
+			string({
+				doc: 'For a task that names no account; must be in `users`.',
+				pattern: USER,
+				expects: 'an account name',
+			}),
+		),
+		binaries: list({
+			doc: 'Programs that may be started: absolute paths; * matches inside one folder name, ** across folders.',
+			default: [],
+			pattern: /^\/[^\0]*$/,
+			expects: 'absolute paths',
+		}),
+		path: string({
+			doc: 'Where a program that is named without a folder is looked for, and PATH of the task.',
+			default: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+			pattern: /^\/[^\0:]*(:\/[^\0:]*)*$/,
+			expects: 'absolute folders with colons between them',
+		}),
+	},
+	limits: {
+		timeoutMs: duration({
+			doc: 'The longest that a task may run.',
+			default: 30 * 86_400_000,
+			min: 1,
+			max: 30 * 86_400_000,
+		}),
+		outputBytes: bytes({ doc: 'The most output kept of a task.', default: 1024 ** 3, min: 4096, max: 1024 ** 3 }),
+		memoryBytes: optional(bytes({ doc: 'Memory of a task.', min: 1024 ** 2, max: 1024 ** 5 })),
+		processes: optional(int({ doc: 'Processes of a task.', min: 1, max: 4_194_304 })),
+		openFiles: optional(int({ doc: 'Open files of a process.', min: 16, max: 1_073_741_816 })),
+		cpuSeconds: optional(int({ doc: 'CPU time of a process.', min: 1, max: 4_294_967_295, unit: 's' })),
+		cpuMilli: optional(int({ doc: 'Thousandths of a core of a task.', min: 10, max: 4_294_967_295 })),
+	},
+	bundle: {
+		parts: list({
+			doc: 'What a diagnostic bundle may hold.',
+			default: [],
+			pattern: oneOfThese(BUNDLE_PARTS),
+			expects: `some of ${BUNDLE_PARTS.join(', ')}`,
+		}),
+		user: optional(
+			string({ doc: 'The account that collects it; must be in run.users.', pattern: USER, expects: 'an account name' }),
+		),
+	},
+	reboot: { allowed: bool({ doc: 'Whether a task may restart this machine.', default: false }) },
+} as const;
+
+export type Policy = ConfigOf<typeof SCHEMA>;
+
+/** Throws CONFIG_INVALID with every problem and its place. */
+export function parsePolicy(text: string, path: string): Policy {
+	return loadConfig(SCHEMA, { file: { path, text } }).values;
+}
+
+/** What is allowed where there is no file: nothing. */
+export const DENY_ALL: Policy = loadConfig(SCHEMA, {}).values;
+
+/** What `gpuaas up` writes for the machine that tries the product out: any program, as the person who started it. */
+export function demoPolicy(user: string): string {
+	return `# What this host does for its control plane. Only this file decides; the control plane can't widen it.
+# Written by \`gpuaas up\` for trying out: any program, as ${user} and nobody else, and no reboot.
+[tasks]
+kinds = ["run", "collect_bundle"]
+
+[run]
+users = ["${user}"]
+default_user = "${user}"
+binaries = ["/**"]
+
+[bundle]
+parts = ["agent", "kernel", "processes", "network", "disks"]
+user = "${user}"
+
+[reboot]
+allowed = false
+`;
+}
+
+export type PolicyRefusal = 'POLICY_KIND' | 'POLICY_USER' | 'POLICY_BINARY' | 'POLICY_LIMIT' | 'COMMAND_NOT_FOUND';
+
+/** What may be started, with every default filled in. */
+export type Permit =
+	| {
+			readonly kind: 'run';
+			readonly argv: readonly string[];
+			readonly user: string;
+			/** Empty: the user's home. */
+			readonly cwd: string;
+			readonly env: Readonly<Record<string, string>>;
+			readonly limits: Ceilings;
+	  }
+	| { readonly kind: 'collect_bundle'; readonly parts: readonly BundlePart[]; readonly user: string }
+	| { readonly kind: 'reboot'; readonly reason: string };
+
+export type Ceilings = {
+	readonly [Key in 'memoryBytes' | 'processes' | 'openFiles' | 'cpuSeconds' | 'cpuMilli']?: number;
+};
+
+export type Decision =
+	| { readonly kind: 'permit'; readonly permit: Permit; readonly timeoutMs: number; readonly outputBytesMax: number }
+	| { readonly kind: 'refuse'; readonly reason: PolicyRefusal; readonly message: string };
+
+export interface Request {
+	readonly spec: TaskSpec;
+	/** Undefined: as long as the policy lets it. */
+	readonly timeoutMs: number | undefined;
+	/** 0: as much as the policy keeps. */
+	readonly outputBytesMax: number;
+}
+
+function refuse(reason: PolicyRefusal, message: string): Decision {
+	return { kind: 'refuse', reason, message: `${message}; nothing was started. The node's policy file decides` };
+}
+
+/** `isExecutable` looks at this host's disk. */
+export function decide(policy: Policy, request: Request, isExecutable: (path: string) => boolean): Decision {
+	const { limits } = policy;
+	const timeoutMs = request.timeoutMs ?? limits.timeoutMs;
+	if (timeoutMs > limits.timeoutMs)
+		return refuse(
+			'POLICY_LIMIT',
+			`the task asks for ${timeoutMs} ms and the node lets tasks run ${limits.timeoutMs} ms`,
+		);
+	const outputBytesMax = request.outputBytesMax === 0 ? limits.outputBytes : request.outputBytesMax;
+	if (outputBytesMax > limits.outputBytes)
+		return refuse(
+			'POLICY_LIMIT',
+			`the task asks for ${outputBytesMax} bytes of output and the node keeps ${limits.outputBytes}`,
+		);
+	const found = permitOf(policy, request.spec, isExecutable);
+	return 'permit' in found ? { kind: 'permit', permit: found.permit, timeoutMs, outputBytesMax } : found;
+}
+
+type Found = { readonly permit: Permit } | Extract<Decision, { readonly kind: 'refuse' }> | Decision;
+
+function permitOf(policy: Policy, spec: TaskSpec, isExecutable: (path: string) => boolean): Found {
+	const { kind } = spec;
+	const name = kind.case === 'collectBundle' ? 'collect_bundle' : (kind.case ?? 'none');
+	if (!policy.tasks.kinds.includes(name)) return refuse('POLICY_KIND', `this node takes no task of kind ${name}`);
+	switch (kind.case) {
+		case 'run':
+			return run(policy, kind.value, isExecutable);
+		case 'collectBundle':
+			return bundle(policy, kind.value);
+		case 'reboot':
+			return policy.reboot.allowed
+				? { permit: { kind: 'reboot', reason: kind.value.reason } }
+				: refuse('POLICY_KIND', 'this node is not restarted by tasks (reboot.allowed)');
+		default:
+			return refuse('POLICY_KIND', 'this agent knows no such kind of task');
+	}
+}
+
+function run(policy: Policy, spec: RunSpec, isExecutable: (path: string) => boolean): Found {
+	const user = spec.user === '' ? policy.run.defaultUser : spec.user;
+	if (user === undefined || !policy.run.users.includes(user))
+		return refuse('POLICY_USER', `tasks don't run as ${user ?? 'nobody in particular'} on this node (run.users)`);
+	const path = programPath(policy, spec, isExecutable);
+	if (path === undefined)
+		return refuse('COMMAND_NOT_FOUND', `there is no program ${spec.argv[0]} in ${policy.run.path}`);
+	if (!policy.run.binaries.some((glob) => globMatches(glob, path)))
+		return refuse('POLICY_BINARY', `${path} is not among the programs of this node (run.binaries)`);
+	const limits = limitsOf(policy.limits, spec.limits);
+	if (typeof limits === 'string') return refuse('POLICY_LIMIT', limits);
+	const argv = [path, ...spec.argv.slice(1)];
+	return { permit: { kind: 'run', argv, user, cwd: spec.cwd, env: { PATH: policy.run.path, ...spec.env }, limits } };
+}
+
+/** Absolute and without `..`; undefined when the search found nothing. */
+function programPath(policy: Policy, spec: RunSpec, isExecutable: (path: string) => boolean): string | undefined {
+	const [program = ''] = spec.argv;
+	if (program.includes('/')) return resolve(spec.cwd === '' ? '/' : spec.cwd, program);
+	if (program === '') return undefined;
+	return policy.run.path
+		.split(':')
+		.map((folder) => resolve(folder, program))
+		.find(isExecutable);
+}
+
+const NAMES = {
+	memoryBytes: 'memory',
+	processes: 'processes',
+	openFiles: 'open_files',
+	cpuSeconds: 'cpu_seconds',
+	cpuMilli: 'cpu_milli',
+} as const;
+
+/** What the task asks for, else the node's ceiling; a sentence when it asks for more. */
+function limitsOf(ceilings: Policy['limits'], asked: ResourceLimits | undefined): Ceilings | string {
+	const limits: Record<string, number> = {};
+	for (const [key, name] of Object.entries(NAMES) as [keyof typeof NAMES, string][]) {
+		const wanted = Number(asked?.[key] ?? 0);
+		const ceiling = ceilings[key];
+		if (ceiling !== undefined && wanted > ceiling)
+			return `the task asks for ${name} ${wanted} and the node gives ${ceiling}`;
+		const value = wanted === 0 ? ceiling : wanted;
+		if (value !== undefined) limits[key] = value;
+	}
+	return limits;
+}
+
+function bundle(policy: Policy, spec: CollectBundleSpec): Found {
+	const { user, parts } = policy.bundle;
+	if (user === undefined || !policy.run.users.includes(user))
+		return refuse('POLICY_USER', 'no account collects bundles on this node (bundle.user)');
+	const wanted = spec.parts.length === 0 ? parts : spec.parts;
+	const missing = wanted.find((part) => !parts.includes(part));
+	if (missing !== undefined || wanted.length === 0)
+		return refuse('POLICY_KIND', `bundles of this node hold no ${missing ?? 'part at all'} (bundle.parts)`);
+	return { permit: { kind: 'collect_bundle', parts: BUNDLE_PARTS.filter((part) => wanted.includes(part)), user } };
+}
+
+/** `*` matches within one name, `**` anything. Everything else stands for itself. */
+export function globMatches(glob: string, path: string): boolean {
+	const pattern = glob
+		.split(/(\*\*|\*)/)
+		.map((piece) => (piece === '**' ? '.*' : piece === '*' ? '[^/]*' : piece.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')))
+		.join('');
+	return new RegExp(`^${pattern}$`, 's').test(path);
+}

@@ -1,0 +1,72 @@
+import type { Clock, Timer } from '../../kit/clock.ts';
+import type { Logger } from '../../kit/log.ts';
+import type { Journal } from '../journal/journal.ts';
+
+/**
+ * Journal writes about things that have already happened (a start, an end): those of one turn of the event loop share
+ * one commit, so that hundreds of short tasks a second cost few syncs. Order is kept. A write that meets a full or
+ * broken disk stays and is tried again: what it tells is still known to the process host, so a crash loses nothing.
+ */
+export interface Write {
+	/** Runs inside the transaction; may run again when the commit failed. */
+	readonly change: () => void;
+	/** After the commit. */
+	readonly after?: () => void;
+}
+
+const RETRY_MS = 1000;
+
+export class WriteBehind {
+	readonly #clock: Clock;
+	readonly #journal: Journal;
+	readonly #log: Logger;
+	#writes: Write[] = [];
+	#isScheduled = false;
+	#retry: Timer | undefined;
+	#closed = false;
+
+	constructor(clock: Clock, journal: Journal, log: Logger) {
+		this.#clock = clock;
+		this.#journal = journal;
+		this.#log = log;
+	}
+
+	add(write: Write): void {
+		this.#writes.push(write);
+		if (this.#isScheduled || this.#retry !== undefined) return;
+		this.#isScheduled = true;
+		this.#clock.defer(() => {
+			this.#isScheduled = false;
+			this.flush();
+		});
+	}
+
+	/** Commits what is waiting; false when the journal refused it. */
+	flush(): boolean {
+		if (this.#writes.length === 0 || this.#closed) return true;
+		const writes = this.#writes;
+		this.#writes = [];
+		try {
+			this.#journal.transaction(() => {
+				for (const { change } of writes) change();
+			});
+		} catch (error) {
+			this.#writes = [...writes, ...this.#writes];
+			this.#log.error('the journal could not be written and is tried again', { error, writes: writes.length });
+			this.#retry ??= this.#clock.setTimer(() => {
+				this.#retry = undefined;
+				this.flush();
+			}, RETRY_MS);
+			return false;
+		}
+		for (const { after } of writes) after?.();
+		return true;
+	}
+
+	/** Commits what is waiting, once more, and takes nothing after. */
+	close(): void {
+		this.flush();
+		this.#closed = true;
+		this.#retry?.cancel();
+	}
+}
