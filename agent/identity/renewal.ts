@@ -4,6 +4,7 @@ import type { Rng } from '../../kit/ids.ts';
 import type { Logger } from '../../kit/log.ts';
 import { Backoff } from '../../kit/retry.ts';
 import { generateNodeKey } from '../../pki/keys/node-key.ts';
+import type { SyncSigner } from '../../pki/keys/signer.ts';
 import { decodeBundle } from '../../pki/trust/bundle.ts';
 import { createCsr } from '../../pki/x509/csr.ts';
 import type { AgentIdentity } from './identity.ts';
@@ -23,6 +24,8 @@ export interface RenewalOptions {
 	readonly renew: (csrDer: Uint8Array, joinState: string) => Promise<RenewedCertificate>;
 	/** agent/identity/enroll.ts `recover`. */
 	readonly recover: () => Promise<{ readonly serverTimeMs: number }>;
+	/** Default: a new P-256 key. The simulation has keys that sign alike in every run. */
+	readonly makeKey?: () => { readonly privateKeyPem: string; readonly signer: SyncSigner };
 }
 
 export interface RenewedCertificate {
@@ -144,8 +147,8 @@ export class Renewal {
 	}
 
 	async #renew(): Promise<void> {
-		const { identity, renew, log } = this.#options;
-		const key = generateNodeKey();
+		const { identity, renew, log, makeKey } = this.#options;
+		const key = (makeKey ?? generateNodeKey)();
 		const renewed = await renew(createCsr(key.signer), identity.joinState());
 		this.noteServerTime(renewed.serverTimeMs);
 		const { trustDomain, nodeId } = identity;
