@@ -75,7 +75,7 @@ export class Link {
 		]);
 		this.connection = deps.transport.open(target);
 		this.#stream = this.connection.connect({
-			onFrame: (frame) => this.#onFrame(frame),
+			onFrame: (frame) => this.#guarded(() => this.#onFrame(frame)),
 			onWritable: () => {
 				this.#writable = true;
 				this.#pump();
@@ -175,7 +175,7 @@ export class Link {
 		this.#facts = new FactSender(this.#deps.journal, this.#stream, welcome.factAck);
 		this.#setLease(welcome.leaseTtl === undefined ? 0 : durationMs(welcome.leaseTtl));
 		this.#setServerTime(welcome.serverTime === undefined ? undefined : timestampMs(welcome.serverTime));
-		if (welcome.bundle.length > 0) this.#deps.identity.storeBundle(welcome.bundle);
+		if (welcome.bundle.length > 0) this.#storeBundle(welcome.bundle);
 		if (welcome.telemetryPlan !== undefined) this.#deps.onTelemetryPlan(welcome.telemetryPlan);
 		if (welcome.renewNow) this.#deps.onRenewNow('the issuing authority was rotated');
 		for (const { taskId, attempt } of welcome.outputWants) this.#deps.onOutputWanted(taskId, attempt);
@@ -252,20 +252,41 @@ export class Link {
 
 	#dispatch(command: Command): void {
 		const { command: what } = command;
-		if (what.case === 'trustUpdate') this.#deps.identity.storeBundle(what.value.bundle);
+		if (what.case === 'trustUpdate') this.#storeBundle(what.value.bundle);
 		else if (what.case === 'renewNow') this.#deps.onRenewNow(what.value.reason);
 		else if (what.case === 'telemetryPlan') this.#deps.onTelemetryPlan(what.value);
 		else this.#deps.commands.handle(command);
 	}
 
+	/** One that doesn't follow from ours is refused and named; the link that brought it goes on with the old one. */
+	#storeBundle(bytes: Uint8Array): void {
+		try {
+			this.#deps.identity.storeBundle(bytes);
+		} catch (error) {
+			this.#deps.log.error('a trust bundle was refused', { gateway: this.target.gateway, error });
+		}
+	}
+
 	#pump(): void {
 		if (this.#state !== 'open') return;
-		this.#facts?.pump(
-			() => this.#writable && this.#state === 'open',
-			(takesMore) => {
-				this.#writable = takesMore;
-			},
+		this.#guarded(() =>
+			this.#facts?.pump(
+				() => this.#writable && this.#state === 'open',
+				(takesMore) => {
+					this.#writable = takesMore;
+				},
+			),
 		);
+	}
+
+	/** A journal that can't be read or written ends the link: what it holds is sent again over the next. */
+	#guarded(work: () => void): void {
+		try {
+			work();
+		} catch (error) {
+			this.#deps.log.error('the link failed on this host', { error });
+			this.end('INTERNAL', `the link failed on this host: ${messageOf(error)}`);
+		}
 	}
 
 	#send(message: Up): void {

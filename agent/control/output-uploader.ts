@@ -31,6 +31,8 @@ export const UPLOADER_LIMITS_DEFAULT: UploaderLimits = Object.freeze({
 	backoffMaxMs: 20_000,
 });
 
+const UNWANTED: ReadonlySet<string> = new Set(['TASK_NOT_FOUND', 'TASK_ENDED']);
+
 type Pending = ReturnType<OutputSource['pending']>[number];
 type Up = NonNullable<MessageInitShape<typeof UploadOutputRequestSchema>['message']>;
 
@@ -93,8 +95,12 @@ export class OutputUploader {
 					this.#source.stored(pending.taskId, pending.attempt);
 					return;
 				}
-				backoff.reset();
 			} catch (error) {
+				if (error instanceof GpuaasError && UNWANTED.has(error.reason)) {
+					// Nobody will ever want it: the task is gone, or a newer attempt has replaced this one.
+					this.#source.stored(pending.taskId, pending.attempt);
+					return;
+				}
 				this.#log.debug('upload interrupted', { task: pending.taskId, error });
 			}
 			const retryAfterMs = upload.retryAfterMs;

@@ -25,6 +25,9 @@ import type { ServerStream } from './stream.ts';
  * the newest lease and then commands, only while the stream takes them, so that a slow agent costs a few frames of
  * memory. Ends once, by `close` or because the stream broke; `onEnd` is called then.
  */
+/** Another replica changed the same rows, or the store can't commit now. */
+const TRANSIENT: ReadonlySet<string> = new Set(['UNAVAILABLE', 'RESOURCE_EXHAUSTED', 'ABORTED']);
+
 type Out = NonNullable<MessageInitShape<typeof ConnectResponseSchema>['message']>;
 
 export class LinkSession implements LiveSession {
@@ -260,9 +263,12 @@ export class LinkSession implements LiveSession {
 		const fault = GpuaasError.from(error);
 		if (this.#state !== 'open') return false;
 		this.#ctx.log.warn('facts were not committed', { node: this.nodeId, error: messageOf(error) });
-		if (fault.code === 'UNAVAILABLE' || fault.code === 'RESOURCE_EXHAUSTED') return true;
-		if (fault.reason === 'SESSION_SUPERSEDED') this.close(CloseCode.SUPERSEDED, fault.message);
-		else this.close(CloseCode.OVERLOADED, `facts were not committed: ${fault.message}`, 5000);
+		if (fault.reason === 'SESSION_SUPERSEDED') {
+			this.close(CloseCode.SUPERSEDED, fault.message);
+			return false;
+		}
+		if (TRANSIENT.has(fault.code)) return true;
+		this.close(CloseCode.OVERLOADED, `facts were not committed: ${fault.message}`, 5000);
 		return false;
 	}
 

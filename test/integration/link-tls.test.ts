@@ -1,0 +1,286 @@
+import { once } from 'node:events';
+import { type ClientHttp2Session, connect as connectHttp2, constants } from 'node:http2';
+import { type ConnectionOptions, connect as connectTls } from 'node:tls';
+import { create } from '@bufbuild/protobuf';
+import { ServerCredentials } from '@grpc/grpc-js';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { GrpcTransport } from '../../agent/control/grpc-transport.ts';
+import type { StoredIdentity } from '../../agent/identity/stored-identity.ts';
+import { GatewayCredentials } from '../../control-plane/gateway/credentials.ts';
+import { startGateway } from '../../control-plane/gateway/server.ts';
+import { systemClock } from '../../kit/clock.ts';
+import { certificatesOfPem } from '../../pki/x509/pem.ts';
+import {
+	CloseCode,
+	ConnectRequestSchema,
+	RenewCertificateRequestSchema,
+} from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import { eventually } from '../eventually.ts';
+import { startWorld, TRUST_DOMAIN, type World } from './link-world.ts';
+import { RawLink } from './raw-link.ts';
+
+let world: World;
+let identity: StoredIdentity;
+const transport = new GrpcTransport(systemClock);
+const links: RawLink[] = [];
+
+beforeAll(async () => {
+	world = await startWorld();
+	identity = await world.enroll();
+});
+afterAll(async () => {
+	for (const link of links) link.close();
+	await world[Symbol.asyncDispose]();
+});
+
+function raw(who: StoredIdentity, port: number): RawLink {
+	const link = new RawLink(transport, who, `127.0.0.1:${port}`);
+	links.push(link);
+	return link;
+}
+
+/** The TLS version that was agreed on, or the failure; also one that comes only with the first byte (TLS 1.3). */
+async function handshake(port: number, options: ConnectionOptions): Promise<string> {
+	const socket = connectTls({
+		host: '127.0.0.1',
+		port,
+		servername: `gateway.${TRUST_DOMAIN}`,
+		ca: identity.bundle().rootsPem,
+		ALPNProtocols: ['h2'],
+		...options,
+	});
+	try {
+		// The server speaks first in HTTP/2 (SETTINGS), once it has accepted the client's certificate.
+		const spoke = await Promise.race([once(socket, 'data').then(() => true), once(socket, 'close').then(() => false)]);
+		return spoke ? (socket.getProtocol() ?? 'none') : 'refused without a word';
+	} catch (error) {
+		return `refused ${(error as { code?: string }).code ?? String(error)}`;
+	} finally {
+		socket.destroy();
+	}
+}
+
+function nodeTls(who = identity): ConnectionOptions {
+	const { chainPem, keyPem } = who.credential();
+	return { cert: chainPem, key: keyPem };
+}
+
+function leafSerial(port: number): Promise<string> {
+	return new Promise((resolve, reject) => {
+		const socket = connectTls(
+			{ host: '127.0.0.1', port, servername: `gateway.${TRUST_DOMAIN}`, ca: identity.bundle().rootsPem, ...nodeTls() },
+			() => {
+				resolve(socket.getPeerCertificate().serialNumber.toLowerCase());
+				socket.destroy();
+			},
+		);
+		socket.on('error', reject);
+	});
+}
+
+test('TLS 1.2 is refused before and after a swap; a swap keeps live streams and shows new ones the new chain', async () => {
+	const { port } = world.gateway;
+	const tls12 = { ...nodeTls(), minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2' } as const;
+	expect(await handshake(port, nodeTls())).toBe('TLSv1.3');
+	expect(await handshake(port, tls12)).toMatch(/^refused/);
+	const link = raw(identity, port);
+	await link.hello().welcomed();
+	const before = await leafSerial(port);
+
+	for (let swaps = 0; swaps < 2; swaps += 1) {
+		world.gateway.swapIdentity(await world.newReplicaIdentity());
+		expect(await handshake(port, tls12)).toMatch(/^refused/);
+		expect(await handshake(port, nodeTls())).toBe('TLSv1.3');
+	}
+	expect(await leafSerial(port)).not.toBe(before);
+	link.fact(1n);
+	await eventually('the old stream goes on', () => link.factAck() === 1n);
+	expect(link.end).toBeUndefined();
+});
+
+test('a client without certificate, or with one of another trust domain, gets no HTTP/2', async () => {
+	const { port } = world.gateway;
+	expect(await handshake(port, {})).toMatch(/^refused/);
+	await using stranger = await startWorld();
+	expect(await handshake(port, nodeTls(await stranger.enroll()))).toMatch(/^refused/);
+});
+
+test('a resumed session is not shared with another context: after a swap a ticket means a full handshake', async () => {
+	const gateway = await world.startGateway();
+	const options = { host: '127.0.0.1', port: gateway.port, servername: `gateway.${TRUST_DOMAIN}` };
+	const dial = (session?: Buffer) => {
+		const socket = connectTls({
+			...options,
+			ca: identity.bundle().rootsPem,
+			ALPNProtocols: ['h2'],
+			...nodeTls(),
+			...(session === undefined ? {} : { session }),
+		});
+		// Tickets come after the handshake, and only to who reads.
+		return socket.resume();
+	};
+	const first = dial();
+	const [ticket] = (await once(first, 'session')) as [Buffer];
+	first.destroy();
+	const isResumed = async () => {
+		const socket = dial(ticket);
+		await once(socket, 'secureConnect');
+		socket.destroy();
+		return socket.isSessionReused();
+	};
+	expect(await isResumed()).toBe(true);
+	gateway.swapIdentity(await world.newReplicaIdentity());
+	expect(await isResumed()).toBe(false);
+});
+
+test('a replica certificate opens no agent stream', async () => {
+	const { chainPem, keyPem } = await world.newReplicaIdentity();
+	const [leafDer = new Uint8Array()] = certificatesOfPem(chainPem);
+	const credential = { ...identity.credential(), chainPem, keyPem, leafDer };
+	const connection = transport.open({
+		gateway: `127.0.0.1:${world.gateway.port}`,
+		trustDomain: TRUST_DOMAIN,
+		credential,
+		bundle: identity.bundle(),
+	});
+	const ends: string[] = [];
+	const codes: (CloseCode | undefined)[] = [];
+	const stream = connection.connect({
+		onFrame: ({ message }) => codes.push(message.case === 'close' ? message.value.code : undefined),
+		onWritable: () => {},
+		onClosed: ({ code }) => ends.push(code),
+	});
+	const hello = { nodeId: identity.nodeId, generation: 1, instanceId: 'replica' };
+	stream.send(create(ConnectRequestSchema, { message: { case: 'hello', value: hello } }));
+	await eventually('it is over', () => ends.length === 1);
+	expect(codes).toEqual([CloseCode.PROTOCOL]);
+	const request = create(RenewCertificateRequestSchema, { csr: new Uint8Array([1]), joinState: 'x' });
+	await expect(connection.renewCertificate(request, new AbortController().signal)).rejects.toMatchObject({
+		reason: 'CERTIFICATE_PROFILE_INVALID',
+	});
+	connection.close();
+});
+
+test('a node certificate that poses as a gateway is refused by the agent', async () => {
+	const other = await world.enroll();
+	const { chainPem, keyPem } = other.credential();
+	const posing = await startGateway(world.linkDeps, {
+		host: '127.0.0.1',
+		port: 0,
+		identity: { chainPem, keyPem, clientRootsPem: identity.bundle().rootsPem },
+	});
+	const link = raw(identity, posing.port);
+	link.hello();
+	const { end } = await link.closed();
+	expect(end.code).toBe('UNAVAILABLE');
+	expect(end.message).toContain('a node certificate was presented where only a replica certificate is accepted');
+	expect(posing.link.streamCount).toBe(0);
+	await posing[Symbol.asyncDispose]();
+});
+
+test('a gateway of a replica issuer that the bundle does not accept is refused', async () => {
+	const bundle = { ...identity.bundle(), replicaIssuers: new Set(['00']) };
+	const connection = transport.open({
+		gateway: `127.0.0.1:${world.gateway.port}`,
+		trustDomain: TRUST_DOMAIN,
+		credential: identity.credential(),
+		bundle,
+	});
+	const messages: string[] = [];
+	connection.connect({ onFrame: () => {}, onWritable: () => {}, onClosed: ({ message }) => messages.push(message) });
+	await eventually('it is refused', () => messages.length === 1);
+	expect(messages[0]).toContain('which is not accepted here');
+	connection.close();
+});
+
+test('opening and resetting streams in a row ends the connection, not the process', async () => {
+	const session: ClientHttp2Session = connectHttp2(`https://127.0.0.1:${world.gateway.port}`, {
+		servername: `gateway.${TRUST_DOMAIN}`,
+		ca: identity.bundle().rootsPem,
+		checkServerIdentity: () => undefined,
+		...nodeTls(),
+	});
+	session.on('error', () => {});
+	await once(session, 'remoteSettings');
+	expect(session.remoteSettings.maxConcurrentStreams).toBe(32);
+	expect(session.remoteSettings.initialWindowSize).toBe(1024 * 1024);
+	let goaway: number | undefined;
+	session.on('goaway', (code: number) => {
+		goaway = code;
+	});
+	let opened = 0;
+	await eventually('the connection is closed', () => {
+		for (let burst = 0; burst < 16 && !session.closed && !session.destroyed; burst += 1) {
+			const stream = session.request({
+				':method': 'POST',
+				':path': '/gpuaas.link.v1.AgentLinkService/Connect',
+				'content-type': 'application/grpc',
+				te: 'trailers',
+			});
+			stream.on('error', () => {});
+			stream.close(constants.NGHTTP2_CANCEL);
+			opened += 1;
+		}
+		return session.destroyed;
+	});
+	expect(opened).toBeLessThan(2000);
+	console.log(`rapid reset: closed after ${opened} streams, GOAWAY ${goaway}`);
+	const link = raw(await world.enroll(), world.gateway.port);
+	await link.hello().welcomed();
+});
+
+test('addresses above their handshake rate and connections above the cap are cut before TLS', async () => {
+	const turned: string[] = [];
+	await using busy = await startWorld({
+		gateway: {
+			acceptor: { handshakesPerSecondPerAddress: 0.001, handshakesBurstPerAddress: 2 },
+			onTurnedAway: (why) => turned.push(why),
+		},
+	});
+	const who = await busy.enroll();
+	const first = raw(who, busy.gateway.port);
+	await first.hello().welcomed();
+	const second = raw(await busy.enroll(), busy.gateway.port);
+	await second.hello().welcomed();
+	expect(
+		(
+			await raw(await busy.enroll(), busy.gateway.port)
+				.hello()
+				.closed()
+		).end.code,
+	).toBe('UNAVAILABLE');
+	expect(turned).toEqual(['address_rate']);
+	first.close();
+	second.close();
+	await eventually('connections are forgotten', () => busy.gateway.connections() === 0);
+
+	await using full = await startWorld({
+		gateway: { acceptor: { connectionsMax: 1 }, onTurnedAway: (why) => turned.push(why) },
+	});
+	const only = raw(await full.enroll(), full.gateway.port);
+	await only.hello().welcomed();
+	expect(
+		(
+			await raw(await full.enroll(), full.gateway.port)
+				.hello()
+				.closed()
+		).end.code,
+	).toBe('UNAVAILABLE');
+	expect(turned.at(-1)).toBe('connections');
+	only.close();
+});
+
+test('the credentials of grpc-js alone would not do: this is what the subclass is for', async () => {
+	const { chainPem, keyPem, clientRootsPem } = world.gatewayIdentity;
+	const plain = ServerCredentials.createSsl(
+		Buffer.from(clientRootsPem),
+		[{ cert_chain: Buffer.from(chainPem), private_key: Buffer.from(keyPem) }],
+		true,
+	);
+	expect(plain._getSecureContextOptions()?.minVersion).toBeUndefined();
+	expect(plain._getConstructorOptions()?.rejectUnauthorized).toBeUndefined();
+	const ours = new GatewayCredentials(world.gatewayIdentity);
+	expect(ours._getSecureContextOptions()).toMatchObject({ minVersion: 'TLSv1.3' });
+	expect(ours._getSecureContextOptions()).not.toHaveProperty('ticketKeys');
+	expect(ours._getConstructorOptions()).toMatchObject({ requestCert: true, rejectUnauthorized: true });
+});
