@@ -11,8 +11,26 @@ export interface Rng {
 	float(): number;
 }
 
+/** A call of the system's generator costs as much for 16 bytes as for 4096, and ids are made all the time. */
+const POOL_BYTES = 4096;
+const pool = new Uint8Array(POOL_BYTES);
+let poolUsed = POOL_BYTES;
+
+function pooledBytes(length: number): Uint8Array {
+	if (length > POOL_BYTES / 4) return getRandomValues(new Uint8Array(length));
+	if (poolUsed + length > POOL_BYTES) {
+		getRandomValues(pool);
+		poolUsed = 0;
+	}
+	const bytes = pool.slice(poolUsed, poolUsed + length);
+	// What was given out may be a key, and is kept in one place only.
+	pool.fill(0, poolUsed, poolUsed + length);
+	poolUsed += length;
+	return bytes;
+}
+
 export const systemRng: Rng = {
-	bytes: (length) => getRandomValues(new Uint8Array(length)),
+	bytes: pooledBytes,
 	float: () => Math.random(),
 };
 

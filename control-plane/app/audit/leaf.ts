@@ -45,11 +45,10 @@ export interface SealedLeaf {
 }
 
 export function sealLeaf(content: LeafContent, rng: Rng): SealedLeaf {
-	const { personal, id, atMs, ...rest } = content;
 	const commitments: Record<string, string> = {};
 	const clear: Record<string, { readonly salt: string; readonly value: string }> = {};
 	let committed = false;
-	for (const [field, text] of Object.entries(personal)) {
+	for (const [field, text] of Object.entries(content.personal)) {
 		if (text === '') continue;
 		const value = text.toWellFormed();
 		const salt = rng.bytes(SALT_BYTES);
@@ -57,10 +56,7 @@ export function sealLeaf(content: LeafContent, rng: Rng): SealedLeaf {
 		clear[field] = { salt: hex(salt), value };
 		committed = true;
 	}
-	const leaf = Buffer.from(
-		canonicalJson({ v: LEAF_VERSION, id, at: new Date(atMs).toISOString(), ...rest, personal: commitments }),
-		'utf8',
-	);
+	const leaf = Buffer.from(leafText(content, commitments), 'utf8');
 	if (leaf.length > LEAF_BYTES_MAX) {
 		throw new GpuaasError({
 			code: 'INVALID_ARGUMENT',
@@ -69,6 +65,19 @@ export function sealLeaf(content: LeafContent, rng: Rng): SealedLeaf {
 		});
 	}
 	return { leaf, clear: committed ? canonicalJson(clear) : null };
+}
+
+/** Canonical JSON: the names stand in their order here, which saves sorting them for every record. */
+function leafText(content: LeafContent, commitments: Readonly<Record<string, string>>): string {
+	const { actor } = content;
+	const text = (value: string) => JSON.stringify(value.toWellFormed());
+	return `{"action":${text(content.action)},"actor":{"credentialId":${text(actor.credentialId)},"id":${text(actor.id)},\
+"kind":${text(actor.kind)}},"afterSha256":${text(content.afterSha256)},"at":"${new Date(content.atMs).toISOString()}",\
+"beforeSha256":${text(content.beforeSha256)},"correlationId":${text(content.correlationId)},\
+"custody":${text(content.custody)},"detail":${canonicalJson(content.detail)},"id":${text(content.id)},\
+"method":${text(content.method)},"organization":${text(content.organization)},"personal":${canonicalJson(commitments)},\
+"reason":${text(content.reason)},"requestId":${text(content.requestId)},"result":${text(content.result)},\
+"target":${text(content.target)},"v":${LEAF_VERSION}}`;
 }
 
 /** Hex SHA-256(salt || UTF-8 of value). */

@@ -40,8 +40,7 @@ export function assignmentsTable(compiler: Compiler): Assignments {
 			return nodeIds.length === 0 ? [] : ASSIGNMENTS.all(yield openOfNodes({ nodeIds }));
 		},
 		*close(id, untilMs) {
-			const conditions = [{ sql: 'id = ?', value: id }, { sql: 'until_ms is null' }];
-			return ASSIGNMENTS.first(yield compiler.patch(ASSIGNMENTS, { untilMs }, conditions));
+			return yield* compiler.patch<AssignmentRow>(ASSIGNMENTS, ['id', id], { untilMs }, [{ sql: 'until_ms is null' }]);
 		},
 	};
 }

@@ -61,9 +61,7 @@ export function certificatesTable(compiler: Compiler): Certificates {
 			return CERTIFICATES.first(yield bySerial({ serial }));
 		},
 		*update(serial, patch) {
-			return CERTIFICATES.first(
-				yield compiler.patch<CertificateRow>(CERTIFICATES, patch, [{ sql: 'serial = ?', value: serial }]),
-			);
+			return yield* compiler.patch<CertificateRow>(CERTIFICATES, ['serial', serial], patch);
 		},
 		*slots(nodeId) {
 			const rows = CERTIFICATES.all(yield slots({ nodeId }));

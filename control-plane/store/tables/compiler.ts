@@ -12,7 +12,7 @@ import {
 	sql,
 } from 'kysely';
 import { assert } from '../../../kit/assert.ts';
-import type { Statement } from '../port/unit.ts';
+import type { Plan, Statement } from '../port/unit.ts';
 import { snake, type Table } from './columns.ts';
 import type { Database } from './schema.ts';
 
@@ -156,26 +156,47 @@ export class Compiler {
 		});
 	}
 
-	/** `update ... returning` of the fields in `patch` where all conditions hold; `always` is added to the SET list. */
-	patch<R extends object>(
+	/**
+	 * Changes the row whose `key` field is `id`, if the conditions hold, and gives the changed row. `always` is added to
+	 * the SET list.
+	 */
+	*patch<R extends object>(
 		table: Table<R>,
+		[key, id]: readonly [key: keyof R & string, id: string],
 		patch: Partial<R>,
-		conditions: readonly Condition[],
+		conditions: readonly Condition[] = [],
 		always = '',
-	): Statement {
+	): Plan<R | undefined> {
 		const fields = Object.keys(patch) as (keyof R & string)[];
-		const shape = `${table.name}|${fields.join()}|${conditions.map((condition) => condition.sql).join('&')}|${always}`;
-		let text = this.#texts.get(shape);
-		if (text === undefined) {
-			assert(this.#texts.size < SHAPES_MAX, 'a patch has too many forms: some part of its form comes from input');
-			for (const field of fields) assert(table.kinds.has(field), `${table.name} has no field ${field}`);
-			const sets = [...fields.map((field) => `${snake(field)} = ?`), ...(always === '' ? [] : [always])];
-			const where = conditions.map((condition) => `(${condition.sql})`).join(' and ');
-			text = this.text(`update ${table.name} set ${sets.join(', ')} where ${where} returning ${table.columnsSql}`);
-			this.#texts.set(shape, text);
-		}
 		const parameters = fields.map((field) => this.bind(table.encode(field, patch[field])));
+		parameters.push(id);
 		for (const condition of conditions) if ('value' in condition) parameters.push(this.bind(condition.value));
-		return { sql: text, parameters };
+		const shape = `${table.name}|${fields.join()}|${conditions.map((condition) => condition.sql).join('&')}|${always}`;
+		const text = this.#texts.get(shape) ?? this.#patchText(shape, table, key, fields, conditions, always);
+		const result = yield { sql: text, parameters };
+		if (this.dialect === 'postgres' || result.changes === 0) return table.first(result);
+		// On SQLite, where a statement costs no round trip, reading the row is cheaper than RETURNING all of it.
+		const get = `select ${table.columnsSql} from ${table.name} where ${snake(key)} = ?`;
+		return table.only(yield { sql: get, parameters: [id] });
+	}
+
+	#patchText<R extends object>(
+		shape: string,
+		table: Table<R>,
+		key: keyof R & string,
+		fields: readonly (keyof R & string)[],
+		conditions: readonly Condition[],
+		always: string,
+	): string {
+		assert(this.#texts.size < SHAPES_MAX, 'a patch has too many forms: some part of its form comes from input');
+		for (const field of fields) assert(table.kinds.has(field), `${table.name} has no field ${field}`);
+		const sets = [...fields.map((field) => `${snake(field)} = ?`), ...(always === '' ? [] : [always])];
+		// A patch that changes nothing still tells whether the conditions hold.
+		if (sets.length === 0) sets.push(`${snake(key)} = ${snake(key)}`);
+		const where = [`${snake(key)} = ?`, ...conditions.map((condition) => `(${condition.sql})`)].join(' and ');
+		const returning = this.dialect === 'postgres' ? ` returning ${table.columnsSql}` : '';
+		const text = this.text(`update ${table.name} set ${sets.join(', ')} where ${where}${returning}`);
+		this.#texts.set(shape, text);
+		return text;
 	}
 }

@@ -39,10 +39,11 @@ export function identitiesTable(compiler: Compiler): Identities {
 			return CREDENTIALS.first(yield credential({ id }));
 		},
 		*revokeCredential(id, atMs) {
-			const conditions = [{ sql: 'id = ?', value: id }, { sql: 'revoked_at_ms is null' }];
-			const revoked = (yield compiler.patch(CREDENTIALS, { revokedAtMs: atMs }, conditions)).rows.length > 0;
-			if (revoked) yield raiseEpoch({});
-			return revoked;
+			const conditions = [{ sql: 'revoked_at_ms is null' }];
+			const patch = { revokedAtMs: atMs };
+			const revoked = yield* compiler.patch<CredentialRow>(CREDENTIALS, ['id', id], patch, conditions);
+			if (revoked !== undefined) yield raiseEpoch({});
+			return revoked !== undefined;
 		},
 		*insertBinding(row: BindingRow) {
 			yield insertBinding(row);

@@ -23,11 +23,8 @@ export function joinTokensTable(compiler: Compiler): JoinTokens {
 			return JOIN_TOKENS.first(yield byId({ id }));
 		},
 		*update(id, patch, ifState) {
-			const conditions = [
-				{ sql: 'id = ?', value: id },
-				{ sql: 'state = ?', value: ifState },
-			];
-			return JOIN_TOKENS.first(yield compiler.patch<JoinTokenRow>(JOIN_TOKENS, patch, conditions));
+			const conditions = [{ sql: 'state = ?', value: ifState }];
+			return yield* compiler.patch<JoinTokenRow>(JOIN_TOKENS, ['id', id], patch, conditions);
 		},
 		*list({ afterId, limit }) {
 			return JOIN_TOKENS.all(yield list({ afterId, limit }));

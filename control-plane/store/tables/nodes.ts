@@ -175,9 +175,8 @@ function changes(compiler: Compiler): Pick<Nodes, Changes> {
 			yield insert(row);
 		},
 		*update(id: string, patch: NodePatch, ifVersion?: number) {
-			const conditions: Condition[] = [{ sql: 'id = ?', value: id }];
-			if (ifVersion !== undefined) conditions.push({ sql: 'version = ?', value: ifVersion });
-			return NODES.first(yield compiler.patch<NodeRow>(NODES, patch, conditions, 'version = version + 1'));
+			const conditions: Condition[] = ifVersion === undefined ? [] : [{ sql: 'version = ?', value: ifVersion }];
+			return yield* compiler.patch<NodeRow>(NODES, ['id', id], patch, conditions, 'version = version + 1');
 		},
 		*nextEpoch(id) {
 			return counter(yield nextEpoch({ id }), id);

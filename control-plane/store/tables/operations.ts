@@ -37,11 +37,8 @@ export function operationsTable(compiler: Compiler): Operations {
 			return OPERATIONS.first(yield byId({ id }));
 		},
 		*update(id, patch) {
-			const conditions = [
-				{ sql: 'id = ?', value: id },
-				{ sql: 'state = ?', value: 'running' },
-			];
-			return OPERATIONS.first(yield compiler.patch<OperationRow>(OPERATIONS, patch, conditions));
+			const conditions = [{ sql: `state = 'running'` }];
+			return yield* compiler.patch<OperationRow>(OPERATIONS, ['id', id], patch, conditions);
 		},
 		*list({ afterId, limit }) {
 			return OPERATIONS.all(yield list(afterId === '' ? 'top' : 'below', { afterId, limit }));

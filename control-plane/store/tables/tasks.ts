@@ -28,10 +28,8 @@ function changes(compiler: Compiler): Pick<Tasks, 'insert' | 'update'> {
 		},
 		*update(id: string, patch: TaskPatch, ifStates?: readonly TaskState[]) {
 			if (ifStates?.length === 0) return undefined;
-			const conditions: Condition[] = [{ sql: 'id = ?', value: id }];
-			if (ifStates !== undefined) conditions.push({ sql: `state in (${stateList(ifStates)})` });
-			const always = Object.keys(patch).length === 0 ? 'state = state' : '';
-			return TASKS.first(yield compiler.patch<TaskRow>(TASKS, patch, conditions, always));
+			const conditions: Condition[] = ifStates === undefined ? [] : [{ sql: `state in (${stateList(ifStates)})` }];
+			return yield* compiler.patch<TaskRow>(TASKS, ['id', id], patch, conditions);
 		},
 	};
 }
