@@ -1,0 +1,215 @@
+import { once } from 'node:events';
+import { connect as connectHttp2, createSecureServer } from 'node:http2';
+import { type AddressInfo, connect as connectTcp } from 'node:net';
+import { connect as connectTls, createServer as createTlsServer, type TLSSocket, type TlsOptions } from 'node:tls';
+import { describe, expect, it } from 'vitest';
+import { EnrollConnection, findPinnedRoot } from '../../agent/identity/enroll-connection.ts';
+import { issueReplicaCertificate } from '../../control-plane/app/certificates/replica-certificate.ts';
+import { EnrollmentService } from '../../proto/gen/gpuaas/enrollment/v1/enrollment_pb.ts';
+import { eventually } from '../eventually.ts';
+import { World } from './enrollment-world.ts';
+import { RawJoiner } from './raw-joiner.ts';
+
+/** Ends TLS as an L7 proxy does, and passes the bytes on over a connection of its own. */
+async function relay(toPort: number, identity: TlsOptions) {
+	let received = 0;
+	const server = createTlsServer({ ...identity, ALPNProtocols: ['h2'], minVersion: 'TLSv1.3' }, (socket) => {
+		const onward = connectTls({ port: toPort, host: '127.0.0.1', ALPNProtocols: ['h2'], rejectUnauthorized: false });
+		for (const end of [socket, onward]) end.on('error', () => {});
+		socket.on('data', (chunk: Buffer) => {
+			received += chunk.length;
+		});
+		socket.pipe(onward).pipe(socket);
+	});
+	server.on('tlsClientError', () => {});
+	server.listen(0, '127.0.0.1');
+	await once(server, 'listening');
+	return {
+		address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+		received: () => received,
+		[Symbol.dispose]: () => void server.close(),
+	};
+}
+
+/** However it ends: `once` of node:events would reject on a reset. */
+function closed(end: { once(event: 'close', listener: () => void): unknown }): Promise<void> {
+	return new Promise((resolve) => void end.once('close', resolve));
+}
+
+function handshake(port: number, maxVersion: 'TLSv1.2' | 'TLSv1.3'): Promise<string | null> {
+	return new Promise((resolve, reject) => {
+		const options = { port, host: '127.0.0.1', ALPNProtocols: ['h2'], rejectUnauthorized: false, maxVersion };
+		const socket: TLSSocket = connectTls(options, () => {
+			resolve(socket.getProtocol());
+			socket.destroy();
+		});
+		socket.on('error', reject);
+	});
+}
+
+describe('who may pose as the enrollment listener', () => {
+	it('sends nothing to another control plane than the one that the token pins', async () => {
+		await using world = await World.start();
+		await using stranger = await World.start();
+		const token = await world.token({ id: 't-1' });
+		const { chainPem: cert, keyPem: key } = stranger.replica;
+		using middle = await relay(world.server.port, { cert, key });
+		await expect(world.enroll(token, { address: middle.address })).rejects.toMatchObject({
+			reason: 'CHANNEL_MISMATCH',
+		});
+		await expect(world.enroll(token, { address: stranger.address })).rejects.toMatchObject({
+			reason: 'CHANNEL_MISMATCH',
+		});
+		expect(middle.received()).toBe(0);
+		expect(await world.tokenRow('t-1')).toMatchObject({ state: 'unused' });
+		await expect(world.enroll(token)).resolves.toMatchObject({ nodeName: 'gpu-01' });
+	});
+
+	it('believes no chain that only carries the pinned root', async () => {
+		await using world = await World.start();
+		await using stranger = await World.start();
+		const [, , root = ''] = world.replica.chainPem.split(/(?=-----BEGIN)/);
+		const { chainPem, keyPem: key } = stranger.replica;
+		using middle = await relay(world.server.port, { cert: chainPem + root, key });
+		await expect(world.enroll(await world.token(), { address: middle.address })).rejects.toThrow();
+		expect(middle.received()).toBe(0);
+	});
+
+	it('finds a proxy that ends TLS, even with a certificate of our own CA', async () => {
+		await using world = await World.start();
+		const names = { replicaId: 'proxy', dnsNames: [], ipAddresses: [] };
+		const { chainPem: cert, keyPem: key } = await issueReplicaCertificate(world.deps, world.authority, names);
+		using middle = await relay(world.server.port, { cert, key });
+		const token = await world.token({ id: 't-1' });
+		const refusal = { reason: 'CHANNEL_MISMATCH', message: expect.stringContaining('proxy') };
+		await expect(world.enroll(token, { address: middle.address })).rejects.toMatchObject(refusal);
+		expect(middle.received()).toBeGreaterThan(0);
+		expect(await world.tokenRow('t-1')).toMatchObject({ state: 'unused' });
+	});
+
+	it('refuses a node certificate that poses as a gateway', async () => {
+		await using world = await World.start();
+		const { credential } = await world.enroll(await world.token(), { name: 'thief' }).then((node) => ({
+			credential: node.credential(),
+		}));
+		const [, , root = ''] = world.replica.chainPem.split(/(?=-----BEGIN)/);
+		using middle = await relay(world.server.port, { cert: credential.chainPem + root, key: credential.keyPem });
+		const token = await world.token();
+		const refusal = { message: expect.stringContaining('replica') };
+		await expect(world.enroll(token, { name: 'victim', address: middle.address })).rejects.toMatchObject(refusal);
+		expect(middle.received()).toBe(0);
+	});
+
+	it('accepts TLS 1.3 only, before and after its certificate is swapped', async () => {
+		await using world = await World.start();
+		const { port } = world.server;
+		expect(await handshake(port, 'TLSv1.3')).toBe('TLSv1.3');
+		await expect(handshake(port, 'TLSv1.2')).rejects.toThrow();
+		const names = { replicaId: 'replica-1', dnsNames: [], ipAddresses: [] };
+		const next = await issueReplicaCertificate(world.deps, world.authority, names);
+		world.server.swap(next);
+		await expect(handshake(port, 'TLSv1.2')).rejects.toThrow();
+		using joiner = await RawJoiner.connect(world.address, await world.token());
+		await expect(joiner.complete(await joiner.begin())).resolves.toMatchObject({ nodeName: 'raw' });
+	});
+
+	it('does not talk to a listener that offers less than TLS 1.3', async () => {
+		await using world = await World.start();
+		const { chainPem: cert, keyPem: key } = world.replica;
+		const old = createSecureServer({ cert, key, maxVersion: 'TLSv1.2' });
+		old.on('error', () => {});
+		old.listen(0, '127.0.0.1');
+		await once(old, 'listening');
+		const address = `127.0.0.1:${(old.address() as AddressInfo).port}`;
+		await expect(world.enroll(await world.token(), { address })).rejects.toMatchObject({ reason: 'UNREACHABLE' });
+		old.close();
+	});
+
+	it('passes over addresses that nobody answers at', async () => {
+		await using world = await World.start();
+		await expect(world.enroll(await world.token(), { address: '127.0.0.1:1' })).rejects.toMatchObject({
+			reason: 'UNREACHABLE',
+			message: expect.stringContaining('127.0.0.1:1'),
+		});
+		for (const address of ['nowhere', 'host:', 'host:70000', '::1:9444']) {
+			await expect(world.enroll(await world.token(), { address })).rejects.toMatchObject({ reason: 'CONFIG_INVALID' });
+		}
+	});
+});
+
+describe('limits of the enrollment listener', () => {
+	it('limits the calls of one address and says when to come back', async () => {
+		await using world = await World.start({ listener: { callsBurstPerAddress: 1, callsPerSecondPerAddress: 0.001 } });
+		using joiner = await RawJoiner.connect(world.address, await world.token());
+		const challenge = await joiner.begin();
+		await expect(joiner.complete(challenge)).rejects.toMatchObject({
+			code: 'RESOURCE_EXHAUSTED',
+			reason: 'RATE_LIMITED',
+			metadata: { retry_after_ms: expect.stringMatching(/^\d+$/) },
+		});
+	});
+
+	it('cuts connections that say nothing, in the handshake and after it', async () => {
+		await using world = await World.start({ listener: { handshakeTimeoutMs: 50, idleTimeoutMs: 50 } });
+		const silent = connectTcp(world.server.port, '127.0.0.1');
+		silent.on('error', () => {});
+		await closed(silent);
+		const idle = connectTls({
+			port: world.server.port,
+			host: '127.0.0.1',
+			ALPNProtocols: ['h2'],
+			rejectUnauthorized: false,
+		});
+		idle.on('error', () => {});
+		idle.resume();
+		await closed(idle);
+		await eventually('no connection is left', () => world.server.connections === 0);
+	});
+
+	it('ends every connection after its time, whatever it sends', async () => {
+		await using world = await World.start({ listener: { connectionLifeMaxMs: 300 } });
+		const session = connectHttp2(`https://127.0.0.1:${world.server.port}`, { rejectUnauthorized: false });
+		session.on('error', () => {});
+		const path = `/${EnrollmentService.typeName}/BeginEnrollment`;
+		const stream = session.request({ ':method': 'POST', ':path': path, 'content-type': 'application/proto' });
+		stream.on('error', () => {});
+		// A slow-loris: a byte now and then, for ever.
+		const drip = () => void (stream.destroyed || stream.write('x', () => setImmediate(drip)));
+		drip();
+		await closed(session);
+	});
+
+	it('refuses more connections of one address than it may have', async () => {
+		await using world = await World.start({ listener: { connectionsPerAddressMax: 2 } });
+		const sockets = [1, 2, 3].map(() => connectTcp(world.server.port, '127.0.0.1'));
+		for (const socket of sockets) socket.on('error', () => {});
+		await Promise.race(sockets.map(closed));
+		expect(world.server.connections).toBe(2);
+		for (const socket of sockets) socket.destroy();
+		await eventually('they are forgotten', () => world.server.connections === 0);
+		await expect(world.enroll(await world.token())).resolves.toBeDefined();
+	});
+
+	it('refuses bodies and fields above their limits, and what breaks the contract', async () => {
+		await using world = await World.start({ listener: { requestBytesMax: 20_000 } });
+		const token = await world.token();
+		const { trustDomain, address } = world;
+		const rootsPem = await findPinnedRoot(address, trustDomain, world.authority.pins());
+		using connection = await EnrollConnection.open({ address, trustDomain, rootsPem });
+		const method = EnrollmentService.method.beginEnrollment;
+		const proof = { tokenId: 't', signature: new Uint8Array(64) };
+		const credential = { case: 'joinToken' as const, value: proof };
+		await expect(connection.call(method, { credential, csr: new Uint8Array(30_000) })).rejects.toMatchObject({
+			code: 'RESOURCE_EXHAUSTED',
+		});
+		for (const request of [
+			{ credential, csr: new Uint8Array(9000) },
+			{ credential, csr: new Uint8Array(0) },
+			{ csr: new Uint8Array(9) },
+			{ credential, csr: new Uint8Array(9), facts: { hostname: 'x'.repeat(300) } },
+		]) {
+			await expect(connection.call(method, request)).rejects.toMatchObject({ reason: 'INVALID_REQUEST' });
+		}
+		await expect(world.enroll(token)).resolves.toBeDefined();
+	});
+});
