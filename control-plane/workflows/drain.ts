@@ -1,3 +1,4 @@
+import { every, type Timer } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import { uuidv7 } from '../../kit/ids.ts';
 import type { AppendAudit } from '../app/audit/event.ts';
@@ -17,15 +18,17 @@ import type { Plan } from '../store/port/unit.ts';
  * hints `operations.started` and `tasks.changed`. The node is left cordoned.
  */
 const OPERATIONS_PER_RUN_MAX = 1000;
+const DRAIN_PERIOD_MS = 2000;
 
 export interface DrainDeps extends AppDeps {
 	readonly appendAudit: AppendAudit;
 }
 
-export async function advanceDrains(deps: DrainDeps): Promise<void> {
+/** How many drains are running. */
+export async function advanceDrains(deps: DrainDeps): Promise<number> {
 	const running = await deps.store.read((tx) => tx.operations.listRunning(OPERATIONS_PER_RUN_MAX));
-	for (const operation of running) {
-		if (operation.kind !== 'nodes.drain') continue;
+	const drains = running.filter(({ kind }) => kind === 'nodes.drain');
+	for (const operation of drains) {
 		const ctx = systemContext('workflow/drain', deps.clock, deps.log, uuidv7(deps.clock.now(), deps.rng));
 		try {
 			await advance(deps, ctx, operation);
@@ -34,6 +37,7 @@ export async function advanceDrains(deps: DrainDeps): Promise<void> {
 			ctx.log.warn('a drain could not go on', { operation: operation.id, error: GpuaasError.from(error) });
 		}
 	}
+	return drains.length;
 }
 
 async function advance(deps: DrainDeps, ctx: RequestContext, operation: OperationRow): Promise<void> {
@@ -134,4 +138,50 @@ function record(
 		reason: '',
 		detail: { operation: operation.id, ...detail },
 	});
+}
+
+/** Runs the drains of this replica: at hints and every few seconds, never twice at once. */
+export class DrainRunner implements AsyncDisposable {
+	readonly #deps: DrainDeps;
+	readonly #unsubscribe: readonly (() => void)[];
+	readonly #timer: Timer;
+	#running: Promise<void> | undefined;
+	#again = false;
+	/** Drains at the last look. */
+	#drains = 0;
+
+	constructor(deps: DrainDeps) {
+		this.#deps = deps;
+		const wake = () => this.wake();
+		// Tasks change thousands of times a second; without a drain that is nobody's business here.
+		const onTask = () => this.#drains > 0 && this.wake();
+		this.#unsubscribe = [deps.bus.subscribe('operations.started', wake), deps.bus.subscribe('tasks.changed', onTask)];
+		this.#timer = every(deps.clock, DRAIN_PERIOD_MS, wake, () => {});
+		this.wake();
+	}
+
+	wake(): void {
+		this.#again = true;
+		this.#running ??= this.#run().finally(() => {
+			this.#running = undefined;
+		});
+	}
+
+	async [Symbol.asyncDispose](): Promise<void> {
+		for (const unsubscribe of this.#unsubscribe) unsubscribe();
+		this.#timer.cancel();
+		this.#again = false;
+		await this.#running;
+	}
+
+	async #run(): Promise<void> {
+		while (this.#again) {
+			this.#again = false;
+			try {
+				this.#drains = await advanceDrains(this.#deps);
+			} catch (error) {
+				this.#deps.log.warn('drains could not be looked at', { error: GpuaasError.from(error) });
+			}
+		}
+	}
 }

@@ -1,0 +1,119 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { messageOf } from '../../kit/error.ts';
+import type { Emit, Registry } from '../../kit/exposition.ts';
+import type { AppDeps } from '../app/deps.ts';
+import { type FleetFacts, readFleetFacts } from '../app/system/fleet-facts.ts';
+import { checkHealth, type HealthFinding } from '../app/system/health.ts';
+import type { LatestTelemetry } from '../app/telemetry/latest.ts';
+
+/**
+ * What the control plane says about itself. Facts of the store are read before each page; one that can't be read is
+ * left out of it: an old value would look like a new one.
+ */
+export class OpsMetrics implements Disposable {
+	readonly #deps: AppDeps;
+	readonly #delay = monitorEventLoopDelay({ resolution: 20 });
+	#facts: FleetFacts | undefined;
+	#health: readonly HealthFinding[] = [];
+	#refreshing: Promise<void> | undefined;
+
+	constructor(deps: AppDeps, registry: Registry, telemetry: LatestTelemetry) {
+		this.#deps = deps;
+		this.#delay.enable();
+		this.#registerProcess(registry);
+		this.#registerFleet(registry, telemetry);
+	}
+
+	/** Reads what the next page shows. Callers at once share one look. Never rejects. */
+	refresh(): Promise<void> {
+		this.#refreshing ??= this.#read().finally(() => {
+			this.#refreshing = undefined;
+		});
+		return this.#refreshing;
+	}
+
+	[Symbol.dispose](): void {
+		this.#delay.disable();
+	}
+
+	async #read(): Promise<void> {
+		const { log } = this.#deps;
+		this.#health = await checkHealth(this.#deps);
+		try {
+			this.#facts = await readFleetFacts(this.#deps);
+		} catch (error) {
+			this.#facts = undefined;
+			log.warn('metrics of the store are left out', { why: messageOf(error) });
+		}
+	}
+
+	#registerProcess(registry: Registry): void {
+		const { version, replicaId } = this.#deps;
+		registry.collect(
+			{ name: 'gpuaas_build_info', type: 'gauge', help: 'Always 1.', labelNames: ['version', 'replica'] },
+			(emit) => emit(1, version, replicaId),
+		);
+		registry.collect(
+			{ name: 'process_cpu_seconds_total', type: 'counter', help: 'CPU time of this process.' },
+			(emit) => {
+				const { user, system } = process.cpuUsage();
+				emit((user + system) / 1e6);
+			},
+		);
+		registry.collect(
+			{ name: 'process_resident_memory_bytes', type: 'gauge', help: 'Resident memory of this process.' },
+			(emit) => emit(process.memoryUsage.rss()),
+		);
+		registry.collect(
+			{
+				name: 'gpuaas_eventloop_delay_seconds',
+				type: 'gauge',
+				help: 'How late timers fired since the last page.',
+				labelNames: ['quantile'],
+			},
+			(emit) => {
+				for (const quantile of [50, 99, 100]) emit(seconds(this.#delay.percentile(quantile)), String(quantile / 100));
+				this.#delay.reset();
+			},
+		);
+	}
+
+	#registerFleet(registry: Registry, telemetry: LatestTelemetry): void {
+		const gauge = (name: string, help: string, labelNames: readonly string[], callback: (emit: Emit) => void) =>
+			registry.collect({ name, type: 'gauge', help, labelNames }, callback);
+		gauge('gpuaas_ready', 'Whether each dependency is well.', ['check'], (emit) => {
+			for (const { name, ok } of this.#health) emit(ok ? 1 : 0, name);
+		});
+		gauge('gpuaas_sessions', 'Agents that are connected to this replica.', [], (emit) => {
+			let count = 0;
+			for (const _ of this.#deps.sessions.connected()) count += 1;
+			emit(count);
+		});
+		gauge('gpuaas_nodes', 'Nodes that are not retired.', [], (emit) => {
+			if (this.#facts !== undefined) emit(this.#facts.nodes);
+		});
+		gauge('gpuaas_tasks', 'Open tasks by state.', ['state'], (emit) => {
+			if (this.#facts === undefined) return;
+			for (const state of ['queued', 'leased', 'running', 'cancelling'] as const)
+				emit(this.#facts.tasksByState[state] ?? 0, state);
+		});
+		gauge('gpuaas_store_check_seconds', 'Time of one commit, tried for this page.', [], (emit) => {
+			if (this.#facts !== undefined) emit(this.#facts.storeSeconds);
+		});
+		gauge('gpuaas_audit_head_size', 'Records that the newest signed head covers.', [], (emit) => {
+			if (this.#facts?.auditHead !== undefined) emit(this.#facts.auditHead.size);
+		});
+		gauge('gpuaas_audit_head_age_seconds', 'Age of the newest signed head.', [], (emit) => {
+			if (this.#facts?.auditHead !== undefined) emit(this.#facts.auditHead.ageSeconds);
+		});
+		gauge('gpuaas_telemetry_nodes', 'Nodes whose newest sample is kept here.', [], (emit) => emit(telemetry.size));
+		registry.collect(
+			{ name: 'gpuaas_telemetry_refused_total', type: 'counter', help: 'Samples of no known schema.' },
+			(emit) => emit(telemetry.refused),
+		);
+	}
+}
+
+function seconds(nanoseconds: number): number {
+	return Number.isFinite(nanoseconds) ? nanoseconds / 1e9 : 0;
+}
