@@ -1,0 +1,260 @@
+/**
+ * `ProcessHost` over the socket of protocol.ts; runs in the agent's process. One connection, never renewed: when it ends,
+ * `closed` resolves, every waiting call rejects, and the agent calls `reapDirectory` and `startProcessHost` (start.ts).
+ */
+import { connect, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { type ErrorCode, GpuaasError } from '../../kit/error.ts';
+import { BoundedQueue } from '../../kit/queue.ts';
+import type {
+	CancelOutcome,
+	ForgetOutcome,
+	HostCapabilities,
+	HostClosed,
+	HostEvent,
+	LaunchOutcome,
+	LaunchRequest,
+	OutputRecord,
+	ProcessHost,
+	ResultOutcome,
+	TaskKey,
+	TaskStatus,
+} from '../tasks/process-host.ts';
+import { attachWindowBytes, recordOverheadBytes } from './limits.ts';
+import { readHostLock } from './lock.ts';
+import { encodeJson, type Frame, FrameDecoder, protocolVersion } from './protocol.ts';
+import { socketName } from './state.ts';
+
+/** More records than the window's overhead allows in flight: the queue is never full unless the host breaks its word. */
+const RECORDS_MAX = (attachWindowBytes / recordOverheadBytes) * 2;
+
+function lost(message: string): GpuaasError {
+	const advice = 'find out whether the host lives, reap if it does not, and connect again';
+	return new GpuaasError({
+		code: 'UNAVAILABLE',
+		reason: 'UNREACHABLE',
+		message: `the process host: ${message}; ${advice}`,
+	});
+}
+
+interface Waiting {
+	readonly resolve: (value: unknown) => void;
+	readonly reject: (error: unknown) => void;
+}
+
+/** Rejects when nobody listens, or when the peer isn't the holder of the directory's lock. `directory`: a real path. */
+export async function connectProcessHost(directory: string): Promise<SocketProcessHost> {
+	const socket = connect(join(directory, socketName));
+	await new Promise<void>((resolve, reject) => {
+		socket.once('connect', () => resolve());
+		socket.once('error', (error) => reject(lost(error.message)));
+	});
+	const connection = new Connection(socket);
+	const greeting = await connection.call<{ instanceId: string; capabilities: HostCapabilities }>('hello', {
+		version: protocolVersion,
+	});
+	const held = readHostLock(directory);
+	if (held?.alive !== true || held.lock.instanceId !== greeting.instanceId) {
+		await connection.close();
+		throw lost('whoever answers on its socket does not hold the lock of its directory');
+	}
+	return new SocketProcessHost(connection, greeting.capabilities, held.lock.pid);
+}
+
+/** Frames to calls and back. */
+class Connection {
+	readonly closed: Promise<HostClosed>;
+	readonly #socket: Socket;
+	readonly #decoder = new FrameDecoder();
+	readonly #waiting = new Map<number, Waiting>();
+	readonly #outputs = new Map<number, BoundedQueue<OutputRecord>>();
+	readonly #listeners = new Set<(event: HostEvent) => void>();
+	#nextId = 1;
+	#nextSubscription = 1;
+	#isClosing = false;
+	#error: GpuaasError | undefined;
+
+	constructor(socket: Socket) {
+		this.#socket = socket;
+		let why = 'it closed the connection';
+		socket.on('data', (chunk: Buffer) => {
+			try {
+				for (const frame of this.#decoder.push(chunk)) this.#accept(frame);
+			} catch (error) {
+				socket.destroy(error instanceof Error ? error : undefined);
+			}
+		});
+		socket.on('error', (error) => {
+			why = error.message;
+		});
+		this.closed = new Promise((resolve) => {
+			socket.once('close', () => {
+				this.#fail(lost(why));
+				resolve({ kind: this.#isClosing ? 'CLOSED_BY_US' : 'LOST', message: why });
+			});
+		});
+	}
+
+	call<T>(method: string, params: object): Promise<T> {
+		return new Promise((resolve, reject) => {
+			if (this.#error !== undefined) return reject(this.#error);
+			const id = this.#nextId++;
+			const frame = encodeJson({ id, method, params });
+			this.#waiting.set(id, { resolve: (value) => resolve(value as T), reject });
+			this.#socket.write(frame);
+		});
+	}
+
+	notice(method: string, params: object): void {
+		if (this.#error === undefined) this.#socket.write(encodeJson({ method, params }));
+	}
+
+	openOutput(): { readonly subscription: number; readonly queue: BoundedQueue<OutputRecord> } {
+		const subscription = this.#nextSubscription++;
+		const queue = new BoundedQueue<OutputRecord>(RECORDS_MAX);
+		if (this.#error === undefined) this.#outputs.set(subscription, queue);
+		else queue.close(this.#error);
+		return { subscription, queue };
+	}
+
+	closeOutput(subscription: number): void {
+		if (this.#outputs.delete(subscription)) this.notice('detach', { subscription });
+	}
+
+	listen(listener: (event: HostEvent) => void): () => void {
+		this.#listeners.add(listener);
+		return () => this.#listeners.delete(listener);
+	}
+
+	async close(): Promise<void> {
+		this.#isClosing = true;
+		this.#socket.destroy();
+		await this.closed;
+	}
+
+	#fail(error: GpuaasError): void {
+		this.#error = error;
+		for (const waiting of this.#waiting.values()) waiting.reject(error);
+		this.#waiting.clear();
+		for (const queue of this.#outputs.values()) queue.close(error);
+		this.#outputs.clear();
+	}
+
+	#accept(frame: Frame): void {
+		if (frame.kind === 'output') {
+			const { subscription, stream, offset, bytes } = frame;
+			this.#record(subscription, { kind: 'DATA', stream, offset, bytes });
+			return;
+		}
+		const message = frame.message as {
+			id?: number;
+			ok?: unknown;
+			error?: { code: ErrorCode; reason: string; message: string };
+			event?: HostEvent;
+			gap?: { subscription: number; offset: number; droppedBytes: number };
+			end?: { subscription: number; offset: number };
+		};
+		const { id, gap, end, event } = message;
+		if (id !== undefined) {
+			const waiting = this.#waiting.get(id);
+			this.#waiting.delete(id);
+			if (message.error === undefined) waiting?.resolve(message.ok);
+			else waiting?.reject(new GpuaasError(message.error));
+		} else if (event !== undefined) {
+			for (const listener of this.#listeners) listener(event);
+		} else if (gap !== undefined) {
+			this.#record(gap.subscription, { kind: 'GAP', offset: gap.offset, droppedBytes: gap.droppedBytes });
+		} else if (end !== undefined) {
+			this.#record(end.subscription, { kind: 'END', offset: end.offset });
+			this.#outputs.get(end.subscription)?.close();
+			this.#outputs.delete(end.subscription);
+		}
+	}
+
+	#record(subscription: number, record: OutputRecord): void {
+		const queue = this.#outputs.get(subscription);
+		// Detached meanwhile: what was on its way is nobody's.
+		if (queue === undefined) return;
+		if (!queue.push(record)) throw lost('it sent more output than it has credit for');
+	}
+}
+
+export class SocketProcessHost implements ProcessHost {
+	readonly capabilities: HostCapabilities;
+	readonly closed: Promise<HostClosed>;
+	/** Of the host, for status pages. */
+	readonly pid: number;
+	readonly #connection: Connection;
+	#hasSubscribed = false;
+
+	constructor(connection: Connection, capabilities: HostCapabilities, pid: number) {
+		this.#connection = connection;
+		this.capabilities = capabilities;
+		this.closed = connection.closed;
+		this.pid = pid;
+	}
+
+	launch(request: LaunchRequest): Promise<LaunchOutcome> {
+		const { stdin, ...rest } = request;
+		const encoded = stdin === undefined ? rest : { ...rest, stdin: Buffer.from(stdin).toString('base64') };
+		return this.#connection.call('launch', encoded);
+	}
+
+	async *attach(key: TaskKey, fromOffset: number): AsyncGenerator<OutputRecord, void, void> {
+		const { subscription, queue } = this.#connection.openOutput();
+		const { taskId, attempt } = key;
+		let owedBytes = 0;
+		try {
+			const params = { taskId, attempt, fromOffset, subscription };
+			const { known } = await this.#connection.call<{ known: boolean }>('attach', params);
+			if (!known) {
+				const message = `the process host has no attempt ${attempt} of task ${taskId}; it was never started or is forgotten`;
+				throw new GpuaasError({ code: 'NOT_FOUND', reason: 'TASK_NOT_FOUND', message });
+			}
+			for await (const record of queue) {
+				yield record;
+				// The consumer asked for more, so it is done with this one.
+				owedBytes += recordOverheadBytes + (record.kind === 'DATA' ? record.bytes.length : 0);
+				if (owedBytes < attachWindowBytes / 4) continue;
+				this.#connection.notice('credit', { subscription, bytes: owedBytes });
+				owedBytes = 0;
+			}
+		} finally {
+			this.#connection.closeOutput(subscription);
+		}
+	}
+
+	cancel({ taskId, attempt }: TaskKey, graceMs: number): Promise<CancelOutcome> {
+		return this.#connection.call('cancel', { taskId, attempt, graceMs });
+	}
+
+	list(): Promise<readonly TaskStatus[]> {
+		return this.#connection.call('list', {});
+	}
+
+	result({ taskId, attempt }: TaskKey): Promise<ResultOutcome> {
+		return this.#connection.call('result', { taskId, attempt });
+	}
+
+	forget({ taskId, attempt }: TaskKey): Promise<ForgetOutcome> {
+		return this.#connection.call('forget', { taskId, attempt });
+	}
+
+	subscribe(listener: (event: HostEvent) => void): () => void {
+		// Requests are answered in order of arrival as far as events go: a later `list` sees what no event told.
+		if (!this.#hasSubscribed) this.#connection.call('subscribe', {}).catch(() => undefined);
+		this.#hasSubscribed = true;
+		return this.#connection.listen(listener);
+	}
+
+	/** Ends the host itself: running tasks get SIGTERM, after `graceMs` SIGKILL; resolves when the host is gone. */
+	async shutdown(graceMs: number): Promise<void> {
+		// The answer may get lost with the host.
+		await this.#connection.call('shutdown', { graceMs }).catch(() => undefined);
+		await this.closed;
+	}
+
+	close(): Promise<void> {
+		return this.#connection.close();
+	}
+}

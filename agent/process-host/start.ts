@@ -1,0 +1,100 @@
+/** Connects to the host of a directory, and starts one first where none lives. Called by the agent's main. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type Clock, sleep } from '../../kit/clock.ts';
+import { GpuaasError, messageOf } from '../../kit/error.ts';
+import { connectProcessHost, type SocketProcessHost } from './client.ts';
+import { preparePrivateDirectory } from './directory.ts';
+import type { HostConfig } from './limits.ts';
+import { readHostLock } from './lock.ts';
+import { configName, logName } from './state.ts';
+
+/** Short-lived garbage in 1 MB instead of 16: fork copies the page tables of all of it. */
+const HEAP_FLAGS = ['--max-semi-space-size=1'];
+const RETRY_MS = 5;
+/** Reaping after a crash takes up to 5 s when processes are stuck. */
+const START_MS_MAX = 20_000;
+
+export interface StartOptions {
+	/** Made with mode 0700 when it isn't there. */
+	readonly directory: string;
+	readonly clock: Clock;
+	/** Over `defaultHostConfig`; takes effect when a host is started, not on one that lives. */
+	readonly config?: Partial<HostConfig>;
+	/**
+	 * Folder of Node's compile cache, private to us; default: in the directory. From source, a host that finds its files
+	 * there needs 57 MB, one that has to strip types itself 90.
+	 */
+	readonly compileCache?: string;
+}
+
+const mainPath = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? './main.ts' : './main.js', import.meta.url));
+
+function writeConfig(directory: string, config: Partial<HostConfig>): void {
+	const path = join(directory, configName);
+	const fd = openSync(`${path}.draft`, 'w', 0o600);
+	writeSync(fd, JSON.stringify(config));
+	fsyncSync(fd);
+	closeSync(fd);
+	renameSync(`${path}.draft`, path);
+}
+
+/** In a session of its own, with nothing of ours: no environment, no descriptors, no secret in its arguments. */
+function spawnHost(directory: string, compileCache: string): ChildProcess {
+	const child = spawn(process.execPath, [...HEAP_FLAGS, mainPath, directory], {
+		cwd: '/',
+		env: { PATH: '/usr/bin:/bin', NODE_COMPILE_CACHE: compileCache },
+		detached: true,
+		stdio: 'ignore',
+	});
+	child.on('error', () => undefined);
+	return child;
+}
+
+function lastLogLine(directory: string): string {
+	try {
+		return readFileSync(join(directory, logName), 'utf8').trimEnd().split('\n').at(-1) ?? '';
+	} catch {
+		return 'it left no log';
+	}
+}
+
+/** Resolves with a connection; rejects with UNAVAILABLE when the host fails, or doesn't come up within 20 s. */
+export async function startProcessHost(options: StartOptions): Promise<SocketProcessHost> {
+	const { clock } = options;
+	const directory = preparePrivateDirectory(options.directory);
+	let child: ChildProcess | undefined;
+	if (readHostLock(directory)?.alive !== true) {
+		writeConfig(directory, options.config ?? {});
+		child = spawnHost(directory, options.compileCache ?? join(directory, 'compile-cache'));
+	}
+	const deadlineMs = clock.monotonic() + START_MS_MAX;
+	try {
+		for (;;) {
+			// Asked first: one that failed meanwhile may have lost to another starter, whose host answers us.
+			const hasFailed = child !== undefined && (child.exitCode !== null || child.signalCode !== null);
+			try {
+				return await connectProcessHost(directory);
+			} catch (error) {
+				const isTransient = error instanceof GpuaasError && error.code === 'UNAVAILABLE';
+				const isLate = clock.monotonic() > deadlineMs;
+				const isOver = hasFailed && readHostLock(directory)?.alive !== true;
+				if (!isTransient || isLate || isOver) throw notStarted(directory, error);
+				await sleep(clock, RETRY_MS);
+			}
+		}
+	} finally {
+		child?.unref();
+	}
+}
+
+function notStarted(directory: string, cause: unknown): GpuaasError {
+	return new GpuaasError({
+		code: 'UNAVAILABLE',
+		reason: 'UNREACHABLE',
+		message: `no process host in ${directory}: ${messageOf(cause)}; its log ends: ${lastLogLine(directory)}`,
+		cause,
+	});
+}
