@@ -126,6 +126,13 @@ class PinoLogger implements Logger {
 		if (!this.#pino.isLevelEnabled(level)) return;
 		if (fields === undefined) this.#pino[level](message);
 		// Copied first: serialising may not run arbitrary toJSON, meet a cycle, or print bytes of a key.
-		else this.#pino[level](redactValue(fields) as object, message);
+		else this.#pino[level](withoutMessage(redactValue(fields) as LogFields), message);
 	}
+}
+
+/** A field called `message` would stand twice in the line, and readers keep only one: it becomes `detail`. */
+function withoutMessage(fields: LogFields): LogFields {
+	if (!('message' in fields)) return fields;
+	const { message: detail, ...rest } = fields;
+	return { ...rest, detail };
 }

@@ -1,28 +1,33 @@
 import { create, fromBinary } from '@bufbuild/protobuf';
+import { parseCertificate } from '../../../pki/x509/parse.ts';
 import { type DsseEnvelope, DsseEnvelopeSchema } from '../../../proto/gen/gpuaas/common/v1/types_pb.ts';
 import { GetTaskReceiptResponseSchema, TaskService } from '../../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import type { CertificateAuthority } from '../certificates/certificate-authority.ts';
 import { query } from '../use-case.ts';
 
 /** The signed documents of the newest attempt, byte for byte, with the certificates to check them offline. */
 export const getTaskReceipt = query('task', TaskService.method.getTaskReceipt, {
 	*read(tx, _call, { task }) {
-		const documents = yield* tx.tasks.getDocuments(task.id, task.attempt);
-		const slots = yield* tx.certificates.slots(task.nodeId);
-		return { documents, nodeIssuer: (slots.current ?? slots.pending)?.issuerKeyId };
+		return yield* tx.tasks.getDocuments(task.id, task.attempt);
 	},
-	answer({ deps }, { documents, nodeIssuer }) {
-		const node = documents?.nodeCertificate ?? null;
-		const signer = documents?.signerCertificate ?? null;
-		const chain = nodeIssuer === undefined ? [] : deps.authority.chainOf(nodeIssuer);
+	answer({ deps }, documents) {
 		return create(GetTaskReceiptResponseSchema, {
 			...optional('envelope', documents?.envelope),
 			...optional('receipt', documents?.receipt),
 			...optional('closing', documents?.closing),
-			nodeChain: node === null ? [] : [node, ...chain].map((der) => new Uint8Array(der)),
-			signerChain: signer === null ? [] : [new Uint8Array(signer)],
+			nodeChain: chainOf(deps.authority, documents?.nodeCertificate),
+			signerChain: chainOf(deps.authority, documents?.signerCertificate),
 		});
 	},
 });
+
+/** Leaf first. By the issuer that the leaf names, not by the node's present one: a receipt outlives a rotation. */
+function chainOf(authority: CertificateAuthority, leaf: Uint8Array | null | undefined): Uint8Array<ArrayBuffer>[] {
+	if (leaf === null || leaf === undefined) return [];
+	const parsed = parseCertificate(leaf);
+	const issuers = parsed.kind === 'ok' ? authority.chainOf(parsed.certificate.issuerKeyIdHex ?? '') : [];
+	return [leaf, ...issuers].map((der) => new Uint8Array(der));
+}
 
 function optional<Name extends string>(
 	name: Name,
