@@ -1,0 +1,91 @@
+import type { ConnectRequest, ConnectResponse } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+
+/**
+ * What outsiders saw, for the checkers: answers that operators got, frames that passed, programs that began. Nothing
+ * here comes from the records of those who are checked.
+ */
+export interface Violation {
+	readonly checker: Checker;
+	readonly message: string;
+	readonly atMs: number;
+}
+
+export type Checker =
+	| 'nothing-acknowledged-is-lost'
+	| 'nothing-runs-twice'
+	| 'one-session-per-node'
+	| 'audit-intact'
+	| 'one-receipt-per-attempt'
+	| 'everything-ends'
+	| 'nothing-goes-back'
+	| 'no-open-resources'
+	| 'no-bugs'
+	| 'one-trace-per-seed';
+
+export interface Finished {
+	/** Hex of the receipts that the agent sent for one attempt: there may be one. */
+	readonly receipts: Set<string>;
+	readonly node: string;
+}
+
+export class History {
+	readonly violations: Violation[] = [];
+	/** Task ids that CreateTask answered with. */
+	readonly created = new Map<string, { readonly nodeId: string; readonly requestId: string }>();
+	/** Cancels that were answered with ok. */
+	readonly cancelled = new Map<string, number>();
+	/** By `task/attempt`: on which node, how often. */
+	readonly executions = new Map<string, { readonly node: string; count: number }>();
+	readonly finished = new Map<string, Finished>();
+	/** Attempts that the agent said it refused. */
+	readonly refused = new Set<string>();
+	/** By node: the highest fact that the agent was told is committed. */
+	readonly factAcks = new Map<string, bigint>();
+	/** By node and number: what the fact said. */
+	readonly facts = new Map<string, ConnectRequest['message']>();
+	readonly #now: () => number;
+
+	constructor(now: () => number) {
+		this.#now = now;
+	}
+
+	violate(checker: Checker, message: string): void {
+		// One of each is enough to fail a seed, and one bug may show a thousand times.
+		if (this.violations.filter((known) => known.checker === checker).length >= 5) return;
+		this.violations.push({ checker, message, atMs: this.#now() });
+	}
+
+	onExecution(node: string, taskId: string, attempt: number): void {
+		const key = `${taskId}/${attempt}`;
+		const known = this.executions.get(key);
+		if (known === undefined) this.executions.set(key, { node, count: 1 });
+		else known.count += 1;
+	}
+
+	/** The agent sent it, whether or not it arrives. */
+	onUp(node: string, { message }: ConnectRequest): void {
+		if (message.case !== 'fact') return;
+		const { fact, seq } = message.value;
+		this.facts.set(`${node}/${seq}`, message);
+		if (fact.case === 'taskRefused') this.refused.add(`${fact.value.taskId}/${fact.value.attempt}`);
+		if (fact.case !== 'taskFinished') return;
+		const { taskId, attempt, receipt } = fact.value;
+		const key = `${taskId}/${attempt}`;
+		let finished = this.finished.get(key);
+		if (finished === undefined) {
+			finished = { receipts: new Set(), node };
+			this.finished.set(key, finished);
+		}
+		const signature = receipt?.signatures[0]?.sig ?? new Uint8Array();
+		finished.receipts.add(
+			`${Buffer.from(receipt?.payload ?? []).toString('hex')}.${Buffer.from(signature).toString('hex')}`,
+		);
+	}
+
+	/** The agent got it. */
+	onDown(node: string, { message }: ConnectResponse): void {
+		const acked =
+			message.case === 'factAck' ? message.value : message.case === 'welcome' ? message.value.factAck : undefined;
+		if (acked !== undefined && acked > (this.factAcks.get(node) ?? 0n)) this.factAcks.set(node, acked);
+	}
+}

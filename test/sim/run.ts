@@ -1,0 +1,223 @@
+import { Chaos } from './chaos.ts';
+import { checkAudit } from './checkers/audit.ts';
+import { checkAtRest, checkExecutions } from './checkers/final.ts';
+import { type Image, readImage } from './checkers/image.ts';
+import { checkImage, isOpen } from './checkers/image-checks.ts';
+import { SessionChecker } from './checkers/sessions.ts';
+import { SimControlPlane } from './control-plane.ts';
+import { enroll } from './enrollment.ts';
+import { type Checker, History, type Violation } from './history.ts';
+import { SimNode } from './node.ts';
+import { Operator } from './operator.ts';
+import { Workload } from './workload.ts';
+import { Network } from './world/network.ts';
+import { SeededRng } from './world/random.ts';
+import { Scheduler } from './world/scheduler.ts';
+import { Trace } from './world/trace.ts';
+
+/**
+ * One seed, from an empty database to a healed and quiet fleet: machines enroll, people ask for work, everything
+ * breaks for a while, then nothing does any more, and in bounded virtual time all must be well. The checkers look at
+ * every committed image that a crash leaves, at some in between, and at the end.
+ */
+export interface SeedResult {
+	readonly seed: number;
+	readonly traceHash: string;
+	readonly violations: readonly Violation[];
+	readonly events: number;
+	readonly tasks: number;
+	readonly executions: number;
+	readonly crashes: number;
+	/** Last lines of the trace. */
+	readonly tail: readonly string[];
+}
+
+export interface RunOptions {
+	/** Gets every line of the trace and every log line. */
+	readonly print?: (line: string) => void;
+	/** Injects a bug once everything is set up, to see whether a checker finds it. */
+	readonly sabotage?: (world: World) => void;
+}
+
+export interface World {
+	readonly scheduler: Scheduler;
+	readonly controlPlane: SimControlPlane;
+	readonly nodes: readonly SimNode[];
+	readonly history: History;
+}
+
+const FAULTS_FROM_MS = 5000;
+const FAULTS_MS = 120_000;
+/** After the last fault: a queue timeout, a task timeout, a lease that was lost, and what lies between them. */
+const REST_MAX_MS = 900_000;
+const LOOK_MS = 15_000;
+/** A run that doesn't come to rest has lost its mind, not its time. */
+const EVENTS_MAX = 2_000_000;
+
+export async function runSeed(seed: number, options: RunOptions = {}): Promise<SeedResult> {
+	const rng = new SeededRng(`seed ${seed}`);
+	const trace = new Trace(options.print);
+	const scheduler = new Scheduler(rng.fork('scheduler'), trace);
+	const history = new History(() => scheduler.elapsedMs);
+	const network = new Network(scheduler, rng.fork('network'));
+	const { print } = options;
+	const controlPlane = new SimControlPlane({ scheduler, network, seed: `seed ${seed}`, print });
+	const nodes = Array.from({ length: rng.int(1, 4) }, (_, index) => {
+		const name = `node-${index + 1}`;
+		const onExecution = (node: string, { taskId, attempt }: { taskId: string; attempt: number }) =>
+			history.onExecution(node, taskId, attempt);
+		return new SimNode({ name, scheduler, network, rng: rng.fork(name), onExecution, print });
+	});
+	observe(network, history);
+	const images = new ImageChecks(history, controlPlane);
+	const resources = new ResourceCheck(history);
+	const operator = new Operator(scheduler, rng.fork('operator'), controlPlane);
+	const parts = { scheduler, network, controlPlane, nodes, history, operator };
+	const workload = new Workload({ ...parts, rng: rng.fork('workload') });
+	const chaos = new Chaos({ ...parts, rng: rng.fork('chaos') });
+
+	let events = 0;
+	const afterEach = () => {
+		events += 1;
+		resources.look();
+		return history.violations.length > 0 || events > EVENTS_MAX;
+	};
+	using _ = bugsOf(history);
+	controlPlane.start();
+	const enrolled = Promise.all(
+		nodes.map(async (node) => {
+			await enroll(node, { scheduler, operator, controlPlane, rng: rng.fork(`enroll ${node.name}`) });
+			node.startAgent();
+		}),
+	);
+	let isReady = false;
+	void enrolled.then(() => {
+		isReady = true;
+	});
+	while (!isReady && history.violations.length === 0 && scheduler.elapsedMs < 60_000)
+		await scheduler.run(scheduler.elapsedMs + 100, () => afterEach() || isReady);
+	const startMs = Math.max(FAULTS_FROM_MS, scheduler.elapsedMs);
+	workload.plan(startMs, startMs + FAULTS_MS);
+	chaos.plan(startMs, startMs + FAULTS_MS);
+	scheduler.at(startMs + FAULTS_MS, () => chaos.heal());
+	options.sabotage?.({ scheduler, controlPlane, nodes, history });
+
+	const restMaxMs = startMs + FAULTS_MS + REST_MAX_MS;
+	while (history.violations.length === 0 && events <= EVENTS_MAX && scheduler.elapsedMs < restMaxMs) {
+		await scheduler.run(scheduler.elapsedMs + LOOK_MS, afterEach);
+		const image = images.look();
+		checkExecutions(history);
+		const isHealed = scheduler.elapsedMs > startMs + FAULTS_MS + LOOK_MS;
+		if (isHealed && image !== undefined && isAtRest(image, nodes, workload)) break;
+	}
+	const last = images.look();
+	checkExecutions(history);
+	if (last !== undefined && history.violations.length === 0) {
+		checkAtRest(history, last);
+		for (const node of nodes) checkNodeAtRest(history, node);
+		if (workload.openCalls > 0) history.violate('everything-ends', `${workload.openCalls} calls were never answered`);
+	}
+	return {
+		seed,
+		traceHash: trace.digest(),
+		violations: history.violations,
+		events,
+		tasks: last?.tasks.size ?? 0,
+		executions: history.executions.size,
+		crashes: controlPlane.lives - 1,
+		tail: trace.tail(),
+	};
+}
+
+/** Runs it twice, because what isn't the same twice can't be looked at again. */
+export async function checkSeed(seed: number, options: RunOptions = {}): Promise<SeedResult> {
+	const first = await runSeed(seed, options);
+	const second = await runSeed(seed, options.sabotage === undefined ? {} : { sabotage: options.sabotage });
+	if (first.traceHash === second.traceHash) return first;
+	const checker: Checker = 'one-trace-per-seed';
+	const message = `two runs differ: ${first.traceHash} after ${first.events} events, ${second.traceHash} after ${second.events}`;
+	return { ...first, violations: [...first.violations, { checker, message, atMs: 0 }] };
+}
+
+function observe(network: Network, history: History): void {
+	network.observe(new SessionChecker(history));
+	network.observe({
+		onUpSent: (node, _connection, frame) => history.onUp(node, frame),
+		onDownSent: () => {},
+		onDownArrived: (node, _connection, frame) => history.onDown(node, frame),
+	});
+}
+
+function isAtRest(image: Image, nodes: readonly SimNode[], workload: Workload): boolean {
+	if (workload.openCalls > 0 || [...image.tasks.values()].some(isOpen)) return false;
+	return nodes.every((node) => node.isUp && unackedOf(node) === 0 && node.host.runCount === 0);
+}
+
+function unackedOf(node: SimNode): number {
+	return node.journal()?.facts.size ?? 0;
+}
+
+function checkNodeAtRest(history: History, node: SimNode): void {
+	const unacked = unackedOf(node);
+	if (unacked > 0) history.violate('everything-ends', `${node.name} still has ${unacked} unacknowledged facts`);
+	if (node.host.runCount > 0)
+		history.violate('everything-ends', `the host of ${node.name} still holds ${node.host.runCount} attempts`);
+	if (!node.isUp) history.violate('everything-ends', `the agent of ${node.name} is not running`);
+}
+
+class ImageChecks {
+	readonly #history: History;
+	readonly #controlPlane: SimControlPlane;
+	#before: Image | undefined;
+
+	constructor(history: History, controlPlane: SimControlPlane) {
+		this.#history = history;
+		this.#controlPlane = controlPlane;
+		controlPlane.onUp(() => void this.look());
+	}
+
+	look(): Image | undefined {
+		const bytes = this.#controlPlane.image();
+		if (bytes === null) return undefined;
+		const image = readImage(bytes);
+		checkImage(this.#history, image, this.#before);
+		checkAudit(this.#history, image);
+		this.#before = image;
+		return image;
+	}
+}
+
+/**
+ * Sockets, threads and timers of the real world make a run that nobody can repeat: whoever opens one is found here.
+ * Immediates are left out, since Node itself sets them to run finalizers; one of ours would never fire in a run, and
+ * whoever waits for it would be found not to end.
+ */
+class ResourceCheck {
+	readonly #history: History;
+	readonly #baseline = openResources().length;
+
+	constructor(history: History) {
+		this.#history = history;
+	}
+
+	look(): void {
+		const open = openResources();
+		if (open.length > this.#baseline)
+			this.#history.violate('no-open-resources', `a step left something of the real world open: ${open.join(', ')}`);
+	}
+}
+
+function openResources(): string[] {
+	return process.getActiveResourcesInfo().filter((kind) => kind !== 'Immediate');
+}
+
+/** Rejections that nobody handles, wherever they come from. */
+function bugsOf(history: History): Disposable {
+	const onRejection = (error: unknown) =>
+		history.violate(
+			'no-bugs',
+			`an unhandled rejection: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+		);
+	process.on('unhandledRejection', onRejection);
+	return { [Symbol.dispose]: () => void process.off('unhandledRejection', onRejection) };
+}
