@@ -30,28 +30,37 @@ export function apiOf(io: Io, context: Context & { readonly name: string }): Api
 		baseUrl: context.address,
 		httpVersion: '2',
 		nodeOptions: { ca: context.caPem },
-		interceptors: [headers, converted(context, correlationId)],
+		interceptors: [headers],
 	});
-	return { context, correlationId, client: (service) => createClient(service, transport) };
+	const convert = (error: unknown) => toGpuaasError(error, context, correlationId);
+	return { context, correlationId, client: (service) => converted(createClient(service, transport), convert) };
 }
 
-/** Failures leave as GpuaasError, whatever part of the stack they come from; streams fail while they are read. */
-function converted(context: Context, correlationId: string): Interceptor {
-	return (next) => async (request) => {
-		try {
-			const response = await next(request);
-			return response.stream ? { ...response, message: guarded(response.message, context, correlationId) } : response;
-		} catch (error) {
-			throw toGpuaasError(error, context, correlationId);
-		}
-	};
+/**
+ * The same client, whose failures are GpuaasError. Outside the transport, because what an interceptor throws is wrapped
+ * once more; streams fail while they are read.
+ */
+function converted<S extends DescService>(client: Client<S>, convert: (error: unknown) => GpuaasError): Client<S> {
+	const methods: Record<string, unknown> = {};
+	for (const [name, method] of Object.entries(client) as [string, (...args: unknown[]) => unknown][]) {
+		methods[name] = (...args: unknown[]) => {
+			const result = method(...args);
+			if (result instanceof Promise) {
+				return result.catch((error: unknown) => {
+					throw convert(error);
+				});
+			}
+			return guarded(result as AsyncIterable<unknown>, convert);
+		};
+	}
+	return methods as Client<S>;
 }
 
-async function* guarded<T>(messages: AsyncIterable<T>, context: Context, correlationId: string): AsyncIterable<T> {
+async function* guarded<T>(messages: AsyncIterable<T>, convert: (error: unknown) => GpuaasError): AsyncIterable<T> {
 	try {
 		yield* messages;
 	} catch (error) {
-		throw toGpuaasError(error, context, correlationId);
+		throw convert(error);
 	}
 }
 
@@ -59,10 +68,8 @@ function toGpuaasError(thrown: unknown, context: Context, correlationId: string)
 	if (thrown instanceof GpuaasError) return thrown;
 	const error = ConnectError.from(thrown);
 	const info = error.findDetails(ErrorInfoSchema)[0];
-	if (
-		info === undefined &&
-		(error.code === Code.Unavailable || error.code === Code.Unknown || error.code === Code.Internal)
-	) {
+	// Our listeners explain every refusal; what comes without an explanation comes from the transport.
+	if (info === undefined && error.code !== Code.InvalidArgument && error.code !== Code.Unimplemented) {
 		return unreachable(error, context, correlationId);
 	}
 	return new GpuaasError({

@@ -35,7 +35,7 @@ function createIo(): Io {
 async function main(argv: readonly string[]): Promise<number> {
 	using _alive = keepAlive();
 	const { dispatch } = await import('./dispatch.ts');
-	return dispatch(argv, createIo());
+	return await dispatch(argv, createIo());
 }
 
 process.exitCode = await main(process.argv.slice(2));

@@ -22,7 +22,7 @@ export interface DataFolder {
 
 export async function openDataFolder(root: string, chosen: Partial<Ports>, policy: string): Promise<DataFolder> {
 	await mkdir(join(root, 'logs'), { recursive: true, mode: 0o700 });
-	await chmod(root, 0o711);
+	await chmod(root, 0o700);
 	const stored = await readPorts(root);
 	const ports = await completePorts({ ...stored, ...chosen });
 	await replace(join(root, 'ports.json'), `${JSON.stringify(ports)}\n`);
