@@ -1,21 +1,12 @@
-import type { Clock } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
-import type { Rng } from '../../kit/ids.ts';
-import type { Logger } from '../../kit/log.ts';
+import type { StoreDeps } from './deps.ts';
 import type { Store } from './port/store.ts';
 
 /**
  * The only truth of the control plane: port/ is what the rest of the program sees, tables/ is the SQL that both
  * dialects share, sqlite/ and pg/ run it, migrations/ makes the schema. Nothing outside this folder knows which
  * dialect it runs on. Called by main.ts.
- */
-export interface StoreDeps {
-	readonly clock: Clock;
-	readonly rng: Rng;
-	readonly log: Logger;
-}
-
-/**
+ *
  * Opens and migrates: `sqlite:/path`, `/path` or `postgres://user@host/database`. Throws CONFIG_INVALID for anything
  * else, STORE_UNAVAILABLE, SCHEMA_TOO_NEW, SCHEMA_CHANGED. No message holds the URL: it may hold a password.
  */

@@ -1,8 +1,7 @@
 import { sleep } from '../../../kit/clock.ts';
 import { Backoff } from '../../../kit/retry.ts';
+import type { StoreDeps } from '../deps.ts';
 import { closed } from '../errors.ts';
-import { migratePg } from '../migrations/pg.ts';
-import type { StoreDeps } from '../open.ts';
 import type { Store, Tx, UnitOptions } from '../port/store.ts';
 import type { Plan } from '../port/unit.ts';
 import { Compiler } from '../tables/compiler.ts';
@@ -10,6 +9,7 @@ import { createTx } from '../tables/tx.ts';
 import { pgAudit } from './audit.ts';
 import { pgClaim } from './claim.ts';
 import { isConflict, pgError } from './errors.ts';
+import { migratePg } from './migrate.ts';
 import { PgConnections, type PgOptions } from './pool.ts';
 
 /**

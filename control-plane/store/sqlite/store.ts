@@ -1,6 +1,5 @@
 import type { Clock } from '../../../kit/clock.ts';
 import { closed } from '../errors.ts';
-import { migrateSqlite } from '../migrations/sqlite.ts';
 import type { Store, Tx } from '../port/store.ts';
 import type { Plan } from '../port/unit.ts';
 import { Compiler } from '../tables/compiler.ts';
@@ -10,6 +9,7 @@ import { sqliteAudit } from './audit.ts';
 import { sqliteClaim } from './claim.ts';
 import { SqliteConnection, type SqliteOptions } from './connection.ts';
 import { GroupCommit, type GroupCommitOptions } from './group-commit.ts';
+import { migrateSqlite } from './migrate.ts';
 
 /**
  * The store on one SQLite file: one process, one connection, group commit. Owns better-sqlite3 together with the

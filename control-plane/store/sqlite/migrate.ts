@@ -1,6 +1,12 @@
 import type { Clock } from '../../../kit/clock.ts';
-import type { SqliteConnection } from '../sqlite/connection.ts';
-import { type AppliedMigration, loadMigrations, MIGRATIONS_TABLE, type Migration, pendingMigrations } from './files.ts';
+import {
+	type AppliedMigration,
+	loadMigrations,
+	MIGRATIONS_TABLE,
+	type Migration,
+	pendingMigrations,
+} from '../migrations/files.ts';
+import type { SqliteConnection } from './connection.ts';
 
 /** One exclusive transaction for all of it: either the database has the schema of this program or it is as it was. */
 export function migrateSqlite(

@@ -1,6 +1,12 @@
 import type { Clock } from '../../../kit/clock.ts';
-import { withConnection } from '../pg/pool.ts';
-import { type AppliedMigration, loadMigrations, MIGRATIONS_TABLE, type Migration, pendingMigrations } from './files.ts';
+import {
+	type AppliedMigration,
+	loadMigrations,
+	MIGRATIONS_TABLE,
+	type Migration,
+	pendingMigrations,
+} from '../migrations/files.ts';
+import { withConnection } from './pool.ts';
 
 /** Any number that nobody else in the database uses: "gpua". */
 const LOCK_KEY = 0x67707561;

@@ -1,0 +1,43 @@
+import { create } from '@bufbuild/protobuf';
+import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { type AuditRecord, AuditRecordSchema } from '../../../proto/gen/gpuaas/audit/v1/audit_pb.ts';
+import type { AuditLeafRow } from '../../store/port/audit.ts';
+import { canonicalJson } from './canonical-json.ts';
+import { parseLeaf } from './leaf.ts';
+
+type Clear = Readonly<Record<string, { readonly salt: string; readonly value: string }>>;
+
+/**
+ * A leaf as people read it: personal facts in clear text where that was not erased, else as their commitment. The
+ * actor is its name, or its id where it has none.
+ */
+export function auditRecord(row: AuditLeafRow): AuditRecord {
+	const leaf = parseLeaf(row.leaf);
+	const base = { seq: BigInt(row.seq ?? 0), at: timestampFromMs(row.atMs), action: row.action, target: row.target };
+	// Written by a later version: what is copied out of it still tells what it is about.
+	if (leaf === undefined) return create(AuditRecordSchema, base);
+	const clear: Clear = row.clear === null ? {} : JSON.parse(row.clear);
+	const detail: Record<string, string | number | boolean> = {};
+	for (const [name, value] of Object.entries(leaf.detail)) {
+		if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') detail[name] = value;
+	}
+	for (const [name, commitment] of Object.entries(leaf.personal)) {
+		if (name !== 'actor' && name !== 'peer') detail[name] = clear[name]?.value ?? `sha256:${commitment}`;
+	}
+	return create(AuditRecordSchema, {
+		...base,
+		actor: clear.actor?.value ?? leaf.actor.id,
+		actorKind: leaf.actor.kind,
+		organization: leaf.organization,
+		result: leaf.result,
+		decisionReason: leaf.reason,
+		correlationId: leaf.correlationId,
+		requestId: leaf.requestId,
+		peer: clear.peer?.value ?? '',
+		credentialId: leaf.actor.credentialId,
+		detail: canonicalJson(detail),
+		beforeSha256: leaf.beforeSha256,
+		afterSha256: leaf.afterSha256,
+		custody: leaf.custody,
+	});
+}
