@@ -1,10 +1,12 @@
 import type { DescMessage, MessageShape } from '@bufbuild/protobuf';
 import { createValidator } from '@bufbuild/protovalidate';
 import type { ConnectRouter, HandlerContext } from '@connectrpc/connect';
+import { assert } from '../../kit/assert.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import { uuidv7 } from '../../kit/ids.ts';
 import type { KeyedBuckets } from '../../kit/limits.ts';
 import { isCorrelationId } from '../../kit/log.ts';
+import { Caller, RateClass } from '../../proto/gen/gpuaas/common/v1/policy_pb.ts';
 import {
 	BeginEnrollmentRequestSchema,
 	CompleteEnrollmentRequestSchema,
@@ -13,6 +15,7 @@ import {
 import { beginEnrollment } from '../app/enrollment/begin.ts';
 import { completeEnrollment } from '../app/enrollment/complete.ts';
 import type { EnrollmentDeps } from '../app/enrollment/deps.ts';
+import { checkedPolicy } from '../app/iam/method-policy.ts';
 import type { RequestContext } from '../context.ts';
 import { channelKey } from './channel.ts';
 import { connectErrorOf } from './errors.ts';
@@ -21,6 +24,10 @@ const validator = createValidator();
 
 /** Decode, limit, one app call, encode. */
 export function enrollmentRoutes(deps: EnrollmentDeps, calls: KeyedBuckets): (router: ConnectRouter) => void {
+	for (const method of EnrollmentService.methods) {
+		const { caller, rate, name } = checkedPolicy(method);
+		assert(caller === Caller.JOINER && rate === RateClass.ENROLL, `${name} is served and limited as enrollment`);
+	}
 	const call = async <D extends DescMessage, Response>(
 		desc: D,
 		request: MessageShape<D>,

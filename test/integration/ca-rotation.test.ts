@@ -1,8 +1,11 @@
-import { mkdirSync, renameSync, statSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
 import { describe, expect, it } from 'vitest';
 import type { StoredIdentity } from '../../agent/identity/stored-identity.ts';
+import { createAppendAudit } from '../../control-plane/app/audit/append.ts';
 import { getCertificateAuthority } from '../../control-plane/app/certificates/get-authority.ts';
 import {
 	issueReplicaCertificate,
@@ -12,6 +15,8 @@ import {
 import { rotateCertificateAuthority } from '../../control-plane/app/certificates/rotate.ts';
 import { openCertificateAuthority } from '../../control-plane/app/certificates/running-authority.ts';
 import { runAuthorityUpkeep, SIGNER_DELAY_MS } from '../../control-plane/app/certificates/upkeep.ts';
+import { openStore } from '../../control-plane/store/open.ts';
+import { systemClock } from '../../kit/clock.ts';
 import { systemRng } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { KeyFolder } from '../../pki/keys/file.ts';
@@ -20,11 +25,13 @@ import { verifyDsse } from '../../pki/verify/dsse.ts';
 import { RotationPhase, RotationStep } from '../../proto/gen/gpuaas/certificates/v1/certificates_pb.ts';
 import { DsseEnvelopeSchema } from '../../proto/gen/gpuaas/common/v1/types_pb.ts';
 import { eventually } from '../eventually.ts';
-import { World } from './enrollment-world.ts';
+import { TRUST_DOMAIN, World } from './enrollment-world.ts';
 
 const { PREPARE, ACTIVATE, DRAIN, TAINT, REVOKE, ROLLBACK } = RotationStep;
 const BLOCKED = { reason: 'ROTATION_BLOCKED' };
 const INVALID = { reason: 'ROTATION_STEP_INVALID' };
+/** In the order in which a first start makes them. */
+const KEY_NAMES = ['root', 'audit', 'join-state', 'node-ca-1', 'replica-ca-1', 'task-signer-1-1'];
 const DAY_MS = 24 * 3_600_000;
 
 async function rotate(world: World, step: RotationStep, waiveNodes: readonly string[] = [], reason = '') {
@@ -313,7 +320,7 @@ describe('the keys folder', () => {
 	it('is private', async () => {
 		await using world = await World.start();
 		expect(statSync(join(world.folder, 'keys')).mode & 0o777).toBe(0o700);
-		for (const name of ['root', 'node-ca-1', 'replica-ca-1', 'task-signer-1-1', 'join-state', 'audit']) {
+		for (const name of KEY_NAMES) {
 			expect(statSync(join(world.folder, 'keys', `${name}.pem`)).mode & 0o777).toBe(0o600);
 		}
 	});
@@ -325,26 +332,32 @@ describe('the keys folder', () => {
 		expect(again.auditSigner.keyId).toBe(world.authority.auditSigner.keyId);
 	});
 
-	it('goes on with the keys of a start that was cut short', async () => {
-		await using cut = await World.start();
-		await using world = await World.start();
-		// The keys of another start, with a store that never heard of it: all but the last two had been made.
-		const folder = join(cut.folder, 'half');
-		mkdirSync(folder, { mode: 0o700 });
-		for (const name of ['root', 'audit', 'join-state', 'node-ca-1']) {
-			renameSync(join(cut.folder, 'keys', `${name}.pem`), join(folder, `${name}.pem`));
+	it('goes on with the same keys after kill -9 at any step of the first start', async () => {
+		const folder = mkdtempSync(join(tmpdir(), 'gpuaas-authority-'));
+		const program = join(import.meta.dirname, 'authority-crash.ts');
+		const keyIds = new Map<string, string>();
+		const keys = new KeyFolder(join(folder, 'keys'), systemRng);
+		for (let step = 0; step <= KEY_NAMES.length; step += 1) {
+			const run = spawnSync(process.execPath, [program, folder, String(step)], { encoding: 'utf8' });
+			expect(run.signal, run.stderr).toBe('SIGKILL');
+			const made = KEY_NAMES.filter((name) => keys.load(name) !== undefined);
+			expect(made).toHaveLength(step);
+			for (const name of made) {
+				const keyId = keys.load(name)?.keyId ?? '';
+				expect(keyIds.get(name) ?? keyId).toBe(keyId);
+				keyIds.set(name, keyId);
+			}
 		}
-		const root = new KeyFolder(folder, systemRng).load('root')?.keyId;
-		const { clock, trustDomain } = world;
-		const { openStore } = await import('../../control-plane/store/open.ts');
-		const deps = { clock, rng: systemRng, log: silentLogger };
-		await using store = await openStore(join(cut.folder, 'fresh.db'), deps);
-		const keys = new KeyFolder(folder, systemRng);
-		const { appendAudit } = world.deps;
-		const options = { ...deps, store, keys, trustDomain, appendAudit };
+		const deps = { clock: systemClock, rng: systemRng, log: silentLogger };
+		await using store = await openStore(join(folder, 'store.db'), deps);
+		const appendAudit = createAppendAudit(deps);
+		const options = { ...deps, store, keys, trustDomain: TRUST_DOMAIN, appendAudit };
+		// Two replicas at once agree on one.
 		const [one, two] = await Promise.all([openCertificateAuthority(options), openCertificateAuthority(options)]);
-		expect(one.pins()).toEqual([root]);
+		expect(one.pins()).toEqual([keyIds.get('root')]);
+		expect(one.activeNodeIssuer()).toBe(keyIds.get('node-ca-1'));
 		expect(two.bundle()).toEqual(one.bundle());
+		rmSync(folder, { recursive: true });
 	});
 
 	it('is not made anew in silence when it is lost or belongs to another store', async () => {

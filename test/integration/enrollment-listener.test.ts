@@ -5,6 +5,7 @@ import { connect as connectTls, createServer as createTlsServer, type TLSSocket,
 import { describe, expect, it } from 'vitest';
 import { EnrollConnection, findPinnedRoot } from '../../agent/identity/enroll-connection.ts';
 import { issueReplicaCertificate } from '../../control-plane/app/certificates/replica-certificate.ts';
+import { systemClock } from '../../kit/clock.ts';
 import { EnrollmentService } from '../../proto/gen/gpuaas/enrollment/v1/enrollment_pb.ts';
 import { eventually } from '../eventually.ts';
 import { World } from './enrollment-world.ts';
@@ -174,7 +175,7 @@ describe('limits of the enrollment listener', () => {
 		const stream = session.request({ ':method': 'POST', ':path': path, 'content-type': 'application/proto' });
 		stream.on('error', () => {});
 		// A slow-loris: a byte now and then, for ever.
-		const drip = () => void (stream.destroyed || stream.write('x', () => setImmediate(drip)));
+		const drip = () => void (stream.destroyed || stream.write('x', () => systemClock.defer(drip)));
 		drip();
 		await closed(session);
 	});
