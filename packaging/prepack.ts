@@ -13,7 +13,7 @@ const dist = join(root, 'dist');
 const FOLDERS = ['agent', 'cli', 'control-plane', 'kit', 'pki', 'proto'];
 /** What only development needs. */
 const LEFT_OUT = [
-	/[.-](test|contract)\.ts$/,
+	/(\.test|-contract|-fixture)\.ts$/,
 	/(^|\/)tsconfig\.json$/,
 	/(^|\/)fixtures\//,
 	/^proto\/(openapi|vendor)\//,

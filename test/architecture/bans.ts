@@ -140,16 +140,12 @@ export const BANS: readonly Ban[] = [
 	{
 		what: 'a test that is skipped, focused or unfinished',
 		instead:
-			'a test that runs; for a tool that a laptop may lack, test.skipIf(lacks(...)) of test/tools.ts, which fails in CI',
+			'a test that runs; for what a laptop may lack and CI has: skipIf(lacks(...)) of test/tools.ts, runIf(isRoot)',
 		matches: (node) =>
 			ts.isPropertyAccessExpression(node) &&
 			['skip', 'only', 'todo', 'fails', 'skipIf', 'runIf'].includes(node.name.text) &&
 			/^(test|it|describe|suite|bench)\b/.test(node.expression.getText()) &&
-			!(
-				node.name.text === 'skipIf' &&
-				ts.isCallExpression(node.parent) &&
-				/^lacks\(/.test(node.parent.arguments[0]?.getText() ?? '')
-			),
+			!(ts.isCallExpression(node.parent) && /^(lacks\(|!?isRoot$)/.test(node.parent.arguments[0]?.getText() ?? '')),
 	},
 ];
 

@@ -4,8 +4,8 @@ import { describe, expect, test } from 'vitest';
 import { covers, layerOf, mayImport, readLayers } from './layers.ts';
 import {
 	type Import,
-	isContractSuite,
 	isTest,
+	isTestSupport,
 	listFiles,
 	parse,
 	ROOT,
@@ -51,10 +51,10 @@ describe('arrows', () => {
 
 	test('nothing but tests imports tests', () => {
 		const wrong = sources
-			.filter(({ path }) => !isTest(path) && !isContractSuite(path))
+			.filter(({ path }) => !isTest(path) && !isTestSupport(path))
 			.flatMap(({ path, imports }) =>
 				imports
-					.filter(({ target, relative }) => relative && (isTest(target) || isContractSuite(target)))
+					.filter(({ target, relative }) => relative && (isTest(target) || isTestSupport(target)))
 					.map(({ target }) => `${path} imports ${target}`),
 			);
 		expect(wrong).toEqual([]);
@@ -84,7 +84,7 @@ describe('third-party packages', () => {
 			({ path }) =>
 				/^(agent|cli|control-plane|kit|pki|proto)\//.test(path) &&
 				!isTest(path) &&
-				!isContractSuite(path) &&
+				!isTestSupport(path) &&
 				!path.startsWith('proto/openapi/'),
 		);
 		const wrong = shipped.flatMap(({ path, imports }) =>
@@ -171,7 +171,7 @@ function testMayImport(path: string, target: string): boolean {
 }
 
 function strayPackages({ path, imports }: Source): string[] {
-	const testing = isTest(path) || isContractSuite(path);
+	const testing = isTest(path) || isTestSupport(path);
 	return imports.flatMap(({ relative, target, line }) => {
 		if (relative) return [];
 		const owners = target.startsWith('node:') ? layers.builtins[target] : layers.packages[target];
@@ -179,7 +179,7 @@ function strayPackages({ path, imports }: Source): string[] {
 		if (layers.testOnly.includes(target))
 			return testing || path === 'vitest.config.ts' ? [] : [`${path}:${line}: only tests may import ${target}`];
 		if (owners === undefined) return [`${path}:${line}: ${target} has no owner in layers.json`];
-		const owned = owners.some((owner) => covers(owner, path)) || path.startsWith('test/');
+		const owned = testing || owners.some((owner) => covers(owner, path));
 		return owned
 			? []
 			: [`${path}:${line}: ${target} belongs to ${owners.join(', ') || 'nobody'}; call that layer instead`];

@@ -27,9 +27,9 @@ export function isTest(path: string): boolean {
 	return path.endsWith('.test.ts') || path.startsWith('test/');
 }
 
-/** A behavioural suite beside the interface that it is about; only tests import it. */
-export function isContractSuite(path: string): boolean {
-	return /[-/]contract\.ts$/.test(path);
+/** A behavioural suite beside the interface that it is about, or what tests of a folder share; only tests import it. */
+export function isTestSupport(path: string): boolean {
+	return /[-/](contract|fixture)\.ts$/.test(path);
 }
 
 export function isGenerated(path: string): boolean {

@@ -45,14 +45,10 @@ beforeAll(async () => {
 /** `found` must be what the allow-list says: nothing more, and nothing less. */
 function expectOnlyAllowed(rule: string, found: readonly string[], repair: string): void {
 	const allowed = allow[rule] ?? [];
-	expect(
-		found.filter((entry) => !allowed.includes(entry)),
-		repair,
-	).toEqual([]);
-	expect(
-		allowed.filter((entry) => !found.includes(entry)),
-		`repaired: remove them from ${ALLOW_FILE} under ${rule}`,
-	).toEqual([]);
+	const fresh = found.filter((entry) => !allowed.includes(entry));
+	const repaired = allowed.filter((entry) => !found.includes(entry));
+	expect(fresh, `${repair}: ${fresh.join(', ')}`).toEqual([]);
+	expect(repaired, `repaired: remove from ${rule} in ${ALLOW_FILE}: ${repaired.join(', ')}`).toEqual([]);
 }
 
 describe('policy', () => {

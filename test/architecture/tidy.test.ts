@@ -2,18 +2,7 @@ import { basename, dirname } from 'node:path';
 import ts from 'typescript-api';
 import { describe, expect, test } from 'vitest';
 import { BANS, isMain, SILENCERS } from './bans.ts';
-import {
-	isContractSuite,
-	isGenerated,
-	isTest,
-	lineOf,
-	listFiles,
-	parse,
-	readSources,
-	readText,
-	type Source,
-	walk,
-} from './sources.ts';
+import { isGenerated, isTest, lineOf, listFiles, parse, readSources, readText, type Source, walk } from './sources.ts';
 
 /** Style that a machine can check (CONTRIBUTING.md). Every message names what to write instead. */
 const LINES_MAX = 600;
@@ -115,6 +104,20 @@ describe('files', () => {
 		expect(files.filter((path) => /^index\.[tj]s$/.test(basename(path)))).toEqual([]);
 	});
 
+	test('a function is as long as what is its own', () => {
+		const body = (lines: number) => Array.from({ length: lines }, () => '\tx();').join('\n');
+		expect(longFunctions(parse('kit/x.ts', `function long() {\n${body(69)}\n}`))).toHaveLength(1);
+		expect(longFunctions(parse('kit/x.ts', `function short() {\n${body(68)}\n}`))).toEqual([]);
+		expect(
+			longFunctions(
+				parse('kit/x.ts', `function outer() {\nreturn { a() {\n${body(60)}\n}, b: () => {\n${body(60)}\n} };\n}`),
+			),
+		).toEqual([]);
+		expect(
+			longFunctions(parse('kit/x.ts', `const f = () => {\n${body(30)}\ng(() => {\n${body(69)}\n});\n};`)),
+		).toHaveLength(1);
+	});
+
 	test('every file is imported, or is a program, a test, or named by path', () => {
 		const used = new Set(
 			sources.flatMap(({ imports }) => imports.filter(({ relative }) => relative).map(({ target }) => target)),
@@ -191,19 +194,33 @@ function lineCount(text: string): number {
 	return text.split('\n').length - (text.endsWith('\n') ? 1 : 0);
 }
 
-/** The callbacks of describe() and of contract suites are tables of tests: their length says nothing. */
+/** Lines of its own: those of functions inside it count for them, so that a factory or a table of tests may be long. */
 function longFunctions({ path, ast }: Source): string[] {
 	const found: string[] = [];
 	walk(ast, (node) => {
-		if (!ts.isFunctionLike(node) || !('body' in node) || node.body === undefined) return;
-		if ((isTest(path) || isContractSuite(path)) && (node.getText().match(/\b(test|it)(\.\w+)*\(/g)?.length ?? 0) > 1)
-			return;
-		const from = lineOf(ast, node);
-		const to = ast.getLineAndCharacterOfPosition(node.getEnd()).line + 1;
-		if (to - from + 1 > FUNCTION_LINES_MAX)
-			found.push(`${path}:${from}: a function of ${to - from + 1} lines; give its steps names`);
+		if (!isFunctionWithBody(node)) return;
+		const own = lineSpan(ast, node) - nestedLines(ast, node);
+		if (own > FUNCTION_LINES_MAX)
+			found.push(`${path}:${lineOf(ast, node)}: a function of ${own} lines; give its steps names`);
 	});
 	return found;
+}
+
+function isFunctionWithBody(node: ts.Node): boolean {
+	return ts.isFunctionLike(node) && 'body' in node && node.body !== undefined;
+}
+
+function lineSpan(ast: ts.SourceFile, node: ts.Node): number {
+	return ast.getLineAndCharacterOfPosition(node.getEnd()).line + 2 - lineOf(ast, node);
+}
+
+/** Whole lines of the outermost functions inside `node`: all but the first, which they share with it. */
+function nestedLines(ast: ts.SourceFile, node: ts.Node): number {
+	let lines = 0;
+	ts.forEachChild(node, (child) => {
+		lines += isFunctionWithBody(child) ? lineSpan(ast, child) - 1 : nestedLines(ast, child);
+	});
+	return lines;
 }
 
 /** Files that a string literal names (`new URL('./probe.ts', import.meta.url)`), or a script, a workflow or a config. */
