@@ -1,0 +1,74 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { processes, type Ready, UpWorld } from './up-world.ts';
+
+/** kill -9 of each process while a real task runs: nothing is lost, nothing runs twice, nothing is left behind. */
+const world = new UpWorld();
+let ready: Ready;
+
+beforeAll(async () => {
+	ready = await world.up();
+}, 120_000);
+
+afterAll(async () => {
+	await world[Symbol.asyncDispose]();
+}, 60_000);
+
+function kill(what: 'control-plane/main' | 'agent/main' | 'process-host/main'): void {
+	const pids = world.pids(what);
+	expect(pids, what).toHaveLength(1);
+	for (const pid of pids) process.kill(pid, 'SIGKILL');
+}
+
+const TICKS = 'for i in 1 2 3 4 5 6; do echo tick $i; sleep 0.4; done; exit 7';
+const ALL_TICKS = [1, 2, 3, 4, 5, 6].map((tick) => `tick ${tick}\n`).join('');
+
+test.each(['control-plane/main', 'agent/main'] as const)(
+	'a task survives kill -9 of %s, with all output and its exit code',
+	async (what) => {
+		const run = world.start(['run', '--', 'sh', '-c', TICKS]);
+		await run.line((line) => line === 'tick 2');
+		kill(what);
+		expect(await run.ended).toMatchObject({ code: 7, stdout: ALL_TICKS });
+	},
+	60_000,
+);
+
+test('a task survives kill -9 of both at once', async () => {
+	const run = world.start(['run', '--', 'sh', '-c', TICKS]);
+	await run.line((line) => line === 'tick 2');
+	kill('control-plane/main');
+	kill('agent/main');
+	expect(await run.ended).toMatchObject({ code: 7, stdout: ALL_TICKS });
+}, 60_000);
+
+test('kill -9 of the process host loses the task as HOST_DIED, kills what it ran, and the next task runs', async () => {
+	const run = world.start(['run', '--json', '--', 'sh', '-c', 'sleep 76543 & echo started; sleep 76543']);
+	await run.line((line) => line.includes('"output"'));
+	kill('process-host/main');
+	const ended = await run.ended;
+	expect(ended.code).toBe(125);
+	expect(JSON.parse(ended.stdout.trim().split('\n').at(-1) ?? '')).toMatchObject({
+		task: { state: 'TASK_STATE_LOST', reason: 'HOST_DIED' },
+	});
+	await expect.poll(() => processes().filter(({ line }) => line.includes('sleep 76543')).length).toBe(0);
+	expect((await world.run('run', '--', 'echo', 'again')).stdout).toBe('again\n');
+}, 60_000);
+
+test('tasks that are submitted in a stream of kills each run exactly once', async () => {
+	const marks: Promise<{ code: number | null; stdout: string }>[] = [];
+	for (let index = 0; index < 12; index += 1) {
+		marks.push(world.run('run', '-n', ready.node, '--', 'echo', `run ${index}`));
+		if (index === 3) kill('agent/main');
+	}
+	const results = await Promise.all(marks);
+	for (const [index, result] of results.entries()) expect(result).toMatchObject({ code: 0, stdout: `run ${index}\n` });
+	const { tasks } = await world.json<{ tasks: { attempt: number; spec: { run?: { argv: string[] } } }[] }>(
+		'task',
+		'list',
+		'--limit',
+		'100',
+	);
+	const echoes = tasks.filter(({ spec }) => spec.run?.argv[1]?.startsWith('run '));
+	expect(echoes).toHaveLength(12);
+	for (const { attempt } of echoes) expect(attempt).toBe(1);
+}, 90_000);

@@ -1,0 +1,169 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/**
+ * The whole product as a person starts it: `gpuaas up` in a folder of its own, on free ports, with a configuration folder
+ * of its own, and the command beside it. Everything is real; nothing of the user's is touched.
+ */
+const GPUAAS = fileURLToPath(new URL('../../gpuaas', import.meta.url));
+
+export interface Ran {
+	readonly code: number | null;
+	readonly signal: NodeJS.Signals | null;
+	readonly stdout: string;
+	readonly stderr: string;
+}
+
+export interface Ready {
+	readonly ready: true;
+	readonly api: string;
+	readonly gateway: string;
+	readonly enroll: string;
+	readonly ops: string;
+	readonly ca: string;
+	readonly node: string;
+	readonly firstTask: { readonly id: string; readonly exitCode: number | null };
+}
+
+export class UpWorld implements AsyncDisposable {
+	readonly root: string;
+	readonly data: string;
+	#up: Started | undefined;
+
+	constructor() {
+		this.root = mkdtempSync(join(tmpdir(), 'gpuaas-up-test-'));
+		this.data = join(this.root, 'data');
+	}
+
+	/** Starts `up` and resolves with its ready line. */
+	async up(...flags: string[]): Promise<Ready> {
+		const started = this.start(['up', '--json', '--data', this.data, ...flags]);
+		this.#up = started;
+		const line = await started.line((text) => text.includes('"ready"') || text.includes('"error"'));
+		const parsed = JSON.parse(line) as Ready;
+		if (parsed.ready !== true) throw new Error(`up failed: ${line}\n${started.stderr()}\n${this.logs()}`);
+		return parsed;
+	}
+
+	/** Ctrl-C to the running `up`. */
+	async stop(): Promise<Ran> {
+		const up = this.#up;
+		if (up === undefined) throw new Error('nothing is up');
+		this.#up = undefined;
+		up.child.kill('SIGINT');
+		return up.ended;
+	}
+
+	start(argv: readonly string[]): Started {
+		return new Started(argv, this.env());
+	}
+
+	run(...argv: string[]): Promise<Ran> {
+		return this.start(argv).ended;
+	}
+
+	async json<T>(...argv: string[]): Promise<T> {
+		const ran = await this.run(...argv, '--json');
+		if (ran.code !== 0) throw new Error(`${argv.join(' ')} ended with ${ran.code}: ${ran.stdout}${ran.stderr}`);
+		return JSON.parse(ran.stdout) as T;
+	}
+
+	env(): Record<string, string> {
+		const { PATH = '', HOME = '/' } = process.env;
+		return { PATH, HOME, GPUAAS_CONFIG_DIR: join(this.root, 'config') };
+	}
+
+	/** Pids of this world's processes whose command line contains `text`. */
+	pids(text: string): number[] {
+		return processes()
+			.filter(({ line }) => line.includes(text) && line.includes(this.data))
+			.map(({ pid }) => pid);
+	}
+
+	logs(): string {
+		try {
+			return readdirSync(join(this.data, 'logs'))
+				.map((name) => `--- ${name}\n${readFileSync(join(this.data, 'logs', name), 'utf8').slice(-4000)}`)
+				.join('\n');
+		} catch {
+			return 'no logs';
+		}
+	}
+
+	async [Symbol.asyncDispose](): Promise<void> {
+		if (this.#up !== undefined) await this.stop();
+		for (const { pid, line } of processes()) {
+			if (line.includes(this.root)) process.kill(pid, 'SIGKILL');
+		}
+		rmSync(this.root, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
+	}
+}
+
+export class Started {
+	readonly child: ChildProcess;
+	readonly ended: Promise<Ran>;
+	#stdout = '';
+	#stderr = '';
+	readonly #waiters = new Set<() => void>();
+
+	constructor(argv: readonly string[], env: Record<string, string>) {
+		const child = spawn(GPUAAS, [...argv], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+		this.child = child;
+		child.stdout?.setEncoding('latin1').on('data', (text: string) => {
+			this.#stdout += text;
+			this.#wake();
+		});
+		child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+			this.#stderr += text;
+			this.#wake();
+		});
+		this.ended = new Promise((resolve, reject) => {
+			child.on('error', reject);
+			child.on('close', (code, signal) => {
+				resolve({ code, signal, stdout: this.#stdout, stderr: this.#stderr });
+				this.#wake();
+			});
+		});
+	}
+
+	stdout(): string {
+		return this.#stdout;
+	}
+
+	stderr(): string {
+		return this.#stderr;
+	}
+
+	/** The first whole line of standard output that matches; rejects when the program ends without one. */
+	async line(matches: (line: string) => boolean): Promise<string> {
+		for (;;) {
+			const found = this.#stdout.split('\n').slice(0, -1).find(matches);
+			if (found !== undefined) return found;
+			const over = this.child.exitCode !== null || this.child.signalCode !== null;
+			if (over)
+				throw new Error(`the program ended (${this.child.exitCode}) without that line: ${this.#stdout}${this.#stderr}`);
+			await new Promise<void>((resolve) => this.#waiters.add(resolve));
+		}
+	}
+
+	#wake(): void {
+		for (const waiter of this.#waiters) waiter();
+		this.#waiters.clear();
+	}
+}
+
+export function processes(): { readonly pid: number; readonly line: string }[] {
+	const found: { pid: number; line: string }[] = [];
+	for (const name of readdirSync('/proc')) {
+		if (!/^\d+$/.test(name) || Number(name) === process.pid) continue;
+		try {
+			found.push({ pid: Number(name), line: readFileSync(`/proc/${name}/cmdline`, 'utf8').replaceAll('\0', ' ') });
+		} catch {
+			// Ended meanwhile.
+		}
+	}
+	return found;
+}
