@@ -208,10 +208,12 @@ function isSensitive(field: DescField): boolean {
 	return holdsText && SENSITIVE.test(field.name) && !NOT_SENSITIVE.test(field.name);
 }
 
-/** `client.createTask(`, `stub.CreateTask(`, or the path that curl posts to. */
+/** `client.createTask(`, `stub.CreateTask(`, `TaskService.method.createTask`, or the path that curl posts to. */
 function isCalled(method: DescMethod, text: string): boolean {
 	const { name, localName, parent } = method;
-	return new RegExp(`\\.(${localName}|${name})\\(|${parent.typeName.replaceAll('.', '\\.')}/${name}\\b`).test(text);
+	return new RegExp(
+		`\\.(${localName}|${name})\\(|\\.method\\.${localName}\\b|${parent.typeName.replaceAll('.', '\\.')}/${name}\\b`,
+	).test(text);
 }
 
 function textOf(paths: RegExp): string {
