@@ -8,11 +8,12 @@
  * dies its tasks die (setpriv --pdeathsig, then reap.ts); what the directory says is true after any crash (state.ts).
  * SIGTERM stops all tasks, records their results, and ends the host.
  */
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { appendFileSync, chmodSync, mkdirSync, openSync, rmSync, statSync, watch, writeSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { every, systemClock } from '../../kit/clock.ts';
+import { hex, systemRng } from '../../kit/ids.ts';
 import { processIdentity } from '../../kit/process-identity.ts';
 import { chooseBoxes } from './cgroup.ts';
 import { preparePrivateDirectory, readHostConfig } from './directory.ts';
@@ -60,7 +61,7 @@ function startSignsOfLife(bootId: string, host: Host): void {
 async function main(): Promise<void> {
 	const identity = processIdentity(process.pid);
 	if (identity === undefined) throw new Error('/proc is not mounted');
-	const instanceId = randomBytes(16).toString('hex');
+	const instanceId = hex(systemRng.bytes(16));
 	const outcome = acquireHostLock(directory, { ...identity, instanceId });
 	if (outcome.kind === 'HELD') {
 		log(`not started: process ${outcome.by?.pid} already owns ${directory}`);
