@@ -26,6 +26,7 @@ import { type AgentFolders, foldersOf } from './settings.ts';
 import { keepHost } from './tasks/host-keeper.ts';
 import { DENY_ALL, type Policy, parsePolicy } from './tasks/policy.ts';
 import { TaskRunner } from './tasks/runner.ts';
+import { RUNNER_LIMITS_DEFAULT } from './tasks/runner-deps.ts';
 import { sampleHost } from './telemetry/host.ts';
 import { TelemetrySampler } from './telemetry/sampler.ts';
 
@@ -68,7 +69,7 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<vo
 			journal,
 			policy: readPolicy(config.core.policy, log),
 			platform: runnerPlatform(facts, version),
-			limits: { attemptsMax: Math.max(config.tasks.runningMax, 64) * 4 },
+			limits: RUNNER_LIMITS_DEFAULT,
 		}),
 	);
 	const hostConfig = { runningMax: config.tasks.runningMax, spoolBytesMax: config.tasks.spoolBytes };
@@ -92,7 +93,8 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<vo
 		limits: CONTROL_LIMITS_DEFAULT,
 		onRenewNow: (reason) => renewal.renewNow(reason),
 		onTelemetryPlan: (plan) => sampler?.setPlan(planOf(plan)),
-		onOutputWanted: (taskId, attempt) => runner.wantOutput(taskId, attempt),
+		// The journal knows which output isn't stored; the uploader brings it without being asked.
+		onOutputWanted: () => {},
 		telemetryDropped: () => Number(sampler?.dropped ?? 0n),
 		// Renewal watches the certificate by itself; a dial with an expired one fails like any other.
 		prepare: async () => {},
@@ -114,7 +116,7 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<vo
 	});
 	const sampler = config.telemetry.enabled ? startSampler(config, deps, identity, control, runner) : undefined;
 	if (sampler !== undefined) scope.use(sampler);
-	const uploader = new OutputUploader({ clock, rng, log, output: runner });
+	const uploader = new OutputUploader({ clock, rng, log, output: runner.output });
 	uploader.start(scope.signal);
 	control.onConnection((connection) => uploader.setConnection(connection));
 

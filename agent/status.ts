@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { Clock } from '../kit/clock.ts';
 import type { Rng } from '../kit/ids.ts';
@@ -52,7 +53,7 @@ export async function readAgentStatus(config: AgentConfig, clock: Clock, rng: Rn
 						gateway: snapshot.link.gateway,
 						asOf: snapshot.at,
 					},
-		processHostAlive: readHostLock(folders.processHost)?.alive === true,
+		processHostAlive: existsSync(folders.processHost) && readHostLock(folders.processHost)?.alive === true,
 	};
 }
 

@@ -76,7 +76,9 @@ export async function verifyAudit(client: Client<typeof AuditService>, anchors: 
 		}
 	};
 	const result = await verifyAuditChain(leaves(), anchors.notes, anchors.key);
-	if (result.kind === 'verified')
+	if (result.kind === 'verified') {
 		return { ok: true, message: `verified to anchored head ${result.headSize}`, size: result.headSize };
-	return { ok: false, message: `NOT verified: at record ${result.at}: ${result.what}`, size: result.at };
+	}
+	const where = result.kind === 'tampered' ? `record ${result.at} can't be right: ` : '';
+	return { ok: false, message: `NOT verified: ${where}${result.what}`, size: result.at };
 }

@@ -19,8 +19,18 @@ export function passwdHomes(path = '/etc/passwd'): FindHome {
 		} catch {
 			return undefined;
 		}
-		return homes.get(user);
+		const home = homes.get(user);
+		return home !== undefined && isFolder(home) ? home : undefined;
 	};
+}
+
+/** Accounts of services name homes that were never made (`/nonexistent`). */
+function isFolder(path: string): boolean {
+	try {
+		return statSync(path).isDirectory();
+	} catch {
+		return false;
+	}
 }
 
 function homeOf(line: string): [string, string][] {

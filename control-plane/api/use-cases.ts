@@ -1,3 +1,6 @@
+import { exportAudit } from '../app/audit/export.ts';
+import { listAuditHeads } from '../app/audit/heads.ts';
+import { listAuditRecords } from '../app/audit/list.ts';
 import { getCertificateAuthority } from '../app/certificates/get-authority.ts';
 import { listCertificates } from '../app/certificates/list.ts';
 import { revokeCertificate } from '../app/certificates/revoke.ts';
@@ -56,6 +59,9 @@ export const API_USE_CASES: readonly UseCase[] = [
 	getOperation,
 	listOperations,
 	cancelOperation,
+	listAuditRecords,
+	exportAudit,
+	listAuditHeads,
 	listCertificates,
 	revokeCertificate,
 	getCertificateAuthority,

@@ -2,7 +2,7 @@ import { uuidv7 } from '../../../kit/ids.ts';
 import { type RequestContext, systemContext } from '../../context.ts';
 import type { AppendAudit } from '../audit/event.ts';
 import type { AppDeps } from '../deps.ts';
-import { macOf, mintApiKey } from './api-key.ts';
+import { type ApiKey, macOf, mintApiKey } from './api-key.ts';
 import type { PepperRing } from './pepper.ts';
 
 /** Of the one principal that exists before anybody: fixed, so that two replicas starting at once make one. */
@@ -14,6 +14,8 @@ export interface BootstrapOptions {
 	readonly pepper: PepperRing;
 	readonly environment: string;
 	readonly appendAudit: AppendAudit;
+	/** A key that was put on disk before, so that a crash in between loses nothing; absent: a new one. */
+	readonly minted?: { readonly key: ApiKey; readonly text: string };
 }
 
 /**
@@ -26,7 +28,7 @@ export async function bootstrapOperator(
 ): Promise<string | undefined> {
 	const { store, clock, rng } = deps;
 	const nowMs = clock.now();
-	const { key, text } = mintApiKey('uk', options.environment, rng);
+	const { key, text } = options.minted ?? mintApiKey('uk', options.environment, rng);
 	const bindingId = uuidv7(nowMs, rng);
 	const ctx: RequestContext = systemContext('bootstrap', clock, deps.log, uuidv7(nowMs, rng));
 	const made = await store.unit(function* (tx) {

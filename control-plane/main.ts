@@ -1,0 +1,47 @@
+import { keepAlive, systemClock } from '../kit/clock.ts';
+import { printConfig } from '../kit/config.ts';
+import { parseDaemonArgs } from '../kit/config-args.ts';
+import { GpuaasError } from '../kit/error.ts';
+import { systemRng } from '../kit/ids.ts';
+import { createLogger } from '../kit/log.ts';
+import { ownVersion } from '../kit/version.ts';
+import { CONTROL_PLANE_SCHEMA } from './config.ts';
+import { serve } from './serve.ts';
+import { loadSettings } from './settings.ts';
+
+/** The control plane's entry. One JSON line on standard output when it is ready; logs go to standard error. */
+async function main(argv: readonly string[]): Promise<number> {
+	const args = parseDaemonArgs(argv);
+	const loaded = loadSettings(args, process.env);
+	if (args.printConfig) {
+		process.stdout.write(printConfig(CONTROL_PLANE_SCHEMA, loaded));
+		return 0;
+	}
+	process.umask(0o077);
+	const config = loaded.values;
+	const log = createLogger({ name: 'control-plane', level: config.core.logLevel });
+	const stop = new AbortController();
+	for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort());
+	await serve(
+		{
+			config,
+			version: ownVersion(import.meta.url),
+			clock: systemClock,
+			rng: systemRng,
+			log,
+			onReady: (addresses) => process.stdout.write(`${JSON.stringify({ ready: true, ...addresses })}\n`),
+		},
+		stop.signal,
+	);
+	return 0;
+}
+
+using _alive = keepAlive();
+try {
+	process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+	const { message, code } = GpuaasError.from(error);
+	process.stderr.write(`gpuaas control-plane: ${error instanceof GpuaasError ? message : (error as Error).stack}\n`);
+	process.exitCode = code === 'INVALID_ARGUMENT' ? 2 : 1;
+}
+process.exit();
