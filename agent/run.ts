@@ -6,7 +6,7 @@ import { type Clock, every } from '../kit/clock.ts';
 import { GpuaasError, messageOf } from '../kit/error.ts';
 import { type Rng, uuidv7 } from '../kit/ids.ts';
 import type { Logger } from '../kit/log.ts';
-import { Scope } from '../kit/scope.ts';
+import { aborted, Scope } from '../kit/scope.ts';
 import { RenewCertificateRequestSchema, type TelemetryPlan } from '../proto/gen/gpuaas/link/v1/link_pb.ts';
 import type { AgentConfig } from './config.ts';
 import { GrpcTransport } from './control/grpc-transport.ts';
@@ -127,11 +127,6 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<vo
 	writeStatus(deps, folders, control, identity, renewal, scope);
 	await aborted(signal);
 	if (config.tasks.stopHostWithAgent) await stopHost(connectHost, log);
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-	if (signal.aborted) return Promise.resolve();
-	return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 }
 
 /** Without a file nothing is allowed; a file that can't be understood stops the agent rather than allow the wrong thing. */

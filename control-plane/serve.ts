@@ -3,7 +3,7 @@ import type { Clock } from '../kit/clock.ts';
 import { Registry } from '../kit/exposition.ts';
 import type { Rng } from '../kit/ids.ts';
 import type { Logger } from '../kit/log.ts';
-import { Scope } from '../kit/scope.ts';
+import { aborted, Scope } from '../kit/scope.ts';
 import { KeyFolder } from '../pki/keys/file.ts';
 import { AnchorFile } from './adapters/audit-anchor/anchor-file.ts';
 import { FileOutputStore } from './adapters/object-store/file-output-store.ts';
@@ -197,9 +197,4 @@ export async function serve(options: ControlPlaneDeps, signal: AbortSignal): Pro
 	log.info('ready', { api: api.address.port, gateway: gateway.port, enroll: enroll.port, ops: ops.address.port });
 	await aborted(signal);
 	log.info('stopping');
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-	if (signal.aborted) return Promise.resolve();
-	return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 }

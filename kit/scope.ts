@@ -52,3 +52,9 @@ export class Scope implements AsyncDisposable {
 		await this.#stack.disposeAsync();
 	}
 }
+
+/** Resolves when `signal` aborts. */
+export function aborted(signal: AbortSignal): Promise<void> {
+	if (signal.aborted) return Promise.resolve();
+	return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+}

@@ -1,5 +1,6 @@
 import type { DescMethod, DescService } from '@bufbuild/protobuf';
 import { assert } from '../../kit/assert.ts';
+import { AuditService } from '../../proto/gen/gpuaas/audit/v1/audit_pb.ts';
 import { CertificateService } from '../../proto/gen/gpuaas/certificates/v1/certificates_pb.ts';
 import { Caller } from '../../proto/gen/gpuaas/common/v1/policy_pb.ts';
 import { NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
@@ -12,6 +13,7 @@ import type { UseCase } from '../app/use-case.ts';
 
 /** The services of the API listener. Those of agents and joiners are on listeners of their own. */
 export const API_SERVICES: readonly DescService[] = [
+	AuditService,
 	CertificateService,
 	NodeService,
 	OperationService,
