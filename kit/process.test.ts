@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { present } from './assert.ts';
 import { systemClock } from './clock.ts';
 import { systemRng } from './ids.ts';
-import { type ChildExit, type ChildSpec, programArgs, SupervisedChild, type SupervisorOptions } from './process.ts';
+import { type ChildExit, type ChildSpec, SupervisedChild, type SupervisorOptions } from './process.ts';
 import { bootId, isSameProcess, processIdentity } from './process-identity.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
@@ -164,10 +164,6 @@ test('nothing of our environment is inherited', async () => {
 		child.stop(),
 	);
 	expect(output).not.toMatch(/VITEST|HOME=/);
-});
-
-test('our own programs run on this Node', () => {
-	expect(programArgs(new URL('file:///a/main.ts')).at(-1)).toBe('/a/main.ts');
 });
 
 describe('identity', () => {

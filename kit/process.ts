@@ -1,5 +1,4 @@
 import { type ChildProcess, spawn as nodeSpawn, type SpawnOptions } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { assert } from './assert.ts';
 import type { Clock, Timer } from './clock.ts';
 import type { Rng } from './ids.ts';
@@ -165,17 +164,6 @@ export class SupervisedChild implements AsyncDisposable {
 		this.#state = state;
 		this.#ended.resolve(exit);
 	}
-}
-
-/**
- * The arguments that run one of our own programs on this Node: `new URL('../agent/main.ts', import.meta.url)`. Carries
- * the loader over where the package was installed without its `dist` (packaging/strip-types.js).
- */
-export function programArgs(program: URL): string[] {
-	const loader = process.execArgv.indexOf('--import');
-	const carried =
-		loader < 0 ? [] : ['--disable-warning=ExperimentalWarning', ...process.execArgv.slice(loader, loader + 2)];
-	return [...carried, fileURLToPath(program)];
 }
 
 function killProcess(pid: number, signal: NodeJS.Signals): boolean {

@@ -22,7 +22,8 @@ export function rewriteSpecifiers(fileName: string, source: string): Rewritten {
 	const modules: string[] = [];
 	const problems: string[] = [];
 	const visit = (node: ts.Node): void => {
-		if (ts.isStringLiteralLike(node) && node.text.endsWith('.ts')) {
+		// A bare '.ts' asks which form this is.
+		if (ts.isStringLiteralLike(node) && node.text.endsWith('.ts') && node.text !== '.ts') {
 			if (RELATIVE_TS.test(node.text)) {
 				ends.push(node.getEnd() - 1);
 				if (isModuleSpecifier(node)) modules.push(`${node.text.slice(0, -3)}.js`);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Clock, sleep } from '../../kit/clock.ts';
 import { GpuaasError, messageOf } from '../../kit/error.ts';
+import { loaderArgs } from '../../kit/loader-args.ts';
 import { connectProcessHost, type SocketProcessHost } from './client.ts';
 import { preparePrivateDirectory } from './directory.ts';
 import type { HostConfig } from './limits.ts';
@@ -43,7 +44,7 @@ function writeConfig(directory: string, config: Partial<HostConfig>): void {
 
 /** In a session of its own, with nothing of ours: no environment, no descriptors, no secret in its arguments. */
 function spawnHost(directory: string, compileCache: string): ChildProcess {
-	const child = spawn(process.execPath, [...HEAP_FLAGS, mainPath, directory], {
+	const child = spawn(process.execPath, [...HEAP_FLAGS, ...loaderArgs(), mainPath, directory], {
 		cwd: '/',
 		env: { PATH: '/usr/bin:/bin', NODE_COMPILE_CACHE: compileCache },
 		detached: true,

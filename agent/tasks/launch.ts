@@ -1,4 +1,5 @@
 import { fileURLToPath } from 'node:url';
+import { loaderArgs } from '../../kit/loader-args.ts';
 import type { FindHome } from '../platform/accounts.ts';
 import type { Refusal } from './facts.ts';
 import type { Decision, Permit } from './policy.ts';
@@ -61,7 +62,7 @@ function limitsOf({ cpuMilli, ...rest }: Extract<Permit, { readonly kind: 'run' 
 function bundleArgv(parts: readonly string[], agentLogs: string): readonly string[] {
 	const name = import.meta.url.endsWith('.ts') ? './bundle-main.ts' : './bundle-main.js';
 	const main = fileURLToPath(new URL(name, import.meta.url));
-	return [process.execPath, '--disable-warning=ExperimentalWarning', main, agentLogs, ...parts];
+	return [process.execPath, '--disable-warning=ExperimentalWarning', ...loaderArgs(), main, agentLogs, ...parts];
 }
 
 /** `wait`: the host has no room now; the attempt stays accepted and is tried again. */

@@ -2,6 +2,7 @@ import { closeSync, openSync, renameSync, statSync } from 'node:fs';
 import type { Clock } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import type { Rng } from '../../kit/ids.ts';
+import { loaderArgs } from '../../kit/loader-args.ts';
 import { type ChildExit, SupervisedChild } from '../../kit/process.ts';
 import { type Daemon, daemonPath } from '../daemon.ts';
 
@@ -40,7 +41,7 @@ export function startDaemon(options: DaemonOptions): DaemonChild {
 		spec: {
 			name: daemon,
 			command: process.execPath,
-			args: [daemonPath(daemon), ...argv],
+			args: [...loaderArgs(), daemonPath(daemon), ...argv],
 			env: childEnv(),
 			stdio: ['ignore', 'pipe', log],
 			// Ctrl-C goes to `up` alone, which stops its children in order.
