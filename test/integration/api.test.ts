@@ -1,14 +1,13 @@
 import { create } from '@bufbuild/protobuf';
-import { Code, ConnectError } from '@connectrpc/connect';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { present } from '../../kit/assert.ts';
 import { parseJoinToken } from '../../pki/keys/join-token.ts';
-import { ErrorInfoSchema } from '../../proto/gen/google/rpc/error_details_pb.ts';
 import { NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import { SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
 import { TaskService, TaskSpecSchema, TaskState } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
 import { ApiWorld } from './api-world.ts';
+import { refusalOf } from './refusal.ts';
 
 let world: ApiWorld;
 beforeAll(async () => {
@@ -17,22 +16,6 @@ beforeAll(async () => {
 afterAll(() => world[Symbol.asyncDispose]());
 
 const RUN = create(TaskSpecSchema, { kind: { case: 'run', value: { argv: ['/bin/true'] } } });
-
-export async function refusal(call: Promise<unknown>) {
-	const error = await call.then(
-		() => undefined,
-		(thrown: unknown) => ConnectError.from(thrown),
-	);
-	const refused = present(error, 'the call is refused');
-	const [info] = refused.findDetails(ErrorInfoSchema);
-	return {
-		code: Code[refused.code],
-		reason: info?.reason,
-		domain: info?.domain,
-		message: refused.rawMessage,
-		error: refused,
-	};
-}
 
 describe('system', () => {
 	test('anybody may ask for the version', async () => {
@@ -75,7 +58,7 @@ describe('credentials', () => {
 		['one of another environment', 'other'],
 	])('%s is UNAUTHENTICATED', async (_name, key) => {
 		const sent = key === 'x' ? `${world.operatorKey.slice(0, -1)}${world.operatorKey.endsWith('0') ? '1' : '0'}` : key;
-		const refused = await refusal(world.client(NodeService, sent).listNodes({}));
+		const refused = await refusalOf(world.client(NodeService, sent).listNodes({}));
 		expect(refused).toMatchObject({ code: 'Unauthenticated', reason: 'UNAUTHENTICATED', domain: 'gpuaas' });
 	});
 
@@ -85,7 +68,7 @@ describe('credentials', () => {
 		await client.listNodes({});
 		const id = present(key.split('_')[3], 'the key id');
 		await world.deps.store.unit((tx) => tx.identities.revokeCredential(id, world.deps.clock.now()));
-		expect(await refusal(client.listNodes({}))).toMatchObject({
+		expect(await refusalOf(client.listNodes({}))).toMatchObject({
 			code: 'Unauthenticated',
 			message: expect.stringContaining('revoked'),
 		});
@@ -93,7 +76,7 @@ describe('credentials', () => {
 
 	test('an expired key says so, to whoever holds it', async () => {
 		const key = await world.addPrincipal('user', 'platform.viewer', 'platform', -1);
-		expect((await refusal(world.client(NodeService, key).listNodes({}))).message).toContain('expired');
+		expect((await refusalOf(world.client(NodeService, key).listNodes({}))).message).toContain('expired');
 	});
 });
 
@@ -105,10 +88,10 @@ describe('nodes', () => {
 		const second = await client.listNodes({ pageSize: 1, selector: { rack: 'r7' }, pageToken: first.nextPageToken });
 		expect([...first.nodes, ...second.nodes].map(({ id }) => id)).toEqual(nodes.map(({ id }) => id).sort());
 		const elsewhere = { pageSize: 1, pageToken: first.nextPageToken };
-		expect(await refusal(client.listNodes(elsewhere))).toMatchObject({ reason: 'PAGE_TOKEN_INVALID' });
+		expect(await refusalOf(client.listNodes(elsewhere))).toMatchObject({ reason: 'PAGE_TOKEN_INVALID' });
 		const viewer = await world.addPrincipal('user', 'platform.viewer', 'platform');
 		const stolen = world.client(NodeService, viewer).listNodes({ ...elsewhere, selector: { rack: 'r7' } });
-		expect(await refusal(stolen)).toMatchObject({ reason: 'PAGE_TOKEN_INVALID' });
+		expect(await refusalOf(stolen)).toMatchObject({ reason: 'PAGE_TOKEN_INVALID' });
 	});
 
 	test('labels change only with the etag of what was read', async () => {
@@ -118,7 +101,7 @@ describe('nodes', () => {
 		const changed = await client.setNodeLabels({ node: node.id, labels: { a: 'b' }, etag: read.etag });
 		expect(changed.node?.labels).toEqual({ a: 'b' });
 		const stale = client.setNodeLabels({ node: node.id, labels: {}, etag: read.etag });
-		expect(await refusal(stale)).toMatchObject({ code: 'Aborted', reason: 'ETAG_MISMATCH' });
+		expect(await refusalOf(stale)).toMatchObject({ code: 'Aborted', reason: 'ETAG_MISMATCH' });
 	});
 
 	test('a cordoned node refuses new tasks until it is uncordoned', async () => {
@@ -126,7 +109,7 @@ describe('nodes', () => {
 		const nodes = world.client(NodeService, world.operatorKey);
 		const tasks = world.client(TaskService, world.operatorKey);
 		await nodes.cordonNode({ node: node.id, reason: 'fan' });
-		expect(await refusal(tasks.createTask({ node: node.id, spec: RUN }))).toMatchObject({
+		expect(await refusalOf(tasks.createTask({ node: node.id, spec: RUN }))).toMatchObject({
 			code: 'FailedPrecondition',
 			reason: 'NODE_CORDONED',
 		});
@@ -152,7 +135,7 @@ describe('join tokens', () => {
 		const before = (await client.listTokens({ pageSize: 1000 })).tokens.length;
 		world.heads.stopped = new Error('signing is stopped');
 		try {
-			expect(await refusal(client.createToken({}))).toMatchObject({ code: 'Internal' });
+			expect(await refusalOf(client.createToken({}))).toMatchObject({ code: 'Internal' });
 		} finally {
 			world.heads.stopped = undefined;
 		}
@@ -192,12 +175,12 @@ describe('tasks', () => {
 		const client = world.client(TaskService, world.operatorKey);
 		const argv = Array.from({ length: 20 }, () => 'x'.repeat(60_000));
 		const large = client.createTask({ node: node.id, spec: { kind: { case: 'run', value: { argv } } } });
-		expect(await refusal(large)).toMatchObject({ code: 'InvalidArgument', reason: 'ARGUMENTS_TOO_LARGE' });
+		expect(await refusalOf(large)).toMatchObject({ code: 'InvalidArgument', reason: 'ARGUMENTS_TOO_LARGE' });
 	});
 
 	test('a field that breaks the contract is named', async () => {
 		const client = world.client(TaskService, world.operatorKey);
-		const refused = await refusal(
+		const refused = await refusalOf(
 			client.createTask({ node: '', spec: { kind: { case: 'run', value: { argv: [] } } } }),
 		);
 		expect(refused).toMatchObject({ code: 'InvalidArgument', reason: 'INVALID_REQUEST' });

@@ -30,24 +30,27 @@ export const followTask = stream('task', TaskService.method.followTask, {
 			let attempt = task.attempt;
 			let offset = Number(request.offset);
 			for (;;) {
-				if (shown !== versionOf(task)) {
-					shown = versionOf(task);
-					yield event(task, nodeName);
-				}
 				if (task.attempt !== attempt) {
 					if (attempt !== 0) offset = 0;
 					attempt = task.attempt;
 				}
 				const chunks = await deps.output.read(task.id, attempt, offset, CHUNK_BYTES_MAX);
+				// The end comes last, when its output is here; an end whose output is still on its way is told at once.
+				const isEarly = isOutputOver(task) && chunks.length > 0;
+				if (shown !== versionOf(task) && !isEarly) {
+					shown = versionOf(task);
+					yield event(task, nodeName);
+				}
 				for (const chunk of chunks) {
 					yield create(FollowTaskResponseSchema, { event: { case: 'output', value: chunkMessage(chunk) } });
 					offset = chunk.offset + chunk.data.length;
 				}
 				if (chunks.length === 0) {
-					if (isOutputOver(task) || ctx.signal.aborted) return;
+					if (isOutputOver(task)) return;
 					await wake.wait();
 				}
-				if (ctx.signal.aborted) return;
+				// The reason of the signal tells the caller: gone, out of time, or this replica is shutting down.
+				ctx.signal.throwIfAborted();
 				wake.reset();
 				({ task } = await decideAgain());
 			}

@@ -99,8 +99,14 @@ describe('files', () => {
 		const at = bytes.indexOf('second');
 		bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
 		writeFileSync(path, bytes);
-		await using again = open(place.path);
-		expect(await again.storedOffset(task, 1)).toBe(5);
+		{
+			await using again = open(place.path);
+			expect(await again.storedOffset(task, 1)).toBe(5);
+			await again.append(task, 1, [chunk(5, 'SECOND')]);
+		}
+		// What stood after it was cut with it, and doesn't come back behind what was sent again.
+		await using later = open(place.path);
+		expect(await later.storedOffset(task, 1)).toBe(11);
 	});
 
 	test.each(['missing', 'garbage', 'of a longer log'])(

@@ -1,0 +1,349 @@
+import { create } from '@bufbuild/protobuf';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { API_SERVICES } from '../../control-plane/api/methods.ts';
+import { checkedPolicy } from '../../control-plane/app/iam/method-policy.ts';
+import { advanceDrains } from '../../control-plane/workflows/drain.ts';
+import { present } from '../../kit/assert.ts';
+import { CertificateService, RotationStep } from '../../proto/gen/gpuaas/certificates/v1/certificates_pb.ts';
+import { AuditClass } from '../../proto/gen/gpuaas/common/v1/policy_pb.ts';
+import { AssignmentMode, NodeService, NodeState } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
+import { OperationService, OperationState } from '../../proto/gen/gpuaas/operations/v1/operations_pb.ts';
+import { TaskService, TaskSpecSchema, TaskState } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import { TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
+import { eventually } from '../eventually.ts';
+import { ApiWorld } from './api-world.ts';
+import { refusalOf } from './refusal.ts';
+
+let world: ApiWorld;
+beforeAll(async () => {
+	world = await ApiWorld.start();
+});
+afterAll(() => world[Symbol.asyncDispose]());
+
+const RUN = create(TaskSpecSchema, { kind: { case: 'run', value: { argv: ['/bin/echo', 'a secret plan'] } } });
+const operator = () => ({
+	nodes: world.client(NodeService, world.operatorKey),
+	tasks: world.client(TaskService, world.operatorKey),
+	tokens: world.client(TokenService, world.operatorKey),
+	operations: world.client(OperationService, world.operatorKey),
+	certificates: world.client(CertificateService, world.operatorKey),
+});
+
+describe('audit', () => {
+	/** One successful call of every mutation: what it needs first, then the call itself. */
+	const MUTATIONS: Record<string, () => Promise<() => Promise<unknown>>> = {
+		SetNodeLabels: async () => {
+			const node = await world.addNode();
+			return () => operator().nodes.setNodeLabels({ node: node.id, labels: { a: 'b' }, etag: 'v1' });
+		},
+		CordonNode: async () => {
+			const node = await world.addNode();
+			return () => operator().nodes.cordonNode({ node: node.id, reason: 'fan' });
+		},
+		UncordonNode: async () => {
+			const node = await world.addNode({ cordoned: true });
+			return () => operator().nodes.uncordonNode({ node: node.id });
+		},
+		DrainNode: async () => {
+			const node = await world.addNode();
+			return () => operator().nodes.drainNode({ node: node.id });
+		},
+		AssignNode: async () => {
+			const node = await world.addNode();
+			return () =>
+				operator().nodes.assignNode({ node: node.id, organization: 'o', project: 'p', mode: AssignmentMode.SLICE });
+		},
+		UnassignNode: async () => {
+			const node = await world.addNode();
+			await operator().nodes.assignNode({
+				node: node.id,
+				organization: 'o',
+				project: 'p',
+				mode: AssignmentMode.OPERATOR,
+			});
+			for (let index = 0; index < 3; index += 1) await operator().tasks.createTask({ node: node.id, spec: RUN });
+			return () => operator().nodes.unassignNode({ node: node.id });
+		},
+		UnlockNode: async () => {
+			const node = await world.addNode({ locked: true, lockReason: 'clone' });
+			return () => operator().nodes.unlockNode({ node: node.id, reason: 'looked' });
+		},
+		RemoveNode: async () => {
+			const node = await world.addNode();
+			for (let index = 0; index < 3; index += 1) await operator().tasks.createTask({ node: node.id, spec: RUN });
+			return () => operator().nodes.removeNode({ node: node.id });
+		},
+		CreateTask: async () => {
+			const node = await world.addNode();
+			return () => operator().tasks.createTask({ node: node.id, spec: RUN });
+		},
+		CancelTask: async () => {
+			const node = await world.addNode();
+			const { task } = await operator().tasks.createTask({ node: node.id, spec: RUN });
+			return () => operator().tasks.cancelTask({ taskId: task?.id ?? '' });
+		},
+		CancelOperation: async () => {
+			const node = await world.addNode();
+			const { operationId } = await operator().nodes.drainNode({ node: node.id });
+			return () => operator().operations.cancelOperation({ operationId });
+		},
+		CreateToken: async () => () => operator().tokens.createToken({}),
+		RevokeToken: async () => {
+			const { token } = await operator().tokens.createToken({});
+			return () => operator().tokens.revokeToken({ tokenId: token?.id ?? '' });
+		},
+		RevokeCertificate: async () => {
+			const serial = 'ab'.repeat(16);
+			const nowMs = world.deps.clock.now();
+			await world.deps.store.unit((tx) =>
+				tx.certificates.insert({
+					serial,
+					kind: 'node',
+					subjectId: 'n',
+					state: 'current',
+					spkiSha256: '',
+					issuerKeyId: '',
+					generation: 1,
+					notBeforeMs: nowMs,
+					notAfterMs: nowMs + 1000,
+					issuedAtMs: nowMs,
+					firstUsedAtMs: null,
+					revokedAtMs: null,
+					revocationReason: '',
+					der: new Uint8Array(1),
+				}),
+			);
+			return () => operator().certificates.revokeCertificate({ serial, reason: 'copied' });
+		},
+		RotateCertificateAuthority: async () => () =>
+			operator().certificates.rotateCertificateAuthority({ step: RotationStep.PREPARE, reason: 'drill' }),
+	};
+
+	const mutations = API_SERVICES.flatMap((service) => service.methods).filter((method) =>
+		[AuditClass.MUTATION, AuditClass.PRIVILEGED].some((audit) => audit === checkedPolicy(method).audit),
+	);
+
+	test.each(mutations.map((method) => [method.name, method] as const))(
+		'%s leaves exactly one record',
+		async (name, method) => {
+			const act = await present(MUTATIONS[name], `a successful call of ${name}`)();
+			const before = await world.audit();
+			const waited = world.heads.waitedFor.length;
+			await act();
+			const fresh = (await world.audit()).slice(before.length);
+			expect(fresh).toHaveLength(1);
+			expect(fresh[0]).toMatchObject({
+				result: 'ok',
+				method: checkedPolicy(method).name,
+				actor: { id: 'bootstrap-operator' },
+			});
+			const isPrivileged = checkedPolicy(method).audit === AuditClass.PRIVILEGED;
+			expect(world.heads.waitedFor.slice(waited)).toEqual(isPrivileged ? [fresh[0]?.id] : []);
+		},
+	);
+
+	test('what a person typed stands there only as a commitment, and env not at all', async () => {
+		const node = await world.addNode();
+		const before = (await world.audit()).length;
+		const spec = {
+			kind: { case: 'run' as const, value: { argv: ['/bin/echo', 'hush hush'], env: { API_TOKEN: 'top secret' } } },
+		};
+		await operator().tasks.createTask({ node: node.id, spec });
+		const [record] = (await world.audit()).slice(before);
+		expect(JSON.stringify(record)).not.toMatch(/hush|top secret|API_TOKEN/);
+		expect(record?.personal.argv).toMatch(/^[0-9a-f]{64}$/);
+	});
+
+	test('a refused mutation is recorded once a minute, however often it is tried', async () => {
+		const key = await world.addPrincipal('user', 'platform.viewer', 'platform');
+		const client = world.client(TokenService, key);
+		const before = (await world.audit()).length;
+		for (let index = 0; index < 5; index += 1) await refusalOf(client.createToken({}));
+		expect((await world.audit()).slice(before)).toMatchObject([
+			{ action: 'tokens.create', result: 'denied', reason: 'PERMISSION_DENIED' },
+		]);
+		await world.deps.refusals.flush();
+		expect((await world.audit()).slice(before + 1)).toMatchObject([
+			{ action: 'tokens.create', detail: { coalesced: 4 } },
+		]);
+	});
+
+	test('a mutation that the state refuses is recorded as failed; a read that works is not recorded', async () => {
+		const node = await world.addNode({ cordoned: true });
+		const before = (await world.audit()).length;
+		await refusalOf(operator().tasks.createTask({ node: node.id, spec: RUN }));
+		await operator().nodes.getNode({ node: node.id });
+		expect((await world.audit()).slice(before)).toMatchObject([
+			{ action: 'tasks.create', target: `nodes/${node.id}`, result: 'failed', reason: 'NODE_CORDONED' },
+		]);
+	});
+});
+
+describe('request ids', () => {
+	test('the same request again gets the first answer, and nothing happens twice', async () => {
+		const node = await world.addNode();
+		const { tasks } = operator();
+		const first = await tasks.createTask({ node: node.id, spec: RUN, requestId: 'r1' });
+		const records = (await world.audit()).length;
+		await operator().nodes.cordonNode({ node: node.id });
+		// Also when it would be refused by now: the answer is that of then.
+		expect(await tasks.createTask({ node: node.id, spec: RUN, requestId: 'r1' })).toEqual(first);
+		expect((await world.audit()).length).toBe(records + 1);
+		expect((await tasks.listTasks({ node: node.id })).tasks).toHaveLength(1);
+	});
+
+	test('another request under the same id is refused', async () => {
+		const node = await world.addNode();
+		const { tasks } = operator();
+		await tasks.createTask({ node: node.id, spec: RUN, requestId: 'r2' });
+		const other = tasks.createTask({ node: node.id, spec: RUN, requestId: 'r2', batchId: 'other' });
+		expect(await refusalOf(other)).toMatchObject({ code: 'FailedPrecondition', reason: 'REQUEST_ID_REUSED' });
+		expect((await tasks.listTasks({ node: node.id })).tasks).toHaveLength(1);
+	});
+
+	test('the order of a map is not another request', async () => {
+		const node = await world.addNode();
+		const { tasks } = operator();
+		const spec = (env: Record<string, string>) => ({
+			kind: { case: 'run' as const, value: { argv: ['/bin/true'], env } },
+		});
+		const first = await tasks.createTask({ node: node.id, spec: spec({ A: '1', B: '2' }), requestId: 'r3' });
+		expect(await tasks.createTask({ node: node.id, spec: spec({ B: '2', A: '1' }), requestId: 'r3' })).toEqual(first);
+	});
+
+	test('twenty at once have one effect and one answer', async () => {
+		const node = await world.addNode();
+		const { tasks } = operator();
+		const calls = Array.from({ length: 20 }, () => tasks.createTask({ node: node.id, spec: RUN, requestId: 'r4' }));
+		const ids = new Set((await Promise.all(calls)).map(({ task }) => task?.id));
+		expect(ids.size).toBe(1);
+		expect((await tasks.listTasks({ node: node.id })).tasks).toHaveLength(1);
+	});
+
+	test('another principal’s id is another id', async () => {
+		const node = await world.addNode();
+		const key = await world.addPrincipal('service_account', 'platform.operator', 'platform');
+		const mine = await operator().tasks.createTask({ node: node.id, spec: RUN, requestId: 'r5' });
+		const theirs = await world.client(TaskService, key).createTask({ node: node.id, spec: RUN, requestId: 'r5' });
+		expect(theirs.task?.id).not.toBe(mine.task?.id);
+	});
+});
+
+describe('drain', () => {
+	test('waits for what runs, stops it at the deadline, and leaves the node cordoned', async () => {
+		const node = await world.addNode();
+		const { nodes, tasks, operations } = operator();
+		const queued = present((await tasks.createTask({ node: node.id, spec: RUN })).task, 'a task');
+		const patient = await nodes.drainNode({ node: node.id, reason: 'new kernel' });
+		expect(patient.node).toMatchObject({ state: NodeState.DRAINING, cordoned: true });
+		expect(await refusalOf(tasks.createTask({ node: node.id, spec: RUN }))).toMatchObject({ reason: 'NODE_DRAINING' });
+		await advanceDrains(world.deps);
+		const waiting = await operations.getOperation({ operationId: patient.operationId });
+		expect(waiting.operation).toMatchObject({
+			state: OperationState.RUNNING,
+			progress: expect.stringContaining('1 open'),
+		});
+		await operations.cancelOperation({ operationId: patient.operationId });
+		expect((await nodes.getNode({ node: node.id })).node).toMatchObject({ state: NodeState.AVAILABLE, cordoned: true });
+
+		const impatient = await nodes.drainNode({ node: node.id, deadline: { seconds: 0n, nanos: 0 } });
+		await advanceDrains(world.deps);
+		await advanceDrains(world.deps);
+		expect((await tasks.getTask({ taskId: queued.id })).task).toMatchObject({
+			state: TaskState.CANCELLED,
+			reason: 'NODE_DRAINING',
+		});
+		expect((await operations.getOperation({ operationId: impatient.operationId })).operation?.state).toBe(
+			OperationState.SUCCEEDED,
+		);
+		expect((await nodes.getNode({ node: node.id })).node).toMatchObject({ state: NodeState.AVAILABLE, cordoned: true });
+	});
+
+	test('a task that the agent has is told to stop, and the drain waits for its end', async () => {
+		const node = await world.addNode();
+		const { nodes, tasks, operations } = operator();
+		const task = present((await tasks.createTask({ node: node.id, spec: RUN })).task, 'a task');
+		await world.deps.store.unit((tx) => tx.tasks.update(task.id, { state: 'running', attempt: 1 }));
+		const { operationId } = await nodes.drainNode({ node: node.id, deadline: { seconds: 0n, nanos: 0 } });
+		await advanceDrains(world.deps);
+		await advanceDrains(world.deps);
+		expect((await tasks.getTask({ taskId: task.id })).task?.state).toBe(TaskState.CANCELLING);
+		expect((await operations.getOperation({ operationId })).operation?.state).toBe(OperationState.RUNNING);
+		await world.deps.store.unit((tx) => tx.tasks.update(task.id, { state: 'cancelled', endedAtMs: 1 }));
+		await advanceDrains(world.deps);
+		expect((await operations.getOperation({ operationId })).operation?.state).toBe(OperationState.SUCCEEDED);
+	});
+});
+
+describe('removing a node', () => {
+	test('revokes its certificates, ends its tasks with closings, and hides its name', async () => {
+		const node = await world.addNode();
+		const { nodes, tasks } = operator();
+		const task = present((await tasks.createTask({ node: node.id, spec: RUN })).task, 'a task');
+		const running = present((await tasks.createTask({ node: node.id, spec: RUN })).task, 'a task');
+		await world.deps.store.unit((tx) => tx.tasks.update(running.id, { state: 'running', attempt: 1 }));
+		expect((await nodes.removeNode({ node: node.id, reason: 'sold' })).node?.state).toBe(NodeState.RETIRED);
+		expect((await tasks.getTask({ taskId: task.id })).task).toMatchObject({
+			state: TaskState.CANCELLED,
+			reason: 'NODE_REMOVED',
+		});
+		expect((await tasks.getTask({ taskId: running.id })).task).toMatchObject({
+			state: TaskState.LOST,
+			reason: 'NODE_REMOVED',
+		});
+		expect((await tasks.getTaskReceipt({ taskId: running.id })).closing).toBeDefined();
+		expect(await refusalOf(nodes.getNode({ node: node.name }))).toMatchObject({ reason: 'NODE_NOT_FOUND' });
+		expect(await refusalOf(tasks.createTask({ node: node.id, spec: RUN }))).toMatchObject({ reason: 'NODE_RETIRED' });
+		expect(await refusalOf(nodes.removeNode({ node: node.id }))).toMatchObject({ reason: 'NODE_RETIRED' });
+		expect((await nodes.explainNode({ node: node.id })).explanations.length).toBeGreaterThan(2);
+	});
+});
+
+describe('following a task', () => {
+	test('sends states and output as they come, from an offset, and ends when all is sent', async () => {
+		const node = await world.addNode();
+		const { tasks } = operator();
+		const task = present((await tasks.createTask({ node: node.id, spec: RUN })).task, 'a task');
+		const events: string[] = [];
+		const followed = (async () => {
+			for await (const { event } of tasks.followTask({ taskId: task.id, offset: 2n })) {
+				if (event.case === 'task') events.push(`state ${event.value.state}`);
+				if (event.case === 'output') events.push(Buffer.from(event.value.data).toString());
+			}
+		})();
+		await eventually('the first state', () => events.length === 1);
+		const { store, output, bus } = world.deps;
+		await store.unit((tx) => tx.tasks.update(task.id, { state: 'running', attempt: 1, startedAtMs: 1 }));
+		bus.publish({ topic: 'tasks.changed', key: task.id });
+		await eventually('the second state', () => events.length === 2);
+		await output.append(task.id, 1, [{ offset: 0, stream: 'stdout', data: Buffer.from('hello'), droppedBytes: 0 }]);
+		bus.publish({ topic: 'tasks.output', key: task.id });
+		await eventually('output', () => events.includes('llo'));
+		// Without a hint: losing one costs time only.
+		await output.append(task.id, 1, [{ offset: 5, stream: 'stderr', data: Buffer.from('bye'), droppedBytes: 0 }]);
+		await store.unit((tx) =>
+			tx.tasks.update(task.id, { state: 'succeeded', endedAtMs: 2, exitCode: 0, outputComplete: true }),
+		);
+		await followed;
+		expect(events).toEqual(['state 1', 'state 3', 'llo', 'bye', 'state 5']);
+		const listed = await tasks.listTaskOutput({ taskId: task.id, offset: 1n });
+		expect(listed).toMatchObject({ nextOffset: 8n, complete: true });
+	});
+
+	test('a follower whose key is revoked is cut off', async () => {
+		const node = await world.addNode();
+		const key = await world.addPrincipal('user', 'platform.operator', 'platform');
+		const tasks = world.client(TaskService, key);
+		const task = present((await tasks.createTask({ node: node.id, spec: RUN })).task, 'a task');
+		let seen = 0;
+		const followed = (async () => {
+			for await (const _ of tasks.followTask({ taskId: task.id })) seen += 1;
+		})();
+		const ended = refusalOf(followed);
+		await eventually('the first state', () => seen === 1);
+		await world.deps.store.unit((tx) =>
+			tx.identities.revokeCredential(key.split('_')[3] ?? '', world.deps.clock.now()),
+		);
+		expect(await ended).toMatchObject({ code: 'Unauthenticated' });
+	});
+});
