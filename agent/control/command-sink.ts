@@ -6,6 +6,11 @@ import type { Command } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
  */
 export interface CommandSink {
 	handle(command: Command): void;
+	/**
+	 * Where it is there, what `handle` must keep is durable only after it: one sync for all commands that came together.
+	 * The link calls it before it acknowledges them, and acknowledges nothing when it throws.
+	 */
+	commit?(): void;
 	/** Attempts that the process host has or the journal holds open: goes into Hello. */
 	attempts(): readonly { readonly taskId: string; readonly attempt: number }[];
 	/** For the heartbeat. */

@@ -92,16 +92,22 @@ class GrpcConnection implements LinkConnection {
 	}
 
 	connect: LinkConnection['connect'] = (listener) => {
+		if (this.#closed) return this.#overAtOnce(listener);
 		this.#link ??= this.#dial();
 		return this.#stream(this.#link, method('connect'), listener);
 	};
 
 	uploadOutput: LinkConnection['uploadOutput'] = (listener) => {
+		if (this.#closed) return this.#overAtOnce(listener);
 		this.#bulk ??= this.#dial();
 		return this.#stream(this.#bulk, method('uploadOutput'), listener);
 	};
 
 	renewCertificate(request: RenewCertificateRequest, signal: AbortSignal): Promise<RenewCertificateResponse> {
+		if (this.#closed || signal.aborted) {
+			const message = 'the connection was closed before the renewal was asked for';
+			return Promise.reject(new GpuaasError({ code: 'CANCELLED', reason: 'UNREACHABLE', message }));
+		}
 		this.#link ??= this.#dial();
 		const client = this.#link;
 		const { path, requestSerialize, responseDeserialize } = method('renewCertificate');
@@ -122,7 +128,6 @@ class GrpcConnection implements LinkConnection {
 			const cancel = () => call.cancel();
 			this.#calls.add(call);
 			signal.addEventListener('abort', cancel, { once: true });
-			if (signal.aborted || this.#closed) call.cancel();
 		});
 	}
 
@@ -132,6 +137,13 @@ class GrpcConnection implements LinkConnection {
 		for (const call of [...this.#calls]) call.cancel();
 		this.#link?.close();
 		this.#bulk?.close();
+	}
+
+	/** A closed channel throws instead. */
+	#overAtOnce<Out, In>(listener: ClientListener<In>): ClientStream<Out> {
+		const end = { code: 'CANCELLED', reason: '', message: 'the connection was closed', retryAfterMs: 0 };
+		this.#clock.defer(() => listener.onClosed(end));
+		return { send: () => false, end: () => {}, cancel: () => {} };
 	}
 
 	#dial(): Client {
@@ -200,7 +212,6 @@ class GrpcConnection implements LinkConnection {
 			this.#calls.delete(call);
 			listener.onClosed(endOf(ended));
 		});
-		if (this.#closed) call.cancel();
 		const stream: ClientStream<Out> = {
 			send: (frame) => !over && call.write(frame),
 			end: () => {

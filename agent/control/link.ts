@@ -244,10 +244,23 @@ export class Link {
 		// One acknowledgement for all commands that arrived together.
 		this.#deps.clock.defer(() => {
 			this.#ackDeferred = false;
+			if (!this.#commitCommands()) return;
 			if (this.#state !== 'open' || this.#handledSeq === this.#ackedCommandSeq) return;
 			this.#ackedCommandSeq = this.#handledSeq;
 			this.#send({ case: 'commandAck', value: this.#handledSeq });
 		});
+	}
+
+	/** False when they are not durable: they come again with the next session. */
+	#commitCommands(): boolean {
+		try {
+			this.#deps.commands.commit?.();
+			return true;
+		} catch (error) {
+			this.#deps.log.error('commands could not be kept', { error });
+			this.end('INTERNAL', `commands could not be kept: ${messageOf(error)}`);
+			return false;
+		}
 	}
 
 	#dispatch(command: Command): void {

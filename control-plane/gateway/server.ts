@@ -8,7 +8,6 @@ import {
 } from '@grpc/grpc-js';
 import { sleep } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
-import { uuidv7 } from '../../kit/ids.ts';
 import {
 	AgentLinkService,
 	type ConnectRequest,
@@ -19,20 +18,18 @@ import {
 	type UploadOutputResponse,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { grpcServiceDefinition } from '../../proto/grpc.ts';
-import { refusalError } from '../app/enrollment/authorize-stream.ts';
 import { ACCEPTOR_LIMITS_DEFAULT, Acceptor, type AcceptorLimits, type Turned } from './acceptor.ts';
 import { leafOf, serveStream, statusOfError } from './calls.ts';
-import { nodeContext } from './context.ts';
 import {
 	GATEWAY_TLS_LIMITS_DEFAULT,
 	GatewayCredentials,
 	type GatewayIdentity,
 	type GatewayTlsLimits,
 } from './credentials.ts';
-import { violation } from './frames.ts';
 import { AgentLink } from './link.ts';
 import type { LinkDeps } from './link-deps.ts';
 import { OutputUploads } from './output.ts';
+import { renewForPeer } from './renew.ts';
 import { raiseConnectionWindows } from './windows.ts';
 
 /**
@@ -116,7 +113,7 @@ export async function startGateway(deps: LinkDeps, options: GatewayOptions): Pro
 			call: ServerUnaryCall<RenewCertificateRequest, RenewCertificateResponse>,
 			done: sendUnaryData<RenewCertificateResponse>,
 		) => {
-			renew(deps, call).then(
+			renewForPeer(deps, leafOf(call) ?? new Uint8Array(), call.getPeer(), call.request).then(
 				(response) => done(null, response),
 				(error: unknown) => {
 					const fault = GpuaasError.from(error);
@@ -144,20 +141,4 @@ export async function startGateway(deps: LinkDeps, options: GatewayOptions): Pro
 			windows[Symbol.dispose]();
 		},
 	};
-}
-
-async function renew(
-	deps: LinkDeps,
-	call: ServerUnaryCall<RenewCertificateRequest, RenewCertificateResponse>,
-): Promise<RenewCertificateResponse> {
-	const { app } = deps;
-	const address = call.getPeer();
-	const correlationId = uuidv7(app.clock.now(), app.rng);
-	const anonymous = nodeContext(app, 'RenewCertificate', address, correlationId, undefined);
-	const peer = await deps.authorizeStream(anonymous, leafOf(call) ?? new Uint8Array());
-	if (peer.kind === 'refused') throw refusalError(peer);
-	const fault = violation(call.request);
-	if (fault !== undefined)
-		throw new GpuaasError({ code: 'INVALID_ARGUMENT', reason: 'INVALID_REQUEST', message: fault });
-	return deps.renewCertificate(nodeContext(app, 'RenewCertificate', address, correlationId, peer), peer, call.request);
 }

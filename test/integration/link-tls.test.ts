@@ -125,8 +125,9 @@ test('a resumed session is not shared with another context: after a swap a ticke
 	const isResumed = async () => {
 		const socket = dial(ticket);
 		await once(socket, 'secureConnect');
+		const isReused = socket.isSessionReused();
 		socket.destroy();
-		return socket.isSessionReused();
+		return isReused;
 	};
 	expect(await isResumed()).toBe(true);
 	gateway.swapIdentity(await world.newReplicaIdentity());
@@ -204,10 +205,6 @@ test('opening and resetting streams in a row ends the connection, not the proces
 	await once(session, 'remoteSettings');
 	expect(session.remoteSettings.maxConcurrentStreams).toBe(32);
 	expect(session.remoteSettings.initialWindowSize).toBe(1024 * 1024);
-	let goaway: number | undefined;
-	session.on('goaway', (code: number) => {
-		goaway = code;
-	});
 	let opened = 0;
 	await eventually('the connection is closed', () => {
 		for (let burst = 0; burst < 16 && !session.closed && !session.destroyed; burst += 1) {
@@ -224,7 +221,6 @@ test('opening and resetting streams in a row ends the connection, not the proces
 		return session.destroyed;
 	});
 	expect(opened).toBeLessThan(2000);
-	console.log(`rapid reset: closed after ${opened} streams, GOAWAY ${goaway}`);
 	const link = raw(await world.enroll(), world.gateway.port);
 	await link.hello().welcomed();
 });

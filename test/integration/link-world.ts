@@ -171,7 +171,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
 	const linkDeps: LinkDeps = {
 		app,
 		registry,
-		limits: { ...LINK_LIMITS_DEFAULT, tickMs: 20, ...options.limits },
+		limits: { ...LINK_LIMITS_DEFAULT, tickMs: 20, reconnectFloorMs: 100, shutdownSpreadMs: 100, ...options.limits },
 		authorizeStream: (ctx, leafDer) => guard.authorizeStream(ctx, leafDer),
 		recordFacts: async (ctx, from, facts) => {
 			const acked = await record(ctx, from, facts);

@@ -22,15 +22,22 @@ export class RawLink {
 	readonly #stream: ClientStream<ConnectRequest>;
 	readonly #identity: StoredIdentity;
 	end: StreamEnd | undefined;
+	endCount = 0;
+	/** How often the stream took more after it had not. */
+	writableCount = 0;
 
-	constructor(transport: LinkTransport, identity: StoredIdentity, gateway: string) {
+	/** `over`: a connection that is there already. */
+	constructor(transport: LinkTransport, identity: StoredIdentity, gateway: string, over?: LinkConnection) {
 		this.#identity = identity;
-		this.connection = transport.open(targetOf(identity, gateway));
+		this.connection = over ?? transport.open(targetOf(identity, gateway));
 		this.#stream = this.connection.connect({
 			onFrame: (frame) => this.frames.push(frame),
-			onWritable: () => {},
+			onWritable: () => {
+				this.writableCount += 1;
+			},
 			onClosed: (end) => {
 				this.end = end;
+				this.endCount += 1;
 			},
 		});
 	}

@@ -1,0 +1,220 @@
+import { create } from '@bufbuild/protobuf';
+import { expect, test } from 'vitest';
+import type { OutputPiece, OutputSource } from '../../agent/control/command-sink.ts';
+import { GrpcTransport } from '../../agent/control/grpc-transport.ts';
+import { OutputUploader } from '../../agent/control/output-uploader.ts';
+import type { TaskRow } from '../../control-plane/store/port/tasks.ts';
+import { systemClock } from '../../kit/clock.ts';
+import { systemRng, uuidv7 } from '../../kit/ids.ts';
+import { silentLogger } from '../../kit/log.ts';
+import { UploadOutputRequestSchema, type UploadOutputResponse } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import { eventually } from '../eventually.ts';
+import { DelayRelay } from '../fakes/delay-relay.ts';
+import { startWorld, type TestAgent, targetOf, type World } from './link-world.ts';
+
+/** Attempts whose output is made of numbered chunks, as a spool would give them. */
+class NumberedOutput implements OutputSource {
+	readonly attempts = new Map<string, { chunks: number; chunkBytes: number; stored: boolean; reads: number[] }>();
+	#listener = () => {};
+
+	add(taskId: string, chunks: number, chunkBytes: number): void {
+		this.attempts.set(taskId, { chunks, chunkBytes, stored: false, reads: [] });
+		this.#listener();
+	}
+
+	async *read(taskId: string, _attempt: number, fromOffset: bigint): AsyncIterable<OutputPiece> {
+		const output = this.attempts.get(taskId);
+		if (output === undefined) return;
+		output.reads.push(Number(fromOffset));
+		for (let index = Number(fromOffset) / output.chunkBytes; index < output.chunks; index += 1) {
+			const data = new Uint8Array(output.chunkBytes).fill(index % 251);
+			yield { offset: BigInt(index * output.chunkBytes), stream: 'stdout', data, droppedBytes: 0n };
+		}
+	}
+
+	pending() {
+		const pending = [];
+		for (const [taskId, { stored }] of this.attempts)
+			if (!stored) pending.push({ taskId, attempt: 1, fencingToken: 1n });
+		return pending;
+	}
+
+	onPending(listener: () => void): void {
+		this.#listener = listener;
+	}
+
+	stored(taskId: string): void {
+		const output = this.attempts.get(taskId);
+		if (output !== undefined) output.stored = true;
+	}
+}
+
+async function addTask(world: World, nodeId: string): Promise<string> {
+	const id = uuidv7(systemClock.now(), systemRng);
+	const row: TaskRow = {
+		id,
+		nodeId,
+		state: 'running',
+		kind: 'run',
+		spec: new Uint8Array(),
+		createdBy: 'test',
+		attempt: 1,
+		attemptsMax: 1,
+		fencingToken: 1,
+		timeoutMs: 1000,
+		outputBytesMax: 1 << 30,
+		createdAtMs: systemClock.now(),
+		queueDeadlineMs: systemClock.now() + 1000,
+		leaseUntilMs: null,
+		acceptedAtMs: systemClock.now(),
+		startedAtMs: systemClock.now(),
+		endedAtMs: null,
+		exitCode: null,
+		signal: null,
+		reason: '',
+		message: '',
+		outputBytes: 0,
+		outputDroppedBytes: 0,
+		outputComplete: false,
+		limitsEnforcedBy: '',
+		cancelRequestedAtMs: null,
+		cancelGraceMs: null,
+		batchId: '',
+		correlationId: '',
+		custody: 'platform',
+		assignmentId: null,
+		organization: null,
+		project: null,
+		generation: 1,
+	};
+	await world.store.unit((tx) => tx.tasks.insert(row));
+	return id;
+}
+
+function uploading(agent: TestAgent, output: NumberedOutput): AbortController {
+	const stopping = new AbortController();
+	const uploader = new OutputUploader({ clock: systemClock, rng: systemRng, log: silentLogger, output });
+	uploader.start(stopping.signal);
+	agent.control.onConnection((connection) => uploader.setConnection(connection));
+	agent.start();
+	return stopping;
+}
+
+const storedBytes = (world: World, taskId: string) => world.output.storedOffset(taskId, 1);
+
+test('several outputs come whole and in order, and are marked complete', async () => {
+	await using world = await startWorld();
+	const agent = world.agent(await world.enroll());
+	const output = new NumberedOutput();
+	const stopping = uploading(agent, output);
+	const tasks = await Promise.all(Array.from({ length: 6 }, () => addTask(world, agent.identity.nodeId)));
+	for (const taskId of tasks) output.add(taskId, 200, 16 * 1024);
+	await eventually('all are stored', () => output.pending().length === 0);
+	for (const taskId of tasks) {
+		const chunks = await world.output.read(taskId, 1);
+		expect(chunks.map(({ offset }) => offset)).toEqual(Array.from({ length: 200 }, (_, index) => index * 16 * 1024));
+		expect(chunks.every(({ data }, index) => data.every((byte) => byte === index % 251))).toBe(true);
+		expect((await world.store.read((tx) => tx.tasks.get(taskId)))?.outputComplete).toBe(true);
+	}
+	stopping.abort();
+});
+
+test('an upload that is cut goes on from what is stored', async () => {
+	await using world = await startWorld({ appLimits: { leaseTtlFloorMs: 1000 } });
+	await using relay = await DelayRelay.listen({ host: '127.0.0.1', port: world.gateway.port }, 2);
+	const agent = world.agent(await world.enroll({ gateways: [`127.0.0.1:${relay.port}`] }));
+	const output = new NumberedOutput();
+	const stopping = uploading(agent, output);
+	const taskId = await addTask(world, agent.identity.nodeId);
+	const bytes = 1500 * 16 * 1024;
+	output.add(taskId, 1500, 16 * 1024);
+	for (const part of [0.1, 0.4, 0.7]) {
+		await eventually(`${part} of it`, async () => (await storedBytes(world, taskId)) >= bytes * part);
+		relay.cut();
+	}
+	await eventually('all is stored', () => output.pending().length === 0);
+	const chunks = await world.output.read(taskId, 1);
+	expect(chunks.map(({ offset }) => offset)).toEqual(Array.from({ length: 1500 }, (_, index) => index * 16 * 1024));
+	const reads = output.attempts.get(taskId)?.reads ?? [];
+	expect(reads.length).toBeGreaterThan(1);
+	expect(reads.slice(1).every((offset) => offset > 0)).toBe(true);
+	stopping.abort();
+});
+
+test('a slow output store holds back the upload: at most 1 MiB is on the way, and the link goes on', async () => {
+	await using world = await startWorld({ appLimits: { leaseTtlFloorMs: 2000 } });
+	let release = () => {};
+	world.output.gate = new Promise((resolve) => {
+		release = resolve;
+	});
+	const agent = world.agent(await world.enroll());
+	const output = new NumberedOutput();
+	let given = 0;
+	const read = output.read.bind(output);
+	output.read = async function* (taskId, attempt, fromOffset) {
+		for await (const piece of read(taskId, attempt, fromOffset)) {
+			given += piece.data.length;
+			yield piece;
+		}
+	};
+	const stopping = uploading(agent, output);
+	const taskId = await addTask(world, agent.identity.nodeId);
+	output.add(taskId, 400, 64 * 1024);
+	await eventually('the first append waits', () => world.output.appends > 0);
+	const epoch = agent.control.state().epoch;
+	const lease = async () => (await world.store.read((tx) => tx.sessions.get(agent.identity.nodeId)))?.leaseUntilMs ?? 0;
+	const until = (await lease()) + 600;
+	await eventually('two leases are renewed meanwhile', async () => (await lease()) > until);
+	expect(given).toBeLessThanOrEqual(1024 * 1024 + 2 * 64 * 1024);
+	expect(agent.control.state().epoch).toBe(epoch);
+	release();
+	await eventually('all is stored', () => output.pending().length === 0);
+	stopping.abort();
+});
+
+test("another node's task, an older attempt and too many uploads are refused, and nobody waits for them", async () => {
+	await using world = await startWorld({ limits: { uploadsPerNodeMax: 2 } });
+	const agent = world.agent(await world.enroll());
+	const other = await world.enroll();
+	const output = new NumberedOutput();
+	const stopping = uploading(agent, output);
+	const foreign = await addTask(world, other.nodeId);
+	output.add(foreign, 10, 1024);
+	await eventually('the agent lets go of it', () => output.pending().length === 0);
+	expect(await storedBytes(world, foreign)).toBe(0);
+
+	const own = await addTask(world, agent.identity.nodeId);
+	const connection = new GrpcTransport(systemClock).open(targetOf(agent.identity, `127.0.0.1:${world.gateway.port}`));
+	const upload = (fencingToken = 1n) => {
+		const frames: UploadOutputResponse[] = [];
+		const ends: string[] = [];
+		const stream = connection.uploadOutput({
+			onFrame: (frame) => frames.push(frame),
+			onWritable: () => {},
+			onClosed: ({ reason }) => ends.push(reason),
+		});
+		const value = { taskId: own, attempt: 1, fencingToken };
+		stream.send(create(UploadOutputRequestSchema, { message: { case: 'hello', value } }));
+		return { frames, ends, stream };
+	};
+	const stale = upload(9n);
+	await eventually('a stale claim is refused', () => stale.ends[0] === 'TASK_ENDED');
+	const first = upload();
+	const second = upload();
+	await eventually('two are open', () => first.frames.length === 1 && second.frames.length === 1);
+	const third = upload();
+	await eventually('a third is not', () => third.ends[0] === 'RATE_LIMITED');
+
+	await world.store.unit((tx) =>
+		tx.certificates.update(agent.identity.credential().serial, {
+			state: 'revoked',
+			revokedAtMs: systemClock.now(),
+			revocationReason: 'test',
+		}),
+	);
+	world.app.bus.publish({ topic: 'certificates.revoked', key: agent.identity.credential().serial });
+	await eventually('a revocation ends uploads too', () => first.ends.length === 1 && second.ends.length === 1);
+	expect(world.registry.attachedCount(agent.identity.nodeId)).toBe(0);
+	connection.close();
+	stopping.abort();
+});
