@@ -114,9 +114,7 @@ export class AuditSequencer implements HeadKeeper {
 		const nowMs = await store.now();
 		if (this.#leaseUntilMs - nowMs > LEASE_TTL_MS / 2) return true;
 		const untilMs = nowMs + LEASE_TTL_MS;
-		const acquired = await store.unit((tx) => tx.leases.acquire(LEASE_NAME, replicaId, nowMs, untilMs), {
-			isolation: 'read_committed',
-		});
+		const acquired = await store.unit((tx) => tx.leases.acquire(LEASE_NAME, replicaId, nowMs, untilMs));
 		if (acquired && nowMs >= this.#leaseUntilMs) this.#last = undefined;
 		this.#leaseUntilMs = acquired ? untilMs : 0;
 		return acquired;
@@ -158,7 +156,7 @@ export class AuditSequencer implements HeadKeeper {
 			chain = nextChain(chain, leaf);
 			return { id, seq, chain };
 		});
-		await this.#options.store.unit((tx) => tx.audit.chain(rows), { isolation: 'read_committed' });
+		await this.#options.store.unit((tx) => tx.audit.chain(rows));
 		for (const row of rows) this.#waiters.chained(row.id, row.seq);
 		return { seq, chain };
 	}
@@ -171,7 +169,7 @@ export class AuditSequencer implements HeadKeeper {
 		const head = { size: seq, note, atMs: clock.now() };
 		// A crash after the anchor and before the database leaves a head that the next start finds there.
 		if (anchored === undefined || anchored.size < seq) await anchor.append(head);
-		await store.unit((tx) => tx.audit.putHead(head), { isolation: 'read_committed' });
+		await store.unit((tx) => tx.audit.putHead(head));
 		this.#head = head;
 		this.#waiters.signed(seq);
 	}

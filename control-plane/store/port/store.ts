@@ -36,10 +36,12 @@ export interface Store extends AsyncDisposable {
 
 export interface UnitOptions {
 	/**
-	 * `serializable` (default): as if units ran one after another, which SQLite always gives. `read_committed` spares
-	 * PostgreSQL the conflict checks, for plans whose statements themselves lock all that they rely on.
+	 * Of interest on PostgreSQL only: on SQLite units run one after another. `locking` (default): a row that a unit reads
+	 * by its key is locked until the commit, and so is what it changes; a condition over several rows ("none is open")
+	 * holds only if a unique index keeps it, or if all who change it read one row first, as the node's. `serializable`:
+	 * every condition holds, at the price of running the plan again after a conflict; for rare units only.
 	 */
-	readonly isolation?: 'serializable' | 'read_committed';
+	readonly isolation?: 'locking' | 'serializable';
 }
 
 export interface Tx {

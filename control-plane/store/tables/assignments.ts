@@ -5,17 +5,19 @@ import { ASSIGNMENTS } from './schema.ts';
 export function assignmentsTable(compiler: Compiler): Assignments {
 	const insert = compiler.insert(ASSIGNMENTS);
 	const byId = compiler.prepare<{ id: string }>((db, slot) =>
-		db.selectFrom('assignments').select(ASSIGNMENTS.columns).where('id', '=', slot('id')),
+		compiler.locked(db.selectFrom('assignments').select(ASSIGNMENTS.columns).where('id', '=', slot('id'))),
 	);
 	const openOfNode = compiler.prepare<{ nodeId: string }>((db, slot) =>
-		db
-			.selectFrom('assignments')
-			.select(ASSIGNMENTS.columns)
-			.where('node_id', '=', slot('nodeId'))
-			.where('until_ms', 'is', null)
-			// The whole node's comes before those of its slices.
-			.orderBy('slice_id')
-			.limit(1),
+		compiler.locked(
+			db
+				.selectFrom('assignments')
+				.select(ASSIGNMENTS.columns)
+				.where('node_id', '=', slot('nodeId'))
+				.where('until_ms', 'is', null)
+				// The whole node's comes before those of its slices.
+				.orderBy('slice_id')
+				.limit(1),
+		),
 	);
 	const openOfNodes = compiler.prepare<{ nodeIds: readonly string[] }>((db, slot) =>
 		db

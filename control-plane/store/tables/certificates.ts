@@ -8,15 +8,17 @@ type Denied = Pick<CertificateRow, 'serial' | 'notAfterMs' | 'revokedAtMs' | 'su
 export function certificatesTable(compiler: Compiler): Certificates {
 	const insert = compiler.insert(CERTIFICATES);
 	const bySerial = compiler.prepare<{ serial: string }>((db, slot) =>
-		db.selectFrom('certificates').select(CERTIFICATES.columns).where('serial', '=', slot('serial')),
+		compiler.locked(db.selectFrom('certificates').select(CERTIFICATES.columns).where('serial', '=', slot('serial'))),
 	);
 	const slots = compiler.prepare<{ nodeId: string }>((db, slot) =>
-		db
-			.selectFrom('certificates')
-			.select(CERTIFICATES.columns)
-			.where('subject_id', '=', slot('nodeId'))
-			.where(sql<boolean>`kind = 'node'`)
-			.where(sql<boolean>`state in ('current', 'pending')`),
+		compiler.locked(
+			db
+				.selectFrom('certificates')
+				.select(CERTIFICATES.columns)
+				.where('subject_id', '=', slot('nodeId'))
+				.where(sql<boolean>`kind = 'node'`)
+				.where(sql<boolean>`state in ('current', 'pending')`),
+		),
 	);
 	const live = compiler.prepare<{ subjectId: string; nowMs: number }>((db, slot) =>
 		db

@@ -46,11 +46,14 @@ export interface Condition {
 
 export class Compiler {
 	readonly dialect: Dialect;
+	readonly #locksRows: boolean;
 	readonly #db: Kysely<Database>;
 	readonly #texts = new Map<string, string>();
 
-	constructor(dialect: Dialect) {
+	/** `locksRows`: for units of a store on which others may write at the same time. */
+	constructor(dialect: Dialect, locksRows = false) {
 		this.dialect = dialect;
+		this.#locksRows = locksRows;
 		this.#db = new Kysely<Database>({
 			dialect:
 				dialect === 'sqlite'
@@ -97,6 +100,11 @@ export class Compiler {
 			}
 			return bind(values);
 		};
+	}
+
+	/** For a row that is read by its key: in a unit, nobody else changes it until the commit. */
+	locked<Q extends { forNoKeyUpdate(): Q }>(query: Q): Q {
+		return this.#locksRows ? query.forNoKeyUpdate() : query;
 	}
 
 	/** One value as both drivers want it. Arrays are lists for `inList`; JSON comes as text. */

@@ -5,7 +5,7 @@ import { JOIN_TOKENS } from './schema.ts';
 export function joinTokensTable(compiler: Compiler): JoinTokens {
 	const insert = compiler.insert(JOIN_TOKENS);
 	const byId = compiler.prepare<{ id: string }>((db, slot) =>
-		db.selectFrom('join_tokens').select(JOIN_TOKENS.columns).where('id', '=', slot('id')),
+		compiler.locked(db.selectFrom('join_tokens').select(JOIN_TOKENS.columns).where('id', '=', slot('id'))),
 	);
 	const list = compiler.prepare<{ afterId: string; limit: number }>((db, slot) =>
 		db

@@ -27,24 +27,28 @@ type Lookups = 'get' | 'getByName' | 'getBySerial' | 'list' | 'count' | 'listBun
 
 function lookups(compiler: Compiler): Pick<Nodes, Lookups> {
 	const byId = compiler.prepare<{ id: string }>((db, slot) =>
-		db.selectFrom('nodes').select(NODES.columns).where('id', '=', slot('id')),
+		compiler.locked(db.selectFrom('nodes').select(NODES.columns).where('id', '=', slot('id'))),
 	);
 	const byName = compiler.prepare<{ name: string }>((db, slot) =>
-		db
-			.selectFrom('nodes')
-			.select(NODES.columns)
-			.where('name', '=', slot('name'))
-			.where(sql<boolean>`state <> 'retired'`),
+		compiler.locked(
+			db
+				.selectFrom('nodes')
+				.select(NODES.columns)
+				.where('name', '=', slot('name'))
+				.where(sql<boolean>`state <> 'retired'`),
+		),
 	);
 	// The newest of those with one serial, and those in use before the retired: a machine may have been enrolled before.
 	const bySerial = compiler.prepare<{ serial: string }>((db, slot) =>
-		db
-			.selectFrom('nodes')
-			.select(NODES.columns)
-			.where('serial', '=', slot('serial'))
-			.orderBy(sql`case when state = 'retired' then 1 else 0 end`)
-			.orderBy('id', 'desc')
-			.limit(1),
+		compiler.locked(
+			db
+				.selectFrom('nodes')
+				.select(NODES.columns)
+				.where('serial', '=', slot('serial'))
+				.orderBy(sql`case when state = 'retired' then 1 else 0 end`)
+				.orderBy('id', 'desc')
+				.limit(1),
+		),
 	);
 	const count = compiler.prepare((db) =>
 		db

@@ -5,7 +5,7 @@ import { OPERATIONS } from './schema.ts';
 export function operationsTable(compiler: Compiler): Operations {
 	const insert = compiler.insert(OPERATIONS);
 	const byId = compiler.prepare<{ id: string }>((db, slot) =>
-		db.selectFrom('operations').select(OPERATIONS.columns).where('id', '=', slot('id')),
+		compiler.locked(db.selectFrom('operations').select(OPERATIONS.columns).where('id', '=', slot('id'))),
 	);
 	const list = compiler.prepareShapes<{ afterId: string; limit: number }, 'top' | 'below'>((db, slot, shape) => {
 		const query = db.selectFrom('operations').select(OPERATIONS.columns).orderBy('id', 'desc').limit(slot('limit'));
@@ -20,14 +20,16 @@ export function operationsTable(compiler: Compiler): Operations {
 			.limit(slot('limit')),
 	);
 	const runningOf = compiler.prepare<{ target: string; kind: OperationRow['kind'] }>((db, slot) =>
-		db
-			.selectFrom('operations')
-			.select(OPERATIONS.columns)
-			.where('state', '=', 'running')
-			.where('target', '=', slot('target'))
-			.where('kind', '=', slot('kind'))
-			.orderBy('id')
-			.limit(1),
+		compiler.locked(
+			db
+				.selectFrom('operations')
+				.select(OPERATIONS.columns)
+				.where('state', '=', 'running')
+				.where('target', '=', slot('target'))
+				.where('kind', '=', slot('kind'))
+				.orderBy('id')
+				.limit(1),
+		),
 	);
 	return {
 		*insert(row: OperationRow) {

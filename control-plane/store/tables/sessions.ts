@@ -6,7 +6,7 @@ import { SESSIONS } from './schema.ts';
 
 export function sessionsTable(compiler: Compiler): Sessions {
 	const byNode = compiler.prepare<{ nodeId: string }>((db, slot) =>
-		db.selectFrom('sessions').select(SESSIONS.columns).where('node_id', '=', slot('nodeId')),
+		compiler.locked(db.selectFrom('sessions').select(SESSIONS.columns).where('node_id', '=', slot('nodeId'))),
 	);
 	const byNodes = compiler.prepare<{ nodeIds: readonly string[] }>((db, slot) =>
 		db

@@ -36,7 +36,7 @@ function changes(compiler: Compiler): Pick<Tasks, 'insert' | 'update'> {
 
 function lookups(compiler: Compiler): Pick<Tasks, 'get' | 'countOpen' | 'countByState' | 'listNodesWithQueued'> {
 	const byId = compiler.prepare<{ id: string }>((db, slot) =>
-		db.selectFrom('tasks').select(TASKS.columns).where('id', '=', slot('id')),
+		compiler.locked(db.selectFrom('tasks').select(TASKS.columns).where('id', '=', slot('id'))),
 	);
 	const countOpen = compiler.prepare<{ nodeId: string }>((db, slot) =>
 		db
