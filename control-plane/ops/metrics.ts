@@ -69,10 +69,10 @@ export class OpsMetrics implements Disposable {
 				name: 'gpuaas_eventloop_delay_seconds',
 				type: 'gauge',
 				help: 'How late timers fired since the last page.',
-				labelNames: ['quantile'],
+				labelNames: ['percentile'],
 			},
 			(emit) => {
-				for (const quantile of [50, 99, 100]) emit(seconds(this.#delay.percentile(quantile)), String(quantile / 100));
+				for (const percentile of [50, 99, 100]) emit(seconds(this.#delay.percentile(percentile)), String(percentile));
 				this.#delay.reset();
 			},
 		);
