@@ -1,10 +1,11 @@
+import { MemoryAnchor } from '../../control-plane/app/audit/anchor.ts';
 import { createAppendAudit } from '../../control-plane/app/audit/append.ts';
-import type { HeadKeeper } from '../../control-plane/app/audit/head-keeper.ts';
 import { Denylist } from '../../control-plane/app/certificates/denylist.ts';
 import {
 	openCertificateAuthority,
 	type RunningAuthority,
 } from '../../control-plane/app/certificates/running-authority.ts';
+import { runAuthorityUpkeep } from '../../control-plane/app/certificates/upkeep.ts';
 import { APP_LIMITS_DEFAULT, type AppLimits } from '../../control-plane/app/deps.ts';
 import { StreamGuard } from '../../control-plane/app/enrollment/authorize-stream.ts';
 import { Challenges } from '../../control-plane/app/enrollment/challenges.ts';
@@ -27,8 +28,10 @@ import { DispatchReconciler } from '../../control-plane/reconcilers/dispatch.ts'
 import { ExpiryReconciler } from '../../control-plane/reconcilers/expiry.ts';
 import { LeaseReconciler } from '../../control-plane/reconcilers/leases.ts';
 import { OutboxReconciler } from '../../control-plane/reconcilers/outbox.ts';
+import { SealReconciler } from '../../control-plane/reconcilers/seal.ts';
 import { assert } from '../../kit/assert.ts';
 import { uuidv7 } from '../../kit/ids.ts';
+import { chainOrigin } from '../../pki/verify/chain-head.ts';
 import { SimKeyStore } from './world/keys.ts';
 import { simLogger } from './world/log.ts';
 import type { Network } from './world/network.ts';
@@ -42,6 +45,7 @@ import { SimStore, type StoreDisk } from './world/store.ts';
  * last commit, the key files and the synced output. Simulated: the network, the keys' randomness, the disks.
  */
 export const TRUST_DOMAIN = 'sim.test';
+const REPLICA_ID = 'replica-sim';
 const RESTART_MS = 1500;
 
 /** Shorter waits than in production, so that a run sees every one of them. */
@@ -75,6 +79,8 @@ export class SimControlPlane {
 	readonly disk: StoreDisk = { fault: undefined, failsReads: false, crashIn: undefined, crashSide: 'before' };
 	readonly clockOffset = { ms: 0 };
 	readonly output = new SimOutputStore();
+	/** The file of signed heads beside the database. */
+	readonly anchor = new MemoryAnchor();
 	readonly #options: ControlPlaneOptions;
 	readonly #keys: SimKeyStore;
 	readonly #onUp: ((life: Life) => void)[] = [];
@@ -83,6 +89,7 @@ export class SimControlPlane {
 	#store: SimStore | undefined;
 	#life: Life | undefined;
 	#lives = 0;
+	#tamper: (image: Uint8Array) => Uint8Array = (image) => image;
 
 	constructor(options: ControlPlaneOptions) {
 		this.#options = options;
@@ -113,6 +120,11 @@ export class SimControlPlane {
 		this.#store?.forgetFromHere();
 	}
 
+	/** Injects a bug: somebody changes the disk while the process is down. */
+	tamperAtCrash(change: (image: Uint8Array) => Uint8Array): void {
+		this.#tamper = change;
+	}
+
 	start(): void {
 		if (this.#process?.alive === true) return;
 		this.#lives += 1;
@@ -134,7 +146,7 @@ export class SimControlPlane {
 		process.kill();
 		this.#life = undefined;
 		this.#options.network.listen(undefined);
-		if (this.#store !== undefined) this.#image = this.#store.crash();
+		if (this.#store !== undefined) this.#image = this.#tamper(this.#store.crash());
 		this.#store = undefined;
 		this.output.crash();
 		this.#options.network.breakAllWires('reset');
@@ -159,6 +171,17 @@ export class SimControlPlane {
 			appendAudit,
 			trustDomain: TRUST_DOMAIN,
 		});
+		const heads = await SealReconciler.open({
+			signer: authority.auditSigner,
+			keyName: authority.auditKeyName,
+			origin: chainOrigin(TRUST_DOMAIN),
+			store,
+			clock,
+			log,
+			bus,
+			anchor: this.anchor,
+			replicaId: REPLICA_ID,
+		});
 		const deps = {
 			clock,
 			rng,
@@ -168,9 +191,9 @@ export class SimControlPlane {
 			sessions: registry,
 			authority,
 			output: this.output,
-			heads: NO_HEADS,
+			heads,
 			limits: LIMITS,
-			replicaId: 'replica-sim',
+			replicaId: REPLICA_ID,
 			version: '0.0.0',
 			appendAudit,
 			pages: new PageTokens(new Uint8Array(32)),
@@ -205,6 +228,7 @@ export class SimControlPlane {
 			periodMs: RECONCILER_PERIOD_MS,
 			leaseTtlMs: () => link.leaseTtlMs,
 		}).start();
+		void runAuthorityUpkeep({ deps, authority, signal: new AbortController().signal });
 		if (!process.alive) return;
 		const uploads = new OutputUploads(linkDeps);
 		network.listen({
@@ -225,6 +249,3 @@ export class SimControlPlane {
 		for (const listener of this.#onUp) listener(this.#life);
 	}
 }
-
-/** Until the sequencer of the audit log is there. */
-const NO_HEADS: HeadKeeper = { latest: () => '', covered: () => Promise.resolve(), assertSigning: () => {} };

@@ -28,6 +28,8 @@ function describe({ seed, violations, traceHash, events, tasks, executions, cras
 
 async function one(seed: number): Promise<boolean> {
 	const print = values.trace ? (line: string) => console.log(line) : undefined;
+	// Now, because the first line opens the pipe that it is written to, and the run would find it open.
+	console.log(`seed ${seed}`);
 	const result = print === undefined ? await checkSeed(seed) : await runSeed(seed, { print });
 	console.log(describe(result));
 	return result.violations.length === 0;

@@ -6,10 +6,26 @@ import type { Image, LeafRecord } from './image.ts';
  * The audit log, recomputed from its bytes by the rules in design 07 alone: chain values, signed heads, positions; and
  * exactly one record for each change that the rest of the database shows.
  */
-export function checkAudit(history: History, image: Image): void {
+export function checkAudit(history: History, image: Image, anchored: readonly Head[]): void {
 	checkChain(history, image);
-	checkHeads(history, image);
+	checkHeads(history, image, image.heads);
+	// Signed heads that left the database bind it: what they cover can't be gone.
+	checkHeads(history, image, anchored.slice(-1));
 	checkRecords(history, image);
+}
+
+export interface Head {
+	readonly size: number;
+	readonly note: string;
+}
+
+/** Once everything is quiet every record has its position, and a head outside the database covers it. */
+export function checkSealed(history: History, image: Image, anchored: readonly Head[]): void {
+	const size = anchored.at(-1)?.size ?? 0;
+	if (image.chain.length !== image.leaves.length || size !== image.leaves.length) {
+		const message = `of ${image.leaves.length} records ${image.chain.length} are chained and ${size} covered by a head`;
+		history.violate('everything-ends', message);
+	}
 }
 
 const sha256 = (...parts: readonly Uint8Array[]): Buffer => {
@@ -34,14 +50,18 @@ function checkChain(history: History, { chain, leaves }: Image): void {
 		}
 	}
 	for (const leaf of leaves) {
-		const content = JSON.parse(Buffer.from(leaf.leaf).toString('utf8')) as { id?: unknown; action?: unknown; target?: unknown };
+		const content = JSON.parse(Buffer.from(leaf.leaf).toString('utf8')) as {
+			id?: unknown;
+			action?: unknown;
+			target?: unknown;
+		};
 		if (content.id !== leaf.id || content.action !== leaf.action || content.target !== leaf.target)
 			history.violate('audit-intact', `the columns of leaf ${leaf.id} are not what the leaf says`);
 	}
 }
 
 /** C2SP signed note: text, empty line, `— <name> <base64 of 4-byte key hash and signature>`. */
-function checkHeads(history: History, { heads, chain, auditKeySpki }: Image): void {
+function checkHeads(history: History, { chain, auditKeySpki }: Image, heads: readonly Head[]): void {
 	if (heads.length === 0) return;
 	const key = createPublicKey({ key: Buffer.from(auditKeySpki, 'base64'), format: 'der', type: 'spki' });
 	for (const { size, note } of heads) {

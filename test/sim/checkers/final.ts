@@ -25,7 +25,11 @@ export function checkAtRest(history: History, image: Image): void {
 			history.violate('everything-ends', `task ${task.id} is still ${task.state} (attempt ${task.attempt})`);
 			continue;
 		}
-		checkDocuments(history, image, task);
+		try {
+			checkDocuments(history, image, task);
+		} catch (error) {
+			history.violate('one-receipt-per-attempt', `the documents of task ${task.id} can't be read: ${String(error)}`);
+		}
 	}
 	for (const [key, { node, receipts }] of history.finished) {
 		if (receipts.size !== 1)

@@ -69,8 +69,9 @@ export class SimHost {
 	#incarnations = 0;
 	/** Launches are refused with it. */
 	fault: 'DISK_FULL' | 'TOO_MANY_TASKS' | undefined;
-	/** Programs that begin twice: proves that the checker looks. */
+	/** Injected bugs, to prove that the checker looks: programs begin twice; the host dies of it and loses its records. */
 	isSloppy = false;
+	isForgetful = false;
 
 	constructor(node: string, scheduler: Scheduler, rng: SeededRng, onExecution: OnExecution) {
 		this.node = node;
@@ -112,6 +113,7 @@ export class SimHost {
 			for (const timer of run.timers) timer.cancel();
 			run.stop = undefined;
 		}
+		if (this.isForgetful) this.#runs.clear();
 		this.#listeners.clear();
 		for (const listener of this.#onDown.splice(0)) listener();
 	}
@@ -227,6 +229,7 @@ export class SimHost {
 			this.#scheduler.note(`${this.node} executes ${keyOf(request)}`);
 			this.#onExecution(this.node, request);
 		}
+		if (this.isForgetful) this.#scheduler.after(0, () => this.kill());
 		const end = (how: TaskEnd, cause: StopCause) => {
 			if (run.result !== undefined || run.stop === undefined) return;
 			run.stop = undefined;
