@@ -99,6 +99,17 @@ describe('a launch', () => {
 		expect(result.stoppedBy).toBe('NONE');
 	});
 
+	it('sees the real-time signals that Node takes for an exit code of 0', async () => {
+		const ends: string[] = [];
+		// Several, because the kernel's zombie and our look at it race, by a hair, in our favour.
+		for (let count = 0; count < 5; count += 1) {
+			const { end } = (await run(fixture.host, request(['sh', '-c', 'kill -35 $$']))).result;
+			ends.push(end.kind === 'SIGNALED' ? end.signal : end.kind);
+		}
+		expect(ends).toContain('SIG35');
+		expect((await run(fixture.host, request(['sh', '-c', 'exec >&- 2>&-; exit 0']))).result.end.kind).toBe('EXITED');
+	});
+
 	it('always runs without new privileges, in a session of its own, and dies with its host', async () => {
 		const wanted = await launched(fixture.host, request(['setpriv', '--dump']));
 		const { stdout } = await outputOf(fixture.host, wanted);

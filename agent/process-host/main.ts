@@ -26,11 +26,9 @@ import { acquireHostLock } from './lock.ts';
 import { uptimeTicks } from './proc.ts';
 import { recover } from './recover.ts';
 import { serve } from './server.ts';
-import { aliveName, fifoName, journalName, logName, socketName, spoolName } from './state.ts';
+import { aliveName, exitHeld, fifoName, journalName, logName, socketName, spoolName } from './state.ts';
 import { Users } from './users.ts';
 
-/** The lock is held by a living host: not an error of ours. */
-const EXIT_HELD = 75;
 const LOG_BYTES_MAX = 256 << 10;
 const SHUTDOWN_GRACE_MS = 10_000;
 
@@ -65,7 +63,7 @@ async function main(): Promise<void> {
 	const outcome = acquireHostLock(directory, { ...identity, instanceId });
 	if (outcome.kind === 'HELD') {
 		log(`not started: process ${outcome.by?.pid} already owns ${directory}`);
-		process.exit(EXIT_HELD);
+		process.exit(exitHeld);
 	}
 	// Kit timers don't keep a process alive; until the socket listens, this does.
 	const awake = watch(directory);

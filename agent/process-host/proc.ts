@@ -12,11 +12,17 @@ export interface ProcessStat {
 	readonly systemTicks: number;
 	readonly startTimeTicks: number;
 	readonly rssBytes: number;
+	/** Whether it is past the point of no return (PF_EXITING): soon a zombie. */
+	readonly isExiting: boolean;
+	/** Of a zombie, as wait(2) would give it: the low 7 bits are the signal that ended it. */
+	readonly waitStatus: number;
 }
 
 /** USER_HZ is 100 on every Linux ABI that Node runs on, whatever CONFIG_HZ is. */
 export const ticksPerSecond = 100;
 const PAGE_BYTES = 4096;
+/** include/linux/sched.h */
+const PF_EXITING = 0x4;
 
 const buffer = Buffer.allocUnsafe(4096);
 
@@ -54,6 +60,8 @@ export function readStat(pid: number): ProcessStat | undefined {
 		systemTicks: number(15) + number(17),
 		startTimeTicks: number(22),
 		rssBytes: number(24) * PAGE_BYTES,
+		isExiting: (number(9) & PF_EXITING) !== 0,
+		waitStatus: number(52),
 	};
 }
 

@@ -10,7 +10,7 @@ import { connectProcessHost, type SocketProcessHost } from './client.ts';
 import { preparePrivateDirectory } from './directory.ts';
 import type { HostConfig } from './limits.ts';
 import { readHostLock } from './lock.ts';
-import { configName, logName } from './state.ts';
+import { configName, exitHeld, logName } from './state.ts';
 
 /** Short-lived garbage in 1 MB instead of 16: fork copies the page tables of all of it. */
 const HEAP_FLAGS = ['--max-semi-space-size=1'];
@@ -43,7 +43,9 @@ function writeConfig(directory: string, config: Partial<HostConfig>): void {
 }
 
 /** In a session of its own, with nothing of ours: no environment, no descriptors, no secret in its arguments. */
-function spawnHost(directory: string, compileCache: string): ChildProcess {
+function spawnHost(directory: string, options: StartOptions): ChildProcess {
+	const compileCache = options.compileCache ?? join(directory, 'compile-cache');
+	writeConfig(directory, options.config ?? {});
 	const child = spawn(process.execPath, [...HEAP_FLAGS, ...loaderArgs(), mainPath, directory], {
 		cwd: '/',
 		env: { PATH: '/usr/bin:/bin', NODE_COMPILE_CACHE: compileCache },
@@ -66,29 +68,32 @@ function lastLogLine(directory: string): string {
 export async function startProcessHost(options: StartOptions): Promise<SocketProcessHost> {
 	const { clock } = options;
 	const directory = preparePrivateDirectory(options.directory);
-	let child: ChildProcess | undefined;
-	if (readHostLock(directory)?.alive !== true) {
-		writeConfig(directory, options.config ?? {});
-		child = spawnHost(directory, options.compileCache ?? join(directory, 'compile-cache'));
-	}
 	const deadlineMs = clock.monotonic() + START_MS_MAX;
+	let child: ChildProcess | undefined;
 	try {
 		for (;;) {
-			// Asked first: one that failed meanwhile may have lost to another starter, whose host answers us.
-			const hasFailed = child !== undefined && (child.exitCode !== null || child.signalCode !== null);
 			try {
 				return await connectProcessHost(directory);
 			} catch (error) {
 				const isTransient = error instanceof GpuaasError && error.code === 'UNAVAILABLE';
-				const isLate = clock.monotonic() > deadlineMs;
-				const isOver = hasFailed && readHostLock(directory)?.alive !== true;
-				if (!isTransient || isLate || isOver) throw notStarted(directory, error);
+				if (!isTransient || clock.monotonic() > deadlineMs) throw notStarted(directory, error);
+				// One that is about to end still holds its lock: looked at each time, not once.
+				if (readHostLock(directory)?.alive !== true) {
+					if (hasFailed(child)) throw notStarted(directory, error);
+					if (child === undefined || child.exitCode === exitHeld) child = spawnHost(directory, options);
+				}
 				await sleep(clock, RETRY_MS);
 			}
 		}
 	} finally {
 		child?.unref();
 	}
+}
+
+/** Ended for another reason than that a host of somebody else's holds the lock. */
+function hasFailed(child: ChildProcess | undefined): boolean {
+	if (child === undefined) return false;
+	return child.signalCode !== null || (child.exitCode !== null && child.exitCode !== exitHeld);
 }
 
 function notStarted(directory: string, cause: unknown): GpuaasError {

@@ -49,6 +49,8 @@ export const socketName = 'socket';
 export const aliveName = 'alive';
 export const configName = 'config.json';
 export const logName = 'host.log';
+/** Exit code of a host that found another one on its directory (EX_TEMPFAIL). */
+export const exitHeld = 75;
 
 export function keyOf(key: TaskKey): string {
 	return `${key.taskId}.${key.attempt}`;

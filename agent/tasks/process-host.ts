@@ -92,6 +92,10 @@ export interface TaskStatus extends TaskKey {
 
 export type TaskEnd =
 	| { readonly kind: 'EXITED'; readonly exitCode: number }
+	/**
+	 * `SIGTERM`...; `SIG35` for a real-time signal. Known gap: Node reports a leader that a real-time signal ended as exit
+	 * code 0; the host sees through that only when the leader held its output to the end and no other task ended at once.
+	 */
 	| { readonly kind: 'SIGNALED'; readonly signal: string }
 	/** The process host died while the task ran, or while it started (then `started` is absent in the result). */
 	| { readonly kind: 'HOST_DIED' }
