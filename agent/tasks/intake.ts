@@ -1,7 +1,7 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import { durationMs } from '@bufbuild/protobuf/wkt';
 import { assert } from '../../kit/assert.ts';
-import type { TaskOffer } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import type { Fact, TaskOffer } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { type TaskEnvelope, TaskEnvelopeSchema } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
 import type { AttemptRow } from '../journal/journal.ts';
 import { Attempt } from './attempt.ts';
@@ -12,8 +12,9 @@ import { type Claimed, type EnvelopeVerdict, verifyEnvelope } from './verify-env
 
 /**
  * From an offer to an accepted attempt, or to a refusal that stays one: the control plane acts on a refusal, so a
- * second copy of the same offer must not be accepted later, whatever changed meanwhile. Either answer is durable when
- * a method returns. Called by the runner.
+ * second copy of the same offer must not be accepted later, whatever changed meanwhile. Answers wait for `commit`, so
+ * that offers which came together share one sync; nothing is launched and nothing acknowledged before. Called by the
+ * runner.
  */
 export const CANCELLED: Refusal = Object.freeze({
 	reason: 'CANCELLED',
@@ -21,9 +22,20 @@ export const CANCELLED: Refusal = Object.freeze({
 	retryable: false,
 });
 
+interface Answer {
+	readonly row?: AttemptRow;
+	readonly fact: Fact;
+	/** To be launched once the answer is durable. */
+	readonly attempt?: Attempt;
+}
+
 export class Intake {
 	readonly #deps: RunnerDeps;
 	readonly #openCount: () => number;
+	#answers: Answer[] = [];
+	readonly #accepted: Attempt[] = [];
+	/** Tasks with an answer that isn't committed: the journal doesn't know it yet. */
+	readonly #answered = new Set<string>();
 
 	/** `openCount`: attempts accepted and not ended. */
 	constructor(deps: RunnerDeps, openCount: () => number) {
@@ -31,10 +43,29 @@ export class Intake {
 		this.#openCount = openCount;
 	}
 
-	/** The attempt to run; undefined when the offer came before or was refused. */
-	take(offer: TaskOffer, correlationId: string): Attempt | undefined {
-		const { identity, journal, clock, log } = this.#deps;
-		const verdict = verifyEnvelope(offer.envelope, {
+	/** Makes every answer durable, and returns what is to be launched. Throws when the journal can't be written. */
+	commit(): readonly Attempt[] {
+		this.#write();
+		return this.#accepted.splice(0);
+	}
+
+	/** Accepts or refuses, with the next `commit`. */
+	take(offer: TaskOffer, correlationId: string): void {
+		let verdict = this.#verify(offer);
+		if (this.#answered.has(taskOf(verdict) ?? '')) {
+			// Twice in one batch, or two attempts of one task: the journal must know the first to judge the second.
+			this.#write();
+			verdict = this.#verify(offer);
+		}
+		if (verdict.kind === 'ok') this.#accept(verdict, correlationId);
+		else if (verdict.kind === 'refused') this.#refuseVerdict(verdict, correlationId);
+		else this.#deps.log.debug('an offer came again', { task: verdict.claimed.taskId });
+	}
+
+	/** What came before this batch and is known. */
+	#verify(offer: TaskOffer): EnvelopeVerdict {
+		const { identity, journal, clock } = this.#deps;
+		return verifyEnvelope(offer.envelope, {
 			nodeId: identity.nodeId,
 			generation: identity.generation,
 			trustDomain: identity.trustDomain,
@@ -42,18 +73,32 @@ export class Intake {
 			nowMs: clock.now(),
 			journal,
 		});
-		if (verdict.kind === 'ok') return this.#accept(verdict, correlationId);
-		if (verdict.kind === 'duplicate') log.debug('an offer came again', { task: verdict.claimed.taskId });
-		else this.#refuseVerdict(verdict, correlationId);
-		return undefined;
 	}
 
-	/** An accepted attempt that won't be launched. */
-	refuse(row: AttemptRow, correlationId: string, refusal: Refusal, name: AttemptName = row): void {
-		const { journal, clock, log } = this.#deps;
+	#write(): void {
+		const answers = this.#answers;
+		if (answers.length === 0) return;
+		this.#answers = [];
+		this.#answered.clear();
+		const { journal } = this.#deps;
 		journal.transaction(() => {
-			journal.putAttempt({ ...row, envelope: new Uint8Array(), phase: 'finished', outputStored: true });
-			journal.appendFacts([refusedFact({ nowMs: clock.now(), correlationId }, name, refusal)]);
+			for (const { row } of answers) if (row !== undefined) journal.putAttempt(row);
+			journal.appendFacts(answers.map(({ fact }) => fact));
+		});
+		for (const { attempt } of answers) if (attempt !== undefined) this.#accepted.push(attempt);
+	}
+
+	#answer(answer: Answer): void {
+		this.#answers.push(answer);
+		if (answer.row !== undefined) this.#answered.add(answer.row.taskId);
+	}
+
+	/** An attempt that won't be launched. */
+	refuse(row: AttemptRow, correlationId: string, refusal: Refusal, name: AttemptName = row): void {
+		const { clock, log } = this.#deps;
+		this.#answer({
+			row: { ...row, envelope: new Uint8Array(), phase: 'finished', outputStored: true },
+			fact: refusedFact({ nowMs: clock.now(), correlationId }, name, refusal),
 		});
 		log.info('refused a task', { task: row.taskId, attempt: row.attempt, reason: refusal.reason });
 	}
@@ -72,34 +117,34 @@ export class Intake {
 		return attempt;
 	}
 
-	#accept(verdict: Extract<EnvelopeVerdict, { readonly kind: 'ok' }>, correlationId: string): Attempt | undefined {
-		const { journal, clock } = this.#deps;
+	#accept(verdict: Extract<EnvelopeVerdict, { readonly kind: 'ok' }>, correlationId: string): void {
 		const { envelope, payload, payloadSha256 } = verdict;
 		const row = { ...this.#rowOf(envelope), envelope: payload, envelopeSha256: payloadSha256 };
 		const decision = this.#decide(envelope);
 		const refusal = this.#noRoom(row) ?? this.#refusalOf(decision);
 		if (refusal !== undefined) {
 			this.refuse(row, correlationId, refusal);
-			return undefined;
+			return;
 		}
-		journal.transaction(() => {
-			journal.putAttempt(row);
-			journal.appendFacts([acceptedFact({ nowMs: clock.now(), correlationId }, row)]);
-		});
-		return new Attempt(row, envelope.correlationId, decision);
+		const fact = acceptedFact({ nowMs: this.#deps.clock.now(), correlationId }, row);
+		this.#answer({ row, fact, attempt: new Attempt(row, envelope.correlationId, decision) });
 	}
 
 	#noRoom(row: AttemptRow): Refusal | undefined {
 		const { bytes, bytesMax } = this.#deps.journal.usage();
-		if (bytes + row.envelope.length > bytesMax) {
+		if (bytes + this.#waitingBytes() + row.envelope.length > bytesMax) {
 			const message =
 				"the agent's journal is full of what the control plane has not acknowledged, so it takes no new task; nothing was started";
 			return { reason: 'JOURNAL_FULL', message, retryable: true };
 		}
 		const { attemptsMax } = this.#deps.limits;
-		if (this.#openCount() < attemptsMax) return undefined;
+		if (this.#openCount() + this.#answers.length < attemptsMax) return undefined;
 		const message = `the node has ${attemptsMax} tasks that have not ended, which is its limit; nothing was started`;
 		return { reason: 'TOO_MANY_TASKS', message, retryable: true };
+	}
+
+	#waitingBytes(): number {
+		return this.#answers.reduce((sum, { row }) => sum + (row?.envelope.length ?? 0), 0);
 	}
 
 	#refusalOf(decision: Decision): Refusal | undefined {
@@ -113,11 +158,11 @@ export class Intake {
 
 	#refuseVerdict(verdict: Extract<EnvelopeVerdict, { readonly kind: 'refused' }>, correlationId: string): void {
 		const { claimed, reason, message } = verdict;
-		const { log, journal, clock } = this.#deps;
+		const { log, clock } = this.#deps;
 		log.warn('refused an envelope', { task: claimed?.taskId, reason, detail: message });
 		if (claimed === undefined) {
 			const context = { nowMs: clock.now(), correlationId };
-			journal.appendFacts([auditFact(context, 'envelope.refuse', `${reason}: ${message}`)]);
+			this.#answer({ fact: auditFact(context, 'envelope.refuse', `${reason}: ${message}`) });
 			return;
 		}
 		const refusal = { reason, message: `${message}; nothing was started`, retryable: reason === 'ENVELOPE_STALE' };
@@ -151,4 +196,8 @@ export class Intake {
 		const request = { spec, timeoutMs, outputBytesMax: Number(outputBytesMax) };
 		return decide(this.#deps.policy, request, this.#deps.platform.isExecutable);
 	}
+}
+
+function taskOf(verdict: EnvelopeVerdict): string | undefined {
+	return verdict.kind === 'ok' ? verdict.envelope.taskId : verdict.claimed?.taskId;
 }

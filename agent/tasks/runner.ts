@@ -46,7 +46,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 	constructor(deps: RunnerDeps) {
 		this.#deps = deps;
 		const { clock, journal, log, limits } = deps;
-		this.#writes = new WriteBehind(clock, journal, log);
+		this.#writes = new WriteBehind(clock, journal, log, () => this.#attempts.size > FEW_ATTEMPTS);
 		const { signal } = this.#abort;
 		this.#shelf = new OutputShelf(journal, this.#writes, (key) => this.#attempts.get(key), signal);
 		this.output = this.#shelf;
@@ -67,11 +67,13 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 
 	handle(command: Command): void {
 		const { command: what, correlationId } = command;
-		if (what.case === 'taskOffer') {
-			const attempt = this.#intake.take(what.value, correlationId);
-			if (attempt !== undefined) this.#enqueue(attempt);
-		} else if (what.case === 'taskCancel') this.#cancel(what.value, correlationId);
+		if (what.case === 'taskOffer') this.#intake.take(what.value, correlationId);
+		else if (what.case === 'taskCancel') this.#cancel(what.value, correlationId);
 		else if (what.case === 'outputStored') this.#shelf.stored(what.value.taskId, what.value.attempt);
+	}
+
+	commit(): void {
+		for (const attempt of this.#intake.commit()) this.#enqueue(attempt);
 	}
 
 	attempts(): readonly { readonly taskId: string; readonly attempt: number }[] {
@@ -118,7 +120,8 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 	#cancel(cancel: TaskCancel, correlationId: string): void {
 		const { journal, limits } = this.#deps;
 		const { taskId, attempt: number } = cancel;
-		// A start may be waiting to be written, and must not undo the cancel.
+		// What the journal doesn't know yet: offers of this batch, and starts, which must not undo the cancel.
+		this.commit();
 		this.#writes.flush();
 		const row = journal.getAttempt(taskId, number);
 		if (row === undefined) {
@@ -153,7 +156,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		this.#schedulePump();
 	}
 
-	/** Later in this turn: the transaction that accepted it may be part of a larger one that the link opened. */
+	/** Later in this turn, so that what comes together is looked at once. */
 	#schedulePump(): void {
 		if (this.#isPumpScheduled) return;
 		this.#isPumpScheduled = true;
@@ -254,6 +257,9 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		else if (this.#queue.size > 0) this.#schedulePump();
 	}
 }
+
+/** Up to here every start and end is committed by itself. */
+const FEW_ATTEMPTS = 4;
 
 /** link.proto: Hello.attempts. */
 const HELLO_ATTEMPTS_MAX = 2048;

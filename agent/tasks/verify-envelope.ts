@@ -2,11 +2,11 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import { createValidator } from '@bufbuild/protovalidate';
 import { isUuid } from '../../kit/ids.ts';
-import { identityOf } from '../../pki/trust/identity.ts';
+import { CertificateKeys } from '../../pki/trust/certificate-keys.ts';
+import { judge } from '../../pki/trust/identity.ts';
 import { type DsseEnvelope, verifyDsse } from '../../pki/verify/dsse.ts';
-import { sha256, VerifyKey } from '../../pki/verify/signature.ts';
+import { sha256, type VerifyKey } from '../../pki/verify/signature.ts';
 import { TASK_ENVELOPE_TYPE } from '../../pki/verify/task.ts';
-import { parseCertificate } from '../../pki/x509/parse.ts';
 import { type TaskEnvelope, TaskEnvelopeSchema } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
 import type { AttemptRow } from '../journal/journal.ts';
 
@@ -150,21 +150,22 @@ function freshnessFault({ notBefore, notAfter }: TaskEnvelope, nowMs: number): s
 	return undefined;
 }
 
+/** A bundle names the present signer and, while it is replaced, the next. */
+const signers = new CertificateKeys(16);
+
 function signerKeys({ taskSigners, trustDomain, nowMs }: EnvelopeExpectation): readonly VerifyKey[] {
 	return taskSigners.flatMap((der) => {
-		const parsed = parseCertificate(der);
-		if (parsed.kind !== 'ok') return [];
-		// The bundle is signed and lists the certificate itself, so whoever issued it is accepted with it.
-		const acceptedIssuerKeyIds = new Set([parsed.certificate.issuerKeyIdHex]);
-		const identity = identityOf(der, {
+		const signer = signers.get(der);
+		if (signer?.key === undefined) return [];
+		const identity = judge(signer.certificate, {
 			trustDomain,
-			acceptedIssuerKeyIds,
+			// The bundle is signed and lists the certificate itself, so whoever issued it is accepted with it.
+			acceptedIssuerKeyIds: new Set([signer.certificate.issuerKeyIdHex]),
 			expect: 'task-signer',
 			nowMs,
 			clockSkewMs: CLOCK_SKEW_MS,
 		});
-		const key = identity.kind === 'ok' ? VerifyKey.parse(parsed.certificate.spki) : undefined;
-		return key === undefined ? [] : [key];
+		return identity.kind === 'ok' ? [signer.key] : [];
 	});
 }
 

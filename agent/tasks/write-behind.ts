@@ -3,8 +3,9 @@ import type { Logger } from '../../kit/log.ts';
 import type { Journal } from '../journal/journal.ts';
 
 /**
- * Journal writes about things that have already happened (a start, an end): those of one turn of the event loop share
- * one commit, so that hundreds of short tasks a second cost few syncs. Order is kept. A write that meets a full or
+ * Journal writes about things that have already happened (a start, an end). With few tasks each is committed at once;
+ * with many those that come close together share a commit, so that hundreds of short tasks a second cost few syncs, here and in
+ * everything that their facts go through. Order is kept. A write that meets a full or
  * broken disk stays and is tried again: what it tells is still known to the process host, so a crash loses nothing.
  */
 export interface Write {
@@ -15,6 +16,8 @@ export interface Write {
 }
 
 const RETRY_MS = 1000;
+/** Between commits when many tasks run: as much as a result may then be late. */
+const SPACING_MS = 10;
 
 export class WriteBehind {
 	readonly #clock: Clock;
@@ -23,9 +26,15 @@ export class WriteBehind {
 	#writes: Write[] = [];
 	#isScheduled = false;
 	#retry: Timer | undefined;
+	#spacing: Timer | undefined;
+	#flushedAtMs = Number.NEGATIVE_INFINITY;
 	#closed = false;
 
-	constructor(clock: Clock, journal: Journal, log: Logger) {
+	readonly #isBusy: () => boolean;
+
+	/** `isBusy`: more writes are sure to come soon. */
+	constructor(clock: Clock, journal: Journal, log: Logger, isBusy: () => boolean) {
+		this.#isBusy = isBusy;
 		this.#clock = clock;
 		this.#journal = journal;
 		this.#log = log;
@@ -35,10 +44,13 @@ export class WriteBehind {
 		this.#writes.push(write);
 		if (this.#isScheduled || this.#retry !== undefined) return;
 		this.#isScheduled = true;
-		this.#clock.defer(() => {
+		const commit = () => {
 			this.#isScheduled = false;
 			this.flush();
-		});
+		};
+		const waitMs = this.#flushedAtMs + SPACING_MS - this.#clock.monotonic();
+		if (waitMs > 0 && this.#isBusy()) this.#spacing = this.#clock.setTimer(commit, waitMs);
+		else this.#clock.defer(commit);
 	}
 
 	/** Commits what is waiting; false when the journal refused it. */
@@ -46,6 +58,7 @@ export class WriteBehind {
 		if (this.#writes.length === 0 || this.#closed) return true;
 		const writes = this.#writes;
 		this.#writes = [];
+		this.#flushedAtMs = this.#clock.monotonic();
 		try {
 			this.#journal.transaction(() => {
 				for (const { change } of writes) change();
@@ -68,5 +81,6 @@ export class WriteBehind {
 		this.flush();
 		this.#closed = true;
 		this.#retry?.cancel();
+		this.#spacing?.cancel();
 	}
 }

@@ -90,10 +90,17 @@ export class DispatchReconciler implements AsyncDisposable {
 		const nodeId = this.#nodeOf.get(taskId);
 		if (nodeId === undefined) return;
 		this.#nodeOf.delete(taskId);
-		this.#leased.get(nodeId)?.delete(taskId);
-		if (!this.#waiting.delete(nodeId)) return;
+		const leased = this.#leased.get(nodeId);
+		leased?.delete(taskId);
+		// A full node is filled again a quarter at a time: one claim for each task that starts would cost a commit each.
+		if (!this.#waiting.has(nodeId) || (leased?.size ?? 0) > this.#refillAt()) return;
+		this.#waiting.delete(nodeId);
 		this.#dirty.add(nodeId);
 		this.#wake();
+	}
+
+	#refillAt(): number {
+		return Math.floor((this.#deps.limits.offersInFlightPerNodeMax * 3) / 4);
 	}
 
 	#wake(): void {

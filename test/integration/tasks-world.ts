@@ -9,6 +9,7 @@ import { SqliteJournal } from '../../agent/journal/sqlite.ts';
 import { startProcessHost } from '../../agent/process-host/start.ts';
 import { keepHost } from '../../agent/tasks/host-keeper.ts';
 import { demoPolicy, type Policy, parsePolicy } from '../../agent/tasks/policy.ts';
+import type { ProcessHost } from '../../agent/tasks/process-host.ts';
 import { TaskRunner } from '../../agent/tasks/runner.ts';
 import { RUNNER_LIMITS_DEFAULT, type RunnerLimits, type RunnerPlatform } from '../../agent/tasks/runner-deps.ts';
 import { DispatchReconciler } from '../../control-plane/reconcilers/dispatch.ts';
@@ -53,6 +54,7 @@ export interface NodeOptions {
 	readonly platform?: Partial<RunnerPlatform>;
 	readonly journal?: Journal;
 	readonly isOffline?: boolean;
+	readonly connect?: () => Promise<ProcessHost>;
 }
 
 export interface RunningNode {
@@ -159,7 +161,7 @@ async function startNode(
 		limits: { ...RUNNER_LIMITS_DEFAULT, ...options.limits },
 	});
 	const stopping = new AbortController();
-	const connect = () => startProcessHost({ directory: join(folder, 'host'), clock: systemClock });
+	const connect = options.connect ?? (() => startProcessHost({ directory: join(folder, 'host'), clock: systemClock }));
 	const kept = keepHost({ clock: systemClock, rng: systemRng, log: silentLogger, connect, runner }, stopping.signal);
 	const agent = world.agent(identity, { journal, commands: runner });
 	const uploader = new OutputUploader({ clock: systemClock, rng: systemRng, log: silentLogger, output: runner.output });

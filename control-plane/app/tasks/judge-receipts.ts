@@ -1,5 +1,4 @@
 import { GpuaasError, messageOf } from '../../../kit/error.ts';
-import { parseCertificate } from '../../../pki/x509/parse.ts';
 import type { Fact, TaskFinished } from '../../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { OutputStream } from '../../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import type { RequestContext } from '../../context.ts';
@@ -7,7 +6,7 @@ import type { CertificateRow } from '../../store/port/certificates.ts';
 import type { TaskRow } from '../../store/port/tasks.ts';
 import type { AppDeps } from '../deps.ts';
 import { bringsItsOutput, isSameAttempt, type TaskFact } from './transition.ts';
-import { verifyReceipt } from './verify-receipt.ts';
+import { serialOf, verifyReceipt } from './verify-receipt.ts';
 
 /** What must happen before the unit for every finish in a batch: check the signature, keep the output. */
 export type Judgement = Extract<TaskFact, { readonly kind: 'finished' | 'receipt-invalid' }>;
@@ -57,8 +56,7 @@ export async function judgeReceipts(
 }
 
 function finishOf(fact: Fact, finished: TaskFinished): Finish {
-	const parsed = parseCertificate(finished.certificate);
-	return { fact, finished, serial: parsed.kind === 'ok' ? parsed.certificate.serialHex : '' };
+	return { fact, finished, serial: serialOf(finished) };
 }
 
 async function readEvidence(deps: AppDeps, finishes: readonly Finish[]): Promise<void> {

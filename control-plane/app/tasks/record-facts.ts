@@ -34,9 +34,7 @@ export async function recordFacts(
 	facts: readonly Fact[],
 ): Promise<bigint> {
 	const nowMs = deps.clock.now();
-	const node = await deps.store.read((tx) => tx.nodes.get(source.nodeId));
-	const fresh = facts.filter((fact) => fact.seq > BigInt(current(node, source).factSeq)).sort(bySeq);
-	if (fresh.length === 0) return BigInt(current(node, source).factSeq);
+	const fresh = [...facts].sort(bySeq);
 	const judgements = await judgeReceipts(deps, ctx, source.nodeId, fresh);
 	const outboxIds = fresh.map(() => uuidv7(nowMs, deps.rng));
 	const done = await deps.store.unit((tx) =>
@@ -88,7 +86,7 @@ function* apply(tx: Tx, ctx: RequestContext, batch: Batch): Plan<Recorded> {
 	return { factSeq, changed, isRequeued };
 }
 
-/** All facts of one task become one update; undefined when they change nothing. */
+/** All facts of one task become one update; undefined when nobody who looks at the task could see a difference. */
 function* applyToTask(
 	tx: Tx,
 	ctx: RequestContext,
@@ -120,7 +118,7 @@ function* applyToTask(
 		yield* tx.tasks.putDocuments({ taskId, attempt, receipt, nodeCertificate: certificate });
 	}
 	if (before.state === 'lost') yield* auditSuperseded(tx, ctx, node, batch, before, after);
-	return after;
+	return after.state === before.state && after.startedAtMs === before.startedAtMs ? undefined : after;
 }
 
 function patchBetween(before: TaskRow, after: TaskRow): Partial<TaskRow> {

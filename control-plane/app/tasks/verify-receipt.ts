@@ -1,10 +1,10 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import { timestampMs } from '@bufbuild/protobuf/wkt';
+import { CertificateKeys } from '../../../pki/trust/certificate-keys.ts';
 import { type DsseEnvelope, verifyDsse } from '../../../pki/verify/dsse.ts';
-import { sha256, VerifyKey } from '../../../pki/verify/signature.ts';
+import { sha256 } from '../../../pki/verify/signature.ts';
 import { TASK_RECEIPT_TYPE } from '../../../pki/verify/task.ts';
 import { outputSha256OfChunks } from '../../../pki/verify/task-output.ts';
-import { parseCertificate } from '../../../pki/x509/parse.ts';
 import { DsseEnvelopeSchema } from '../../../proto/gen/gpuaas/common/v1/types_pb.ts';
 import type { Fact, TaskFinished } from '../../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { type TaskOutcome, TaskReceiptSchema } from '../../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
@@ -28,14 +28,20 @@ export interface ReceiptEvidence {
 	readonly envelope: Uint8Array | null | undefined;
 }
 
+/** A node's certificate comes with each of its receipts. */
+const nodeKeys = new CertificateKeys(4096);
+
+export function serialOf(finished: TaskFinished): string {
+	return nodeKeys.get(finished.certificate)?.certificate.serialHex ?? '';
+}
+
 /** Certificates are backdated by less, and clocks of hosts drift. */
 const CLOCK_SKEW_MS = 5 * 60_000;
 
 export function verifyReceipt(fact: Fact, finished: TaskFinished, evidence: ReceiptEvidence): ReceiptVerdict {
 	const certificateFault = faultOfCertificate(fact, finished, evidence);
 	if (certificateFault !== undefined) return invalid(certificateFault);
-	const parsed = parseCertificate(finished.certificate);
-	const key = parsed.kind === 'ok' ? VerifyKey.parse(parsed.certificate.spki) : undefined;
+	const key = nodeKeys.get(finished.certificate)?.key;
 	const receipt: DsseEnvelope = finished.receipt ?? { payloadType: '', payload: new Uint8Array(), signatures: [] };
 	const verified = verifyDsse(receipt, { payloadType: TASK_RECEIPT_TYPE, keys: key === undefined ? [] : [key] });
 	if (verified.kind === 'refused') return invalid(verified.message);
