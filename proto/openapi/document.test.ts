@@ -73,8 +73,12 @@ test('validation rules become keywords', () => {
 	};
 	expect(required).toContain('argv');
 	expect(properties.argv).toMatchObject({ type: 'array', minItems: 1, maxItems: 1024, 'x-data-class': 'personal' });
-	expect(properties.env).toMatchObject({ type: 'object', maxProperties: 256, 'x-data-class': 'secret' });
-	expect((properties.env?.propertyNames as Node).pattern).toBe('^[A-Za-z_][A-Za-z0-9_]{0,127}$');
+	expect(properties.env).toMatchObject({
+		type: 'object',
+		maxProperties: 256,
+		propertyNames: { pattern: '^[A-Za-z_][A-Za-z0-9_]{0,127}$' },
+		'x-data-class': 'secret',
+	});
 	const list = schemas['gpuaas.nodes.v1.ListNodesRequest'] as { properties: Record<string, Node> };
 	expect(list.properties.pageSize).toMatchObject({ type: 'integer', minimum: 0, maximum: 1000 });
 	const output = schemas['gpuaas.tasks.v1.ListTaskOutputRequest'] as { properties: Record<string, Node> };
