@@ -71,11 +71,12 @@ export class PostgresServer implements AsyncDisposable {
 		return `postgres://gpuaas@localhost/${database}?host=${encodeURIComponent(this.#folder)}`;
 	}
 
-	/** A new, empty database. */
-	async createDatabase(): Promise<string> {
+	/** A new database: empty, or a copy of the one with this URL, which nobody may use meanwhile. */
+	async createDatabase(template?: string): Promise<string> {
 		this.#databases += 1;
 		const name = `test_${process.pid}_${this.#databases}`;
-		await this.query('postgres', `CREATE DATABASE ${name}`);
+		const copied = template === undefined ? '' : ` TEMPLATE ${new URL(template).pathname.slice(1)}`;
+		await this.query('postgres', `CREATE DATABASE ${name}${copied}`);
 		return this.url(name);
 	}
 

@@ -12,6 +12,7 @@ import {
 	sql,
 } from 'kysely';
 import { assert } from '../../../kit/assert.ts';
+import { GpuaasError } from '../../../kit/error.ts';
 import type { Plan, Statement } from '../port/unit.ts';
 import { snake, type Table } from './columns.ts';
 import type { Database } from './schema.ts';
@@ -37,6 +38,14 @@ export type SlotOf<P> = <Name extends keyof P & string>(name: Name) => P[Name];
 
 /** Bounds the statements of one dialect: shapes are made by code, never by input, so this is never met. */
 const SHAPES_MAX = 2000;
+
+function nulCharacter(): GpuaasError {
+	return new GpuaasError({
+		code: 'INVALID_ARGUMENT',
+		reason: 'INVALID_REQUEST',
+		message: 'a text holds a NUL character, which can’t be stored; nothing was written. Send it without',
+	});
+}
 
 export interface Condition {
 	/** With one `?`, or none when `value` is left out. */
@@ -111,6 +120,7 @@ export class Compiler {
 	bind(value: unknown): unknown {
 		switch (typeof value) {
 			case 'string':
+				if (value.includes('\0')) throw nulCharacter();
 				return value;
 			case 'number':
 				assert(Number.isSafeInteger(value), `the store keeps whole numbers within 2^53, not ${value}`);

@@ -1,0 +1,146 @@
+import type { AssignmentRow } from '../../../control-plane/store/port/assignments.ts';
+import type { CertificateRow } from '../../../control-plane/store/port/certificates.ts';
+import type { NodeRow } from '../../../control-plane/store/port/nodes.ts';
+import type { OperationRow } from '../../../control-plane/store/port/operations.ts';
+import type { SessionRow } from '../../../control-plane/store/port/sessions.ts';
+import type { TaskRow } from '../../../control-plane/store/port/tasks.ts';
+
+/** Whole rows with unremarkable values, for tests that care about a few of them. */
+export function nodeRow(id: string, more: Partial<NodeRow> = {}): NodeRow {
+	return {
+		id,
+		name: `name-${id}`,
+		state: 'available',
+		custody: 'platform',
+		generation: 1,
+		cordoned: false,
+		cordonReason: '',
+		locked: true,
+		lockReason: 'why',
+		labels: { rack: 'r1', 'quo"ted': 'ü' },
+		hostname: 'host',
+		serial: `serial-${id}`,
+		agentVersion: '0.1.0',
+		bootId: 'boot',
+		instanceId: 'instance',
+		capabilities: ['tasks', 'terminals'],
+		enrolledAtMs: 1_800_000_000_000,
+		lastSeenAtMs: null,
+		epoch: 0,
+		fencingSeq: 0,
+		factSeq: 0,
+		renewalSeq: 0,
+		recoveries: 0,
+		bundleSeqAcked: 0,
+		issuerKeyIdAcked: '',
+		retiredAtMs: null,
+		version: 1,
+		...more,
+	};
+}
+
+export function taskRow(id: string, nodeId: string, more: Partial<TaskRow> = {}): TaskRow {
+	return {
+		id,
+		nodeId,
+		state: 'queued',
+		kind: 'run',
+		spec: Uint8Array.of(0, 1, 255),
+		createdBy: 'operator',
+		attempt: 0,
+		attemptsMax: 2,
+		fencingToken: 0,
+		timeoutMs: 1000,
+		outputBytesMax: 2 ** 40,
+		createdAtMs: 5,
+		queueDeadlineMs: 100,
+		leaseUntilMs: null,
+		acceptedAtMs: null,
+		startedAtMs: null,
+		endedAtMs: null,
+		exitCode: null,
+		signal: null,
+		reason: '',
+		message: '',
+		outputBytes: 0,
+		outputDroppedBytes: 0,
+		outputComplete: false,
+		limitsEnforcedBy: '',
+		cancelRequestedAtMs: null,
+		cancelGraceMs: null,
+		batchId: '',
+		correlationId: 'correlation',
+		custody: 'platform',
+		assignmentId: null,
+		organization: null,
+		project: null,
+		generation: 1,
+		...more,
+	};
+}
+
+export function sessionRow(nodeId: string, epoch: number, more: Partial<SessionRow> = {}): SessionRow {
+	return {
+		nodeId,
+		replicaId: 'replica',
+		epoch,
+		instanceId: 'instance',
+		connectedAtMs: 10,
+		leaseUntilMs: 100,
+		disconnectedAtMs: null,
+		lostAtMs: null,
+		...more,
+	};
+}
+
+export function assignmentRow(id: string, nodeId: string, more: Partial<AssignmentRow> = {}): AssignmentRow {
+	return {
+		id,
+		nodeId,
+		sliceId: '',
+		organization: 'acme',
+		project: 'train',
+		mode: 'host',
+		generation: 1,
+		fromMs: 10,
+		untilMs: null,
+		...more,
+	};
+}
+
+export function certificateRow(serial: string, subjectId: string, more: Partial<CertificateRow> = {}): CertificateRow {
+	return {
+		serial,
+		kind: 'node',
+		subjectId,
+		state: 'pending',
+		spkiSha256: 'ab',
+		issuerKeyId: 'issuer-1',
+		generation: 1,
+		notBeforeMs: 0,
+		notAfterMs: 1000,
+		issuedAtMs: 0,
+		firstUsedAtMs: null,
+		revokedAtMs: null,
+		revocationReason: '',
+		der: Uint8Array.of(48, 130),
+		...more,
+	};
+}
+
+export function operationRow(id: string, target: string, more: Partial<OperationRow> = {}): OperationRow {
+	return {
+		id,
+		kind: 'nodes.drain',
+		state: 'running',
+		target,
+		progress: '',
+		reason: '',
+		createdBy: 'operator',
+		createdAtMs: 1,
+		deadlineMs: 100,
+		endedAtMs: null,
+		data: '{}',
+		...more,
+	};
+}
