@@ -14,7 +14,8 @@ import {
 	type CompleteEnrollmentResponse,
 } from '../../proto/gen/gpuaas/enrollment/v1/enrollment_pb.ts';
 import { CreateTokenRequestSchema } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
-import { type SimControlPlane, TRUST_DOMAIN } from './control-plane.ts';
+import { TRUST_DOMAIN } from './composition.ts';
+import type { SimControlPlane } from './control-plane.ts';
 import type { SimNode } from './node.ts';
 import type { Operator } from './operator.ts';
 import { simSigner } from './world/keys.ts';

@@ -1,4 +1,10 @@
-import type { ConnectRequest, ConnectResponse } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import { equals } from '@bufbuild/protobuf';
+import {
+	type ConnectRequest,
+	type ConnectResponse,
+	type Fact,
+	FactSchema,
+} from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 
 /**
  * What outsiders saw, for the checkers: answers that operators got, frames that passed, programs that began. Nothing
@@ -42,7 +48,9 @@ export class History {
 	/** By node: the highest fact that the agent was told is committed. */
 	readonly factAcks = new Map<string, bigint>();
 	/** By node and number: what the fact said. */
-	readonly facts = new Map<string, ConnectRequest['message']>();
+	readonly facts = new Map<string, Fact>();
+	/** Notes whose signature was found right. */
+	readonly signedHeads = new Set<string>();
 	readonly #now: () => number;
 
 	constructor(now: () => number) {
@@ -66,15 +74,19 @@ export class History {
 	onUp(node: string, { message }: ConnectRequest): void {
 		if (message.case !== 'fact') return;
 		const { fact, seq } = message.value;
-		this.facts.set(`${node}/${seq}`, message);
+		const key = `${node}/${seq}`;
+		const before = this.facts.get(key);
+		if (before !== undefined && !equals(FactSchema, before, message.value))
+			this.violate('nothing-acknowledged-is-lost', `${node} sent two different facts as number ${seq}`);
+		this.facts.set(key, message.value);
 		if (fact.case === 'taskRefused') this.refused.add(`${fact.value.taskId}/${fact.value.attempt}`);
 		if (fact.case !== 'taskFinished') return;
 		const { taskId, attempt, receipt } = fact.value;
-		const key = `${taskId}/${attempt}`;
-		let finished = this.finished.get(key);
+		const name = `${taskId}/${attempt}`;
+		let finished = this.finished.get(name);
 		if (finished === undefined) {
 			finished = { receipts: new Set(), node };
-			this.finished.set(key, finished);
+			this.finished.set(name, finished);
 		}
 		const signature = receipt?.signatures[0]?.sig ?? new Uint8Array();
 		finished.receipts.add(

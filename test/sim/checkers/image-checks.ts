@@ -30,9 +30,8 @@ function checkAcknowledged(history: History, image: Image): void {
 }
 
 function checkReflected(history: History, image: Image, name: string, seq: bigint): void {
-	const message = history.facts.get(`${name}/${seq}`);
-	if (message?.case !== 'fact') return;
-	const { fact } = message.value;
+	const fact = history.facts.get(`${name}/${seq}`)?.fact;
+	if (fact === undefined) return;
 	const missing = (what: string) =>
 		history.violate(
 			'nothing-acknowledged-is-lost',

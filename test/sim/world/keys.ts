@@ -11,17 +11,25 @@ import { der, TAG } from '../../../pki/x509/der.ts';
  * it. Slow and not constant-time: nothing but a simulation may sign with it.
  */
 export function simSigner(seed: string, algorithm: SignatureAlgorithm): SyncSigner {
-	if (algorithm === 'ed25519') return ed25519SignerFromSeed(sha('sha256', seed));
-	return new DeterministicEcdsa(seed, algorithm);
+	const name = `${algorithm} ${seed}`;
+	const known = signers.get(name);
+	if (known !== undefined) return known;
+	const made =
+		algorithm === 'ed25519' ? ed25519SignerFromSeed(sha('sha256', seed)) : new DeterministicEcdsa(seed, algorithm);
+	signers.set(name, made);
+	return made;
 }
+
+/** The same few names in every run, and a key costs as much as ten signatures. */
+const signers = new Map<string, SyncSigner>();
 
 /** `<data>/keys` of a simulated control plane: survives its crashes. */
 export class SimKeyStore implements KeyStore {
-	readonly #seed: string;
 	readonly #keys = new Map<string, SyncSigner>();
 
-	constructor(seed: string) {
-		this.#seed = seed;
+	/** `from`: what another control plane has in its folder. */
+	constructor(from?: SimKeyStore) {
+		if (from !== undefined) for (const [name, signer] of from.#keys) this.#keys.set(name, signer);
 	}
 
 	load(name: string): SyncSigner | undefined {
@@ -31,7 +39,7 @@ export class SimKeyStore implements KeyStore {
 	loadOrCreate(name: string, algorithm: SignatureAlgorithm): SyncSigner {
 		const known = this.#keys.get(name);
 		if (known !== undefined) return known;
-		const made = simSigner(`${this.#seed}/${name}`, algorithm);
+		const made = simSigner(`control plane/${name}`, algorithm);
 		this.#keys.set(name, made);
 		return made;
 	}

@@ -1,0 +1,152 @@
+import type { HeadAnchor } from '../../control-plane/app/audit/anchor.ts';
+import { createAppendAudit } from '../../control-plane/app/audit/append.ts';
+import { Denylist } from '../../control-plane/app/certificates/denylist.ts';
+import { openCertificateAuthority } from '../../control-plane/app/certificates/running-authority.ts';
+import { runAuthorityUpkeep } from '../../control-plane/app/certificates/upkeep.ts';
+import { APP_LIMITS_DEFAULT, type AppLimits } from '../../control-plane/app/deps.ts';
+import { refusalError, StreamGuard } from '../../control-plane/app/enrollment/authorize-stream.ts';
+import { Challenges } from '../../control-plane/app/enrollment/challenges.ts';
+import { renewCertificate } from '../../control-plane/app/enrollment/renew.ts';
+import { RefusalLog } from '../../control-plane/app/iam/refusals.ts';
+import { PageTokens } from '../../control-plane/app/paging.ts';
+import { LINK_LIMITS_DEFAULT } from '../../control-plane/app/sessions/limits.ts';
+import { SessionRegistry } from '../../control-plane/app/sessions/registry.ts';
+import { loseTasksOfNode } from '../../control-plane/app/tasks/lose-tasks.ts';
+import { recordFacts } from '../../control-plane/app/tasks/record-facts.ts';
+import { openUpload } from '../../control-plane/app/tasks/upload-output.ts';
+import { InProcessBus } from '../../control-plane/bus/in-process.ts';
+import { nodeContext } from '../../control-plane/gateway/context.ts';
+import { AgentLink } from '../../control-plane/gateway/link.ts';
+import type { LinkDeps } from '../../control-plane/gateway/link-deps.ts';
+import { OutputUploads } from '../../control-plane/gateway/output.ts';
+import { DispatchReconciler } from '../../control-plane/reconcilers/dispatch.ts';
+import { ExpiryReconciler } from '../../control-plane/reconcilers/expiry.ts';
+import { LeaseReconciler } from '../../control-plane/reconcilers/leases.ts';
+import { OutboxReconciler } from '../../control-plane/reconcilers/outbox.ts';
+import { SealReconciler } from '../../control-plane/reconcilers/seal.ts';
+import { uuidv7 } from '../../kit/ids.ts';
+import type { Logger } from '../../kit/log.ts';
+import { Scope } from '../../kit/scope.ts';
+import { chainOrigin } from '../../pki/verify/chain-head.ts';
+import type { SimKeyStore } from './world/keys.ts';
+import type { GatewayEndpoint } from './world/network.ts';
+import type { SimOutputStore } from './world/output-store.ts';
+import type { SimProcess } from './world/scheduler.ts';
+import type { SimStore } from './world/store.ts';
+
+/**
+ * The control plane put together as control-plane/serve.ts does it, without its listeners: every part is the real one,
+ * on the ports that a process of the simulation has. Waits are shorter, so that a run sees every one of them.
+ */
+export const TRUST_DOMAIN = 'sim.test';
+const REPLICA_ID = 'replica-sim';
+
+const LIMITS: AppLimits = {
+	...APP_LIMITS_DEFAULT,
+	queueTimeoutDefaultMs: 240_000,
+	taskTimeoutDefaultMs: 120_000,
+	offerLeaseMs: 15_000,
+};
+const LINK_LIMITS = { ...LINK_LIMITS_DEFAULT, lostGraceMs: 60_000, tickMs: 1000 };
+const RECONCILER_PERIOD_MS = 2000;
+
+export interface Ports {
+	readonly process: SimProcess;
+	readonly store: SimStore;
+	readonly keys: SimKeyStore;
+	readonly output: SimOutputStore;
+	readonly anchor: HeadAnchor;
+	readonly log: Logger;
+}
+
+export type Composition = Awaited<ReturnType<typeof compose>>;
+
+export async function compose(ports: Ports) {
+	const { process } = ports;
+	const scope = new Scope((name, error) =>
+		ports.log.error('a part of the control plane failed', { part: name, error }),
+	);
+	const { deps, authority, registry } = await composeDeps(ports, scope);
+	const { store } = deps;
+	const denylist = scope.use(await Denylist.open(deps));
+	const guard = scope.use(new StreamGuard(deps, denylist));
+	const dispatch = scope.use(new DispatchReconciler(deps));
+	const periodMs = RECONCILER_PERIOD_MS;
+	scope.use(new ExpiryReconciler(deps, { periodMs, resync: (nodeId) => dispatch.resync(nodeId) }));
+	scope.use(new OutboxReconciler(deps, { periodMs }));
+	const linkDeps: LinkDeps = {
+		app: deps,
+		registry,
+		limits: LINK_LIMITS,
+		authorizeStream: (ctx, leafDer) => guard.authorizeStream(ctx, leafDer),
+		recordFacts: (ctx, from, facts) => recordFacts(deps, ctx, from, facts),
+		onSessionOpen: (opened) => dispatch.onSessionOpen(opened),
+		ingestTelemetry: () => {},
+		openUpload: (ctx, nodeId, hello) => openUpload(deps, ctx, nodeId, hello),
+		renewCertificate: (ctx, { nodeId, serial }, { csr, joinState }) =>
+			renewCertificate(deps, ctx, { nodeId, serial, csr, joinState }),
+	};
+	const link = new AgentLink(linkDeps);
+	link.start();
+	const { appendAudit } = deps;
+	const { lostGraceMs } = LINK_LIMITS;
+	const leaseTtlMs = () => link.leaseTtlMs;
+	const leases = new LeaseReconciler({ app: deps, appendAudit, loseTasksOfNode, lostGraceMs, periodMs, leaseTtlMs });
+	leases.start();
+	scope.defer(() => leases.stop());
+	scope.run('authority upkeep', (signal) => runAuthorityUpkeep({ deps, authority, signal }));
+	return { process, store, deps, registry, link, scope, endpoint: endpointOf(process, linkDeps, link) };
+}
+
+async function composeDeps(ports: Ports, scope: Scope) {
+	const { process, store, keys, output, anchor, log } = ports;
+	const { clock, rng } = process;
+	const bus = new InProcessBus();
+	const registry = new SessionRegistry();
+	const appendAudit = createAppendAudit({ clock, rng });
+	const trustDomain = TRUST_DOMAIN;
+	const authority = await openCertificateAuthority({ store, keys, clock, rng, log, appendAudit, trustDomain });
+	const heads = await SealReconciler.open({
+		signer: authority.auditSigner,
+		keyName: authority.auditKeyName,
+		origin: chainOrigin(trustDomain),
+		store,
+		clock,
+		log,
+		bus,
+		anchor,
+		replicaId: REPLICA_ID,
+	});
+	const app = { clock, rng, log, store, bus, sessions: registry, authority, output, heads, limits: LIMITS };
+	const deps = {
+		...app,
+		replicaId: REPLICA_ID,
+		version: '0.0.0',
+		appendAudit,
+		pages: new PageTokens(new Uint8Array(32)),
+		refusals: scope.use(new RefusalLog({ store, clock, appendAudit })),
+		challenges: new Challenges(clock, rng),
+		gateways: ['gateway.sim:9443'],
+	};
+	scope.use(heads);
+	return { deps, authority, registry };
+}
+
+/** What control-plane/gateway/server.ts serves over gRPC. */
+function endpointOf(process: SimProcess, linkDeps: LinkDeps, link: AgentLink): GatewayEndpoint {
+	const { app } = linkDeps;
+	const uploads = new OutputUploads(linkDeps);
+	return {
+		process,
+		connect: (stream) => link.accept(stream),
+		uploadOutput: (stream) => uploads.accept(stream),
+		renewCertificate: async (leafDer, request) => {
+			const correlationId = uuidv7(app.clock.now(), app.rng);
+			const anonymous = nodeContext(app, 'RenewCertificate', 'sim', correlationId, undefined);
+			const peer = await linkDeps.authorizeStream(anonymous, leafDer);
+			if (peer.kind === 'refused') throw refusalError(peer);
+			const ctx = nodeContext(app, 'RenewCertificate', 'sim', correlationId, peer);
+			return await linkDeps.renewCertificate(ctx, peer, request);
+		},
+	};
+}
