@@ -17,6 +17,7 @@ import { recover } from './identity/enroll.ts';
 import type { AgentIdentity } from './identity/identity.ts';
 import { Renewal } from './identity/renewal.ts';
 import { identityStatus } from './identity/status.ts';
+import type { Journal } from './journal/journal.ts';
 import { SqliteJournal } from './journal/sqlite.ts';
 import { passwdHomes } from './platform/accounts.ts';
 import { type PlatformFacts, readPlatformFacts } from './platform/facts.ts';
@@ -124,7 +125,7 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<vo
 	scope.run('link', (ended) => control.run(ended));
 	scope.run('renewal', (ended) => renewal.run(ended));
 	announceReady(deps, control, identity, scope);
-	writeStatus(deps, folders, control, identity, renewal, scope);
+	writeStatus(deps, folders, { control, identity, renewal, journal }, scope);
 	await aborted(signal);
 	if (config.tasks.stopHostWithAgent) await stopHost(connectHost, log);
 }
@@ -224,12 +225,16 @@ function announceReady(deps: AgentDeps, control: Control, identity: AgentIdentit
 function writeStatus(
 	deps: AgentDeps,
 	folders: AgentFolders,
-	control: Control,
-	identity: AgentIdentity,
-	renewal: Renewal,
+	parts: {
+		readonly control: Control;
+		readonly identity: AgentIdentity;
+		readonly renewal: Renewal;
+		readonly journal: Journal;
+	},
 	scope: Scope,
 ): void {
 	const { clock, log } = deps;
+	const { control, identity, renewal, journal } = parts;
 	const write = async () => {
 		const document = {
 			at: new Date(clock.now()).toISOString(),
@@ -238,6 +243,8 @@ function writeStatus(
 		};
 		await writeFile(`${folders.status}.tmp`, `${JSON.stringify(document)}\n`, { mode: 0o600 });
 		await rename(`${folders.status}.tmp`, folders.status);
+		// Whoever doubts the control plane compares its log with what this agent kept: gpuaas audit verify --anchors.
+		await writeFile(folders.auditHead, journal.getSetting('link.audit_head') ?? '', { mode: 0o644 });
 	};
 	const report = (error: unknown) => log.warn('the status file could not be written', { error });
 	const timer = every(clock, STATUS_PERIOD_MS, () => void write().catch(report), report);

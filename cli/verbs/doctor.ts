@@ -6,6 +6,7 @@ import { HealthCheckSchema, SystemService } from '../../proto/gen/gpuaas/system/
 import { connect } from '../client.ts';
 import { type Arguments, type Command, take } from '../command.ts';
 import { configDir, pickContext } from '../contexts.ts';
+import { askDaemon } from '../daemon.ts';
 import { EXIT } from '../exit-codes.ts';
 import { type Io, paint, printable, printJson, write } from '../io.ts';
 import { json } from '../show.ts';
@@ -48,6 +49,7 @@ const doctor: Command = {
 			await checkCgroup(),
 			await checkDisk(data),
 			...(await checkPorts(data)),
+			...(await checkAgent(data)),
 			await checkContextFile(io),
 			...(await checkControlPlane(args, io)),
 		];
@@ -149,6 +151,24 @@ async function checkPorts(data: string): Promise<Finding[]> {
 		);
 	}
 	return findings;
+}
+
+/** This host's own agent, from its data folder: certificate, clock, process host. */
+async function checkAgent(data: string): Promise<Finding[]> {
+	const folder = resolve(data, 'agent');
+	if ((await stat(folder).catch(() => undefined)) === undefined) return [];
+	try {
+		const status = JSON.parse(await askDaemon('agent', ['status', '--json', '--set', `core.data=${folder}`])) as {
+			readonly enrolled: boolean;
+			readonly certificate: { readonly state: string; readonly message: string; readonly clockMessage: string };
+		};
+		const { state, message, clockMessage } = status.certificate;
+		const found =
+			state === 'valid' || !status.enrolled ? ok('agent', message) : bad('agent', 'fail', message, 'its log says more');
+		return clockMessage === '' ? [found] : [found, bad('agent clock', 'fail', clockMessage, 'set the clock by NTP')];
+	} catch (error) {
+		return [bad('agent', 'fail', GpuaasError.from(error).message, 'enroll this host again with a new token')];
+	}
 }
 
 async function checkContextFile(io: Io): Promise<Finding> {

@@ -13,6 +13,7 @@ import { AuditClass, Idempotency } from '../../proto/gen/gpuaas/common/v1/policy
 import type { Tx } from '../store/port/store.ts';
 import type { Plan } from '../store/port/unit.ts';
 import type { AppendAudit, AuditEvent } from './audit/event.ts';
+import { withRequestFacts } from './audit/request-facts.ts';
 import type { AppDeps } from './deps.ts';
 import { type CheckedPolicy, checkedPolicy, type TargetKind } from './iam/method-policy.ts';
 import type { CallContext } from './iam/principal.ts';
@@ -171,7 +172,7 @@ function* unitOf<I extends DescMessage, O extends DescMessage, K extends TargetK
 		return { response: fromBinary(method.output, known.response), leafId: undefined, events: [], effects: undefined };
 	}
 	const change = yield* input.steps.apply(tx, call, target, input.prepared);
-	const leafId = yield* deps.appendAudit(tx, ctx, change.audit);
+	const leafId = yield* deps.appendAudit(tx, ctx, withRequestFacts(change.audit, method.input, call.request));
 	const events = change.events ?? [];
 	for (const { topic, key: object } of events)
 		yield* tx.outbox.append({ id: uuidv7(nowMs, deps.rng), topic, key: object, atMs: nowMs });

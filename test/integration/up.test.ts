@@ -135,6 +135,13 @@ describe('the other verbs', () => {
 			.toMatch(/^verified to anchored head [1-9]\d*\n$/);
 	});
 
+	test('audit verify holds the log against the head that the agent kept', async () => {
+		const argv = ['audit', 'verify', '--anchors', join(world.data, 'agent', 'audit-head')];
+		await expect
+			.poll(async () => (await world.run(...argv)).stdout, { timeout: 30_000 })
+			.toMatch(/^verified to anchored head/);
+	}, 60_000);
+
 	test('doctor finds nothing wrong with the server', async () => {
 		const { findings } = await world.json<{ findings: { check: string; result: string; finding: string }[] }>(
 			'doctor',
