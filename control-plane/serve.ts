@@ -44,6 +44,7 @@ import { OutboxReconciler } from './reconcilers/outbox.ts';
 import { SealReconciler } from './reconcilers/seal.ts';
 import { foldersOf, listenerNames } from './settings.ts';
 import { openStore } from './store/open.ts';
+import { DrainRunner } from './workflows/drain.ts';
 
 /**
  * The control plane, top to bottom: store, authority, audit, sessions, use cases, reconcilers, then the four listeners.
@@ -116,6 +117,7 @@ export async function serve(options: ControlPlaneDeps, signal: AbortSignal): Pro
 	const dispatch = scope.use(new DispatchReconciler(app));
 	scope.use(new ExpiryReconciler(app, { resync: (nodeId) => dispatch.resync(nodeId) }));
 	scope.use(new OutboxReconciler(app));
+	scope.use(new DrainRunner(deps));
 	const telemetry = new LatestTelemetry({ clock });
 	const metrics = new Registry();
 
