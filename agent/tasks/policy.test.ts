@@ -1,0 +1,114 @@
+import { create } from '@bufbuild/protobuf';
+import { describe, expect, it } from 'vitest';
+import { TaskSpecSchema } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import { DENY_ALL, decide, demoPolicy, globMatches, type Policy, parsePolicy } from './policy.ts';
+
+const parse = (text: string) => parsePolicy(text, 'agent.policy.toml');
+const spec = (kind: NonNullable<Parameters<typeof create<typeof TaskSpecSchema>>[1]>['kind']) =>
+	create(TaskSpecSchema, kind === undefined ? {} : { kind });
+const run = (value: Parameters<typeof spec>[0] extends infer K ? Extract<K, { case: 'run' }>['value'] : never) =>
+	spec({ case: 'run', value });
+const judge = (
+	policy: Policy,
+	task: ReturnType<typeof spec>,
+	change: { timeoutMs?: number; outputBytesMax?: number } = {},
+) => decide(policy, { spec: task, timeoutMs: 1000, outputBytesMax: 0, ...change }, (path) => path === '/usr/bin/true');
+
+const POLICY = parse(`
+[tasks]
+kinds = ["run", "collect_bundle", "reboot"]
+[run]
+users = ["alice", "bob"]
+default_user = "bob"
+binaries = ["/usr/bin/true", "/opt/*/bin/**"]
+[limits]
+timeout = "1m"
+output = "1MiB"
+memory = "1GiB"
+processes = 64
+[bundle]
+parts = ["kernel", "disks"]
+user = "bob"
+`);
+
+describe('policy', () => {
+	it('denies everything that is not named', () => {
+		expect(judge(DENY_ALL, run({ argv: ['/usr/bin/true'] }))).toMatchObject({ kind: 'refuse', reason: 'POLICY_KIND' });
+		expect(judge(parse('[tasks]\nkinds = ["run"]'), run({ argv: ['/usr/bin/true'] }))).toMatchObject({
+			reason: 'POLICY_USER',
+		});
+		const users = parse('[tasks]\nkinds = ["run"]\n[run]\nusers = ["bob"]\ndefault_user = "bob"');
+		expect(judge(users, run({ argv: ['/usr/bin/true'] }))).toMatchObject({ reason: 'POLICY_BINARY' });
+		expect(judge(POLICY, spec(undefined))).toMatchObject({ reason: 'POLICY_KIND' });
+	});
+
+	it('permits what it names, with defaults and ceilings filled in', () => {
+		expect(judge(POLICY, run({ argv: ['true', 'x'] }))).toEqual({
+			kind: 'permit',
+			timeoutMs: 1000,
+			outputBytesMax: 1024 ** 2,
+			permit: {
+				kind: 'run',
+				argv: ['/usr/bin/true', 'x'],
+				user: 'bob',
+				cwd: '',
+				env: { PATH: POLICY.run.path },
+				limits: { memoryBytes: 1024 ** 3, processes: 64 },
+			},
+		});
+		const asked = run({ argv: ['/opt/a/bin/b/c'], user: 'alice', limits: { memoryBytes: 5n, cpuMilli: 500 } });
+		expect(judge(POLICY, asked)).toMatchObject({
+			permit: { user: 'alice', limits: { memoryBytes: 5, processes: 64, cpuMilli: 500 } },
+		});
+	});
+
+	it.each([
+		['another user', run({ argv: ['true'], user: 'root' }), 'POLICY_USER'],
+		['a program that is not in the path', run({ argv: ['missing'] }), 'COMMAND_NOT_FOUND'],
+		['another program', run({ argv: ['/usr/bin/false'] }), 'POLICY_BINARY'],
+		['a way around by ..', run({ argv: ['/opt/a/bin/../../../usr/bin/false'] }), 'POLICY_BINARY'],
+		['a relative program outside', run({ argv: ['./x'], cwd: '/tmp' }), 'POLICY_BINARY'],
+		['more memory', run({ argv: ['true'], limits: { memoryBytes: 2n ** 31n } }), 'POLICY_LIMIT'],
+		['a reboot', spec({ case: 'reboot', value: { reason: 'x' } }), 'POLICY_KIND'],
+		['a part of a bundle', spec({ case: 'collectBundle', value: { parts: ['network'] } }), 'POLICY_KIND'],
+	])('refuses %s', (_, task, reason) => {
+		expect(judge(POLICY, task)).toMatchObject({ kind: 'refuse', reason });
+	});
+
+	it('refuses more time and more output than the node gives', () => {
+		expect(judge(POLICY, run({ argv: ['true'] }), { timeoutMs: 60_001 })).toMatchObject({ reason: 'POLICY_LIMIT' });
+		expect(judge(POLICY, run({ argv: ['true'] }), { outputBytesMax: 2 ** 21 })).toMatchObject({
+			reason: 'POLICY_LIMIT',
+		});
+		expect(judge(POLICY, run({ argv: ['true'] }), { timeoutMs: 60_000 })).toMatchObject({ kind: 'permit' });
+	});
+
+	it('collects the parts of a bundle that it names', () => {
+		expect(judge(POLICY, spec({ case: 'collectBundle', value: {} }))).toMatchObject({
+			permit: { kind: 'collect_bundle', parts: ['kernel', 'disks'], user: 'bob' },
+		});
+	});
+
+	it('refuses a file with an unknown key or a wrong value, with its place', () => {
+		expect(() => parse('[run]\nuser = "bob"')).toThrow(/agent\.policy\.toml:2.*run\.user/s);
+		expect(() => parse('[runs]\n')).toThrow(/runs/);
+		expect(() => parse('[tasks]\nkinds = ["all"]')).toThrow(/all/);
+		expect(() => parse('[run]\nbinaries = ["true"]')).toThrow(/absolute/);
+		expect(() => parse('[limits]\nmemory = 5')).toThrow(/unit/);
+	});
+
+	it('lets the demo run any program as the person who started it, and nobody else', () => {
+		const policy = parse(demoPolicy('carol'));
+		expect(judge(policy, run({ argv: ['/anything/at all'] }))).toMatchObject({ permit: { user: 'carol' } });
+		expect(judge(policy, run({ argv: ['/x'], user: 'root' }))).toMatchObject({ reason: 'POLICY_USER' });
+		expect(judge(policy, spec({ case: 'reboot', value: { reason: 'x' } }))).toMatchObject({ reason: 'POLICY_KIND' });
+	});
+
+	it('matches globs whole, and only stars as patterns', () => {
+		expect(globMatches('/a/*', '/a/b')).toBe(true);
+		expect(globMatches('/a/*', '/a/b/c')).toBe(false);
+		expect(globMatches('/a/**', '/a/b/c')).toBe(true);
+		expect(globMatches('/a.c', '/abc')).toBe(false);
+		expect(globMatches('/a', '/a\n')).toBe(false);
+	});
+});
