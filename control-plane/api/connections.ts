@@ -114,6 +114,7 @@ export class Connections {
 		if (session.destroyed) return;
 		this.#log.warn('a connection resets its requests too fast and is cut', { peer: session.socket?.remoteAddress });
 		this.#metrics.cut('resets');
-		session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+		session.goaway(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+		session.destroy();
 	}
 }

@@ -51,9 +51,10 @@ const FRAMEWORK_REASONS: Readonly<Partial<Record<ErrorCode, string>>> = {
 	DEADLINE_EXCEEDED: 'TIMED_OUT',
 };
 
-export function toConnectError(error: GpuaasError, correlationId: string): ConnectError {
+/** The correlation id is in the response's headers already: the server sets it on every answer. */
+export function toConnectError(error: GpuaasError): ConnectError {
 	const retryAfter = error.metadata[RETRY_AFTER];
-	const headers = new Headers({ 'x-correlation-id': correlationId });
+	const headers = new Headers();
 	if (retryAfter !== undefined) headers.set('retry-after', retryAfter);
 	const details: Detail[] = [
 		detail(ErrorInfoSchema, { reason: error.reason, domain: ERROR_DOMAIN, metadata: { ...error.metadata } }),

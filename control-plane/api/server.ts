@@ -160,9 +160,9 @@ function protocolLimits(limits: ApiLimits) {
 		unknownProtocolTimeout: limits.tlsHandshakeTimeoutMs,
 		maxHeaderListPairs: limits.headersMax,
 		maxSessionInvalidFrames: 16,
-		// Node's own defence beside ours: it counts in the protocol layer, before a stream reaches us.
-		streamResetBurst: limits.resetsBurstPerConnection,
-		streamResetRate: limits.resetsPerSecondPerConnection,
+		// Node's own defence behind ours, which names the peer in the log and counts.
+		streamResetBurst: limits.resetsBurstPerConnection * 2,
+		streamResetRate: limits.resetsPerSecondPerConnection * 2,
 		maxHeaderSize: limits.headerBytesMax,
 		settings: {
 			maxConcurrentStreams: limits.streamsPerConnectionMax,
@@ -203,6 +203,11 @@ function requestHandler(
 		response.setHeader('cache-control', 'no-store');
 		response.setHeader('strict-transport-security', 'max-age=31536000');
 		boundTime(deps, limits, methods, metrics, request, response);
+		if (headerBytes(request) > limits.headerBytesMax) {
+			response.statusCode = 431;
+			response.end('');
+			return;
+		}
 		try {
 			adapter(request, response);
 		} catch (error) {
@@ -212,6 +217,11 @@ function requestHandler(
 			response.end('');
 		}
 	};
+}
+
+/** HTTP/2 only announces its limit and peers may not know it yet; Node holds them to it from their acknowledgement on. */
+function headerBytes(request: Request): number {
+	return request.rawHeaders.reduce((sum, text) => sum + text.length, 0);
 }
 
 /** A body that trickles in, or a unary answer that nobody reads, ends with its stream (HTTP/2) or connection. */

@@ -2,8 +2,10 @@ import type { HandlerContext } from '@connectrpc/connect';
 import type { Clock } from '../../../kit/clock.ts';
 import { GpuaasError } from '../../../kit/error.ts';
 import { KeyedBuckets } from '../../../kit/limits.ts';
+import { Caller } from '../../../proto/gen/gpuaas/common/v1/policy_pb.ts';
 import type { Authenticator } from '../../app/iam/authenticate.ts';
 import { methodName } from '../../app/iam/method-policy.ts';
+import { refusal } from '../../app/iam/target.ts';
 import { stateOf } from '../call-state.ts';
 import { type ApiLimits, type Rate, rateOf } from '../limits.ts';
 import type { ApiMethod } from '../methods.ts';
@@ -37,8 +39,11 @@ export function createGate(options: GateOptions): (context: HandlerContext) => P
 			refuseAbove(perAddress.take(state.peer), 'your address sends');
 			state.actor = await authenticator.authenticate(context.requestHeader.get('authorization'));
 			if (state.method === undefined) return;
+			const { policy } = state.method;
+			if (policy.caller === Caller.PRINCIPAL && state.actor.kind === 'anonymous')
+				throw refusal('UNAUTHENTICATED', policy);
 			const who = state.actor.id === '' ? `address ${state.peer}` : state.actor.id;
-			refuseAbove(perPrincipal[rateOf(state.method.policy.rate)].take(who), 'you send');
+			refuseAbove(perPrincipal[rateOf(policy.rate)].take(who), 'you send');
 		} catch (error) {
 			throw await outcome.refuse(state, error, { signal: context.signal, timeoutMs: context.timeoutMs() });
 		}

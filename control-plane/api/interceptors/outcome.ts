@@ -88,7 +88,7 @@ export class Outcome {
 			const ctx = callContext(state, clock, log, timing);
 			await recordRefusal(this.#deps, ctx, state.method.policy, state.request, error);
 		}
-		return toConnectError(error, state.correlationId);
+		return toConnectError(error);
 	}
 }
 
