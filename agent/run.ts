@@ -7,15 +7,19 @@ import { GpuaasError, messageOf } from '../kit/error.ts';
 import { type Rng, uuidv7 } from '../kit/ids.ts';
 import type { Logger } from '../kit/log.ts';
 import { aborted, Scope } from '../kit/scope.ts';
-import { RenewCertificateRequestSchema, type TelemetryPlan } from '../proto/gen/gpuaas/link/v1/link_pb.ts';
+import {
+	RenewCertificateRequestSchema,
+	type RenewCertificateResponse,
+	type TelemetryPlan,
+} from '../proto/gen/gpuaas/link/v1/link_pb.ts';
 import type { AgentConfig } from './config.ts';
 import { GrpcTransport } from './control/grpc-transport.ts';
 import { OutputUploader } from './control/output-uploader.ts';
-import { CONTROL_LIMITS_DEFAULT, Control } from './control/session.ts';
+import { CONTROL_LIMITS_DEFAULT, Control, type HostFacts } from './control/session.ts';
 import { hardwareFacts, identify } from './identify.ts';
 import { recover } from './identity/enroll.ts';
 import type { AgentIdentity } from './identity/identity.ts';
-import { Renewal } from './identity/renewal.ts';
+import { Renewal, type RenewedCertificate } from './identity/renewal.ts';
 import { identityStatus } from './identity/status.ts';
 import type { Journal } from './journal/journal.ts';
 import { SqliteJournal } from './journal/sqlite.ts';
@@ -84,21 +88,18 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<vo
 		identity,
 		journal,
 		commands: runner,
-		host: {
-			bootId: facts.bootId,
-			agentVersion: version,
-			capabilities: capabilities(facts),
-			hostname: facts.hostname,
-			instanceId: uuidv7(clock.now(), rng),
-		},
+		host: hostFacts(deps, facts),
 		limits: CONTROL_LIMITS_DEFAULT,
 		onRenewNow: (reason) => renewal.renewNow(reason),
 		onTelemetryPlan: (plan) => sampler?.setPlan(planOf(plan)),
 		// The journal knows which output isn't stored; the uploader brings it without being asked.
 		onOutputWanted: () => {},
 		telemetryDropped: () => Number(sampler?.dropped ?? 0n),
-		// Renewal watches the certificate by itself; a dial with an expired one fails like any other.
-		prepare: async () => {},
+		prepare: async () => {
+			// A control plane that was restored from before a renewal doesn't know the renewed certificate.
+			const isUnknown = control.state().lastEnd?.reason === 'CERTIFICATE_NOT_FOUND';
+			if (isUnknown) identity.abandonCandidate(identity.credential().serial);
+		},
 	});
 	const renewal = new Renewal({
 		identity,
@@ -107,11 +108,7 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<vo
 		log,
 		renew: async (csr, joinState) => {
 			const request = create(RenewCertificateRequestSchema, { csr, joinState });
-			const answer = await control.renewCertificate(request, scope.signal);
-			return {
-				...answer,
-				serverTimeMs: answer.serverTime === undefined ? clock.now() : timestampMs(answer.serverTime),
-			};
+			return renewedOf(await control.renewCertificate(request, scope.signal), clock.now());
 		},
 		recover: () => recover({ identity, facts: hardwareFacts(facts), agentVersion: version, log }),
 	});
@@ -168,6 +165,20 @@ function isExecutable(path: string): boolean {
 	} catch {
 		return false;
 	}
+}
+
+function hostFacts({ clock, rng, version }: AgentDeps, facts: PlatformFacts): HostFacts {
+	return {
+		bootId: facts.bootId,
+		agentVersion: version,
+		capabilities: capabilities(facts),
+		hostname: facts.hostname,
+		instanceId: uuidv7(clock.now(), rng),
+	};
+}
+
+function renewedOf(answer: RenewCertificateResponse, nowMs: number): RenewedCertificate {
+	return { ...answer, serverTimeMs: answer.serverTime === undefined ? nowMs : timestampMs(answer.serverTime) };
 }
 
 function capabilities(facts: PlatformFacts): readonly string[] {
@@ -236,6 +247,8 @@ function writeStatus(
 	const { clock, log } = deps;
 	const { control, identity, renewal, journal } = parts;
 	const write = async () => {
+		const { clockOffsetMs } = control.state();
+		if (clockOffsetMs !== undefined) renewal.noteServerTime(clock.now() + clockOffsetMs);
 		const document = {
 			at: new Date(clock.now()).toISOString(),
 			certificate: identityStatus(identity, clock.now(), renewal.facts()),

@@ -1,0 +1,78 @@
+import { mkdir } from 'node:fs/promises';
+import type { Clock } from '../kit/clock.ts';
+import type { Rng } from '../kit/ids.ts';
+import type { Logger } from '../kit/log.ts';
+import type { Scope } from '../kit/scope.ts';
+import { KeyFolder } from '../pki/keys/file.ts';
+import { AnchorFile } from './adapters/audit-anchor/anchor-file.ts';
+import { FileOutputStore } from './adapters/object-store/file-output-store.ts';
+import { createAppendAudit } from './app/audit/append.ts';
+import { openCertificateAuthority, type RunningAuthority } from './app/certificates/running-authority.ts';
+import type { PepperRing } from './app/iam/pepper.ts';
+import { RefusalLog } from './app/iam/refusals.ts';
+import { PageTokens } from './app/paging.ts';
+import { SessionRegistry } from './app/sessions/registry.ts';
+import type { UseCaseDeps } from './app/use-case.ts';
+import { InProcessBus } from './bus/in-process.ts';
+import type { ControlPlaneConfig } from './config.ts';
+import { ensureOperator, ensurePepper, writePublicFiles } from './first-start.ts';
+import { appLimits, auditSigning } from './parts.ts';
+import { SealReconciler } from './reconcilers/seal.ts';
+import { foldersOf } from './settings.ts';
+import { openStore } from './store/open.ts';
+
+export interface ControlPlaneDeps {
+	readonly config: ControlPlaneConfig;
+	readonly version: string;
+	readonly clock: Clock;
+	readonly rng: Rng;
+	readonly log: Logger;
+}
+
+/** What every listener and reconciler stands on. */
+export interface App {
+	readonly deps: UseCaseDeps;
+	readonly registry: SessionRegistry;
+	readonly authority: RunningAuthority;
+	readonly pepper: PepperRing;
+}
+
+/** Store, then authority, then audit, then what use cases need; the first start makes what isn't there. */
+export async function openApp(options: ControlPlaneDeps, scope: Scope): Promise<App> {
+	const { config, version, clock, rng, log } = options;
+	const folders = foldersOf(config);
+	await mkdir(config.core.data, { recursive: true, mode: 0o700 });
+	const store = scope.use(await openStore(folders.storeUrl, { clock, rng, log }));
+	const appendAudit = createAppendAudit({ clock, rng });
+	const keys = new KeyFolder(folders.keys, rng);
+	const { trustDomain, replicaId } = config.core;
+	const authority = await openCertificateAuthority({ store, keys, clock, rng, trustDomain, log, appendAudit });
+	const pepper = ensurePepper(folders, rng);
+	const bus = new InProcessBus();
+	const anchor = scope.use(await AnchorFile.open(folders.heads));
+	const heads = scope.use(
+		await SealReconciler.open({ ...auditSigning(authority), store, clock, log, bus, anchor, replicaId }),
+	);
+	const registry = new SessionRegistry();
+	const output = scope.use(new FileOutputStore({ folder: folders.output, freeBytesMin: config.output.freeFloorBytes }));
+	const deps: UseCaseDeps = {
+		clock,
+		rng,
+		log,
+		store,
+		bus,
+		sessions: registry,
+		authority,
+		output,
+		heads,
+		limits: appLimits(config),
+		replicaId,
+		version,
+		appendAudit,
+		pages: new PageTokens(pepper.derive('page tokens')),
+		refusals: scope.use(new RefusalLog({ store, clock, appendAudit })),
+	};
+	await writePublicFiles(folders, authority);
+	await ensureOperator(folders, deps, { pepper, environment: config.core.environment, appendAudit });
+	return { deps, registry, authority, pepper };
+}
