@@ -38,7 +38,7 @@ export class SqliteConnection {
 		try {
 			this.#database = openDatabase(options);
 		} catch (error) {
-			throw sqliteError(error);
+			throw openError(error);
 		}
 	}
 
@@ -163,6 +163,12 @@ export class SqliteConnection {
 		if (fault === 'FULL') throw diskFull();
 		if (fault === 'IOERR') throw storeUnavailable('could not be read or written');
 	}
+}
+
+/** The file is made by node:fs, which has codes of its own. */
+function openError(error: unknown): unknown {
+	if (!(error instanceof Error && 'syscall' in error && 'code' in error)) return sqliteError(error);
+	return error.code === 'ENOSPC' ? diskFull(error) : storeUnavailable('could not be opened', error);
 }
 
 function openDatabase({ at, databaseBytesMax }: SqliteOptions): Database.Database {

@@ -19,8 +19,8 @@ export interface GroupCommitOptions {
 }
 
 interface Waiting {
-	/** Runs the unit in its savepoint and gives what settles its promise after COMMIT. */
-	readonly run: () => () => void;
+	/** Runs the unit in its savepoint and gives what settles its promise after COMMIT, and what it threw. */
+	readonly run: () => { readonly settle: () => void; readonly error?: unknown };
 	readonly reject: (error: unknown) => void;
 }
 
@@ -53,9 +53,9 @@ export class GroupCommit {
 			const run = () => {
 				try {
 					const value = this.#connection.savepoint(plan);
-					return () => resolve(value);
+					return { settle: () => resolve(value) };
 				} catch (error) {
-					return () => reject(error);
+					return { settle: () => reject(error), error };
 				}
 			};
 			this.#queue.push({ run, reject });
@@ -87,14 +87,15 @@ export class GroupCommit {
 
 	#commitBatch(): void {
 		const batch = this.#queue.splice(0, this.#batchUnitsMax);
-		const settle: (() => void)[] = [];
+		const settles: (() => void)[] = [];
 		try {
 			assert(!this.#connection.inTransaction, 'a commit began inside another one');
 			this.#connection.begin();
 			for (const waiting of batch) {
-				settle.push(waiting.run());
-				// SQLite gave up the whole transaction: nothing of this batch remains.
-				if (!this.#connection.inTransaction) throw storeUnavailable('gave up a whole batch of writes');
+				const { settle, error } = waiting.run();
+				settles.push(settle);
+				// SQLite gave up the whole transaction, as when the disk is full: nothing of this batch remains.
+				if (!this.#connection.inTransaction) throw error ?? storeUnavailable('gave up a whole batch of writes');
 			}
 			this.#connection.commit();
 		} catch (error) {
@@ -106,6 +107,6 @@ export class GroupCommit {
 			}
 			return;
 		}
-		for (const resolve of settle) resolve();
+		for (const settle of settles) settle();
 	}
 }
