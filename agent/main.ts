@@ -9,12 +9,13 @@ import { ownVersion } from '../kit/version.ts';
 import { AGENT_SCHEMA } from './config.ts';
 import { enrollByToken } from './identify.ts';
 import { readPlatformFacts } from './platform/facts.ts';
-import { runAgent } from './run.ts';
-import { loadSettings } from './settings.ts';
+import { prepareHostUnit } from './process-host/start.ts';
+import { hostConfigOf, runAgent } from './run.ts';
+import { foldersOf, loadSettings } from './settings.ts';
 import { readAgentStatus, statusText } from './status.ts';
 import { demoPolicy } from './tasks/policy.ts';
 
-/** The node-agent's entry: `run`, `enroll`, `status`, `policy USER`. Exit codes: 0 done, 1 failed, 2 wrong arguments. */
+/** The node-agent's entry: `run`, `enroll`, `status`, `host` (the process host, in a unit of its own), `policy USER`. Exit codes: 0 done, 1 failed, 2 wrong arguments. */
 async function main(argv: readonly string[]): Promise<number> {
 	const [verb = '', ...rest] = argv;
 	if (verb === 'policy') {
@@ -27,6 +28,14 @@ async function main(argv: readonly string[]): Promise<number> {
 	if (args.printConfig) {
 		process.stdout.write(printConfig(AGENT_SCHEMA, loaded));
 		return 0;
+	}
+	if (verb === 'host') {
+		// Becomes the process host: its unit delegates its cgroup to it, and the memory of an agent would slow its forks.
+		const { argv, env } = prepareHostUnit(foldersOf(config).processHost, {
+			...hostConfigOf(config),
+			cgroup: 'delegated',
+		});
+		process.execve?.(process.execPath, [...argv], { ...env });
 	}
 	if (verb === 'status') {
 		const status = await readAgentStatus(config, systemClock, systemRng);

@@ -77,8 +77,7 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<vo
 			limits: RUNNER_LIMITS_DEFAULT,
 		}),
 	);
-	const hostConfig = { runningMax: config.tasks.runningMax, spoolBytesMax: config.tasks.spoolBytes };
-	const connectHost = () => startProcessHost({ directory: folders.processHost, clock, config: hostConfig });
+	const connectHost = () => startProcessHost({ directory: folders.processHost, clock, config: hostConfigOf(config) });
 
 	const control: Control = new Control({
 		clock,
@@ -125,6 +124,11 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<vo
 	writeStatus(deps, folders, { control, identity, renewal, journal }, scope);
 	await aborted(signal);
 	if (config.tasks.stopHostWithAgent) await stopHost(connectHost, log);
+}
+
+/** Settings of the process host that the agent's configuration decides. */
+export function hostConfigOf({ tasks }: AgentConfig): { readonly runningMax: number; readonly spoolBytesMax: number } {
+	return { runningMax: tasks.runningMax, spoolBytesMax: tasks.spoolBytes };
 }
 
 /** Without a file nothing is allowed; a file that can't be understood stops the agent rather than allow the wrong thing. */

@@ -1,9 +1,7 @@
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { GpuaasError } from '../kit/error.ts';
 import { loaderArgs } from '../kit/loader-args.ts';
-import { EXIT } from './exit-codes.ts';
-import type { Io } from './io.ts';
 
 /** The two daemons live beside this folder; the command starts them by path and never imports them. */
 export type Daemon = 'agent' | 'control-plane';
@@ -13,16 +11,20 @@ export function daemonPath(daemon: Daemon): string {
 	return fileURLToPath(new URL(`../${daemon}/main${own.slice(own.lastIndexOf('.'))}`, own));
 }
 
-/** Runs a daemon in the foreground on this terminal and ends as it ended; Ctrl-C reaches it through us. */
-export function runDaemon(io: Io, daemon: Daemon, argv: readonly string[]): Promise<number> {
-	return new Promise((resolve, reject) => {
-		const child = spawn(process.execPath, [...loaderArgs(), daemonPath(daemon), ...argv], { stdio: 'inherit' });
-		// A terminal already signals the whole foreground group; a supervisor signals only us.
-		const forward = () => void child.kill('SIGTERM');
-		io.interrupt.addEventListener('abort', forward, { once: true });
-		child.on('error', reject);
-		child.on('exit', (code, signal) => resolve(code ?? (signal === null ? EXIT.failed : EXIT.signalBase + 15)));
-	});
+/** Becomes the daemon: a supervisor's signals, its exit code and its memory are then the daemon's own. */
+export function becomeDaemon(daemon: Daemon, argv: readonly string[]): never {
+	if (process.execve === undefined) {
+		throw new GpuaasError({
+			code: 'FAILED_PRECONDITION',
+			reason: 'INTERNAL',
+			message: 'this Node has no execve; start by ./gpuaas, which uses the pinned Node 24',
+		});
+	}
+	return process.execve(
+		process.execPath,
+		[process.execPath, ...process.execArgv, daemonPath(daemon), ...argv],
+		process.env,
+	);
 }
 
 const ASK_TIMEOUT_MS = 30_000;

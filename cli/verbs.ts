@@ -85,8 +85,8 @@ export const VERBS: readonly Verb[] = [
 	},
 	{
 		name: 'agent',
-		summary: 'The daemon of a GPU host: run, enroll, status',
-		verbs: ['run', 'enroll', 'status'],
+		summary: 'The daemon of a GPU host: run, enroll, status, host',
+		verbs: ['run', 'enroll', 'status', 'host'],
 		load: () => import('./verbs/agent.ts'),
 	},
 	{

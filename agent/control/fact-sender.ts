@@ -22,9 +22,12 @@ export class FactSender {
 	constructor(journal: Journal, stream: ClientStream<ConnectRequest>, factAck: bigint) {
 		this.#journal = journal;
 		this.#stream = stream;
-		this.#sentSeq = factAck;
-		this.#ackedSeq = factAck;
-		journal.ackFacts(factAck);
+		const lastSeq = journal.lastFactSeq();
+		// A server that has more than was ever written here mustn't make us forget what comes next.
+		const ackedSeq = factAck < lastSeq ? factAck : lastSeq;
+		this.#sentSeq = ackedSeq;
+		this.#ackedSeq = ackedSeq;
+		journal.ackFacts(ackedSeq);
 	}
 
 	/** False when the server acknowledges what was never sent. */

@@ -122,6 +122,8 @@ export class Control {
 	/** On the monotonic clock: when a second connection is due. */
 	#moveAtMs = Number.POSITIVE_INFINITY;
 	#moveTimer: Timer | undefined;
+	/** Of the certificate of the newest connection. */
+	#dialledSerial = '';
 	#wake: () => void = () => {};
 	readonly #listeners: ((connection: LinkConnection | undefined) => void)[] = [];
 
@@ -190,11 +192,11 @@ export class Control {
 	async #reach(signal: AbortSignal): Promise<void> {
 		if (this.#current === undefined) this.#phase = 'connecting';
 		this.#attempts += 1;
-		const moveAtMs = this.#moveAtMs;
 		let ended: LinkEnded;
 		try {
 			await this.#deps.prepare(signal);
 			if (signal.aborted) return;
+			const moveAtMs = this.#moveAtMs;
 			const link = this.#dial();
 			const abort = () => link.end('CANCELLED', 'the agent stops');
 			signal.addEventListener('abort', abort, { once: true });
@@ -216,10 +218,12 @@ export class Control {
 
 	#dial(): Link {
 		const { identity } = this.#deps;
+		const credential = identity.credential();
+		this.#dialledSerial = credential.serial;
 		return new Link(this.#deps, {
 			gateway: this.#gatewayInTurn(),
 			trustDomain: identity.trustDomain,
-			credential: identity.credential(),
+			credential,
 			bundle: identity.bundle(),
 		});
 	}
@@ -289,7 +293,7 @@ export class Control {
 
 	#planMove(): void {
 		const { clock, identity, limits, rng } = this.#deps;
-		const isRenewed = this.#current?.target.credential.serial !== identity.credential().serial;
+		const isRenewed = this.#dialledSerial !== identity.credential().serial;
 		// A bundle reaches the whole fleet in one moment, and no connection needs it before it is opened again.
 		const delayMs = isRenewed ? 0 : rng.float() * limits.bundleMoveSpreadMs;
 		this.#moveAtMs = Math.min(this.#moveAtMs, clock.monotonic() + delayMs);

@@ -48,12 +48,32 @@ function spawnHost(directory: string, options: StartOptions): ChildProcess {
 	writeConfig(directory, options.config ?? {});
 	const child = spawn(process.execPath, [...HEAP_FLAGS, ...loaderArgs(), mainPath, directory], {
 		cwd: '/',
-		env: { PATH: '/usr/bin:/bin', NODE_COMPILE_CACHE: compileCache },
+		env: hostEnv(compileCache),
 		detached: true,
 		stdio: 'ignore',
 	});
 	child.on('error', () => undefined);
 	return child;
+}
+
+/**
+ * What a systemd unit of the host's own runs, in the unit's cgroup: the settings are written, then the command line
+ * and environment are the caller's to become (`process.execve`).
+ */
+export function prepareHostUnit(
+	path: string,
+	config: Partial<HostConfig>,
+): { readonly argv: readonly string[]; readonly env: Readonly<Record<string, string>> } {
+	const directory = preparePrivateDirectory(path);
+	writeConfig(directory, config);
+	return {
+		argv: [process.execPath, ...HEAP_FLAGS, ...loaderArgs(), mainPath, directory],
+		env: hostEnv(join(directory, 'compile-cache')),
+	};
+}
+
+function hostEnv(compileCache: string): Record<string, string> {
+	return { PATH: '/usr/bin:/bin', NODE_COMPILE_CACHE: compileCache };
 }
 
 function lastLogLine(directory: string): string {

@@ -1,5 +1,5 @@
 import { type Command, take, usageError } from '../command.ts';
-import { runDaemon } from '../daemon.ts';
+import { becomeDaemon } from '../daemon.ts';
 import { CONFIG_OPTIONS, configFlags } from './control-plane.ts';
 
 const run: Command = {
@@ -7,9 +7,9 @@ const run: Command = {
 	summary: 'Run the node-agent in the foreground',
 	options: CONFIG_OPTIONS,
 	examples: [['gpuaas agent run --config /etc/gpuaas/agent.toml', 'As the unit in packaging/ does']],
-	async run(args, io) {
+	async run(args) {
 		take(run, args);
-		return runDaemon(io, 'agent', ['run', ...configFlags(args, { 'core.data': args.text('data') })]);
+		return becomeDaemon('agent', ['run', ...configFlags(args, { 'core.data': args.text('data') })]);
 	},
 };
 
@@ -26,12 +26,12 @@ const enroll: Command = {
 	examples: [
 		['gpuaas agent enroll --address cp.example:9444 --token-file /run/gpuaas/token', 'Then: gpuaas agent run'],
 	],
-	async run(args, io) {
+	async run(args) {
 		take(enroll, args);
 		const file = args.text('token-file');
 		if (file === undefined && args.text('config') === undefined) throw usageError(enroll, '--token-file is missing');
 		const sets = { 'core.data': args.text('data'), 'enroll.address': args.text('address'), 'enroll.token_file': file };
-		return runDaemon(io, 'agent', ['enroll', ...configFlags(args, sets)]);
+		return becomeDaemon('agent', ['enroll', ...configFlags(args, sets)]);
 	},
 };
 
@@ -40,11 +40,25 @@ const status: Command = {
 	summary: 'What the agent of this host holds: identity, certificate, journal, running tasks',
 	options: CONFIG_OPTIONS,
 	examples: [['gpuaas agent status --data .gpuaas/agent', 'Reads the data folder; needs no running agent']],
-	async run(args, io) {
+	async run(args) {
 		take(status, args);
 		const json = args.flag('json') ? ['--json'] : [];
-		return runDaemon(io, 'agent', ['status', ...json, ...configFlags(args, { 'core.data': args.text('data') })]);
+		return becomeDaemon('agent', ['status', ...json, ...configFlags(args, { 'core.data': args.text('data') })]);
 	},
 };
 
-export const commands: readonly Command[] = [run, enroll, status];
+const host: Command = {
+	name: 'agent host',
+	summary: 'Run the process host, which owns the processes of tasks, in the foreground',
+	description:
+		'For a systemd unit of its own (packaging/systemd), so that tasks outlive a stop or upgrade of the agent. Elsewhere the agent starts one by itself. Exit code 75: another one owns the folder.',
+	options: CONFIG_OPTIONS,
+	examples: [['gpuaas agent host --config /etc/gpuaas/agent.toml', 'As the unit in packaging/ does']],
+	exitCodes: ['75 another one owns the folder'],
+	async run(args) {
+		take(host, args);
+		return becomeDaemon('agent', ['host', ...configFlags(args, { 'core.data': args.text('data') })]);
+	},
+};
+
+export const commands: readonly Command[] = [run, enroll, status, host];

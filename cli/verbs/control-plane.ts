@@ -1,5 +1,5 @@
 import { type Arguments, type Command, take, usageError } from '../command.ts';
-import { runDaemon } from '../daemon.ts';
+import { becomeDaemon } from '../daemon.ts';
 
 export function configFlags(args: Arguments, sets: Readonly<Record<string, string | undefined>>): string[] {
 	const config = args.text('config');
@@ -37,7 +37,7 @@ const serve: Command = {
 		['gpuaas control-plane serve --config /etc/gpuaas/control-plane.toml', 'As the unit in packaging/ does'],
 		['gpuaas control-plane serve --data ./cp --print-config', 'What would be used, and why'],
 	],
-	async run(args, io) {
+	async run(args) {
 		take(serve, args);
 		const store = args.text('store');
 		if (store !== undefined && /^[a-z]+:\/\/[^/@]*:[^/@]*@/.test(store)) {
@@ -46,7 +46,7 @@ const serve: Command = {
 				'--store has a password, which every user of this machine can read; put it into the config file ([store] url) or ~/.pgpass',
 			);
 		}
-		return runDaemon(io, 'control-plane', configFlags(args, { 'core.data': args.text('data'), 'store.url': store }));
+		return becomeDaemon('control-plane', configFlags(args, { 'core.data': args.text('data'), 'store.url': store }));
 	},
 };
 
