@@ -20,6 +20,16 @@ export const CONFIG_OPTIONS = {
 	},
 } as const;
 
+/** Throws for one with a password: every user of this machine can read a command line. */
+export function storeUrl(command: Command, args: Arguments): string | undefined {
+	const url = args.text('store');
+	if (url === undefined || !/^[a-z]+:\/\/[^/@]*:[^/@]*@/.test(url)) return url;
+	throw usageError(
+		command,
+		'--store has a password, which every user of this machine can read; put it into the config file ([store] url) or ~/.pgpass',
+	);
+}
+
 const serve: Command = {
 	name: 'control-plane serve',
 	summary: 'Run the control plane in the foreground',
@@ -39,13 +49,7 @@ const serve: Command = {
 	],
 	async run(args) {
 		take(serve, args);
-		const store = args.text('store');
-		if (store !== undefined && /^[a-z]+:\/\/[^/@]*:[^/@]*@/.test(store)) {
-			throw usageError(
-				serve,
-				'--store has a password, which every user of this machine can read; put it into the config file ([store] url) or ~/.pgpass',
-			);
-		}
+		const store = storeUrl(serve, args);
 		return becomeDaemon('control-plane', configFlags(args, { 'core.data': args.text('data'), 'store.url': store }));
 	},
 };

@@ -23,6 +23,7 @@ import {
 } from '../up/data-folder.ts';
 import { type FirstTask, openTasks, runFirstTask, waitForNode } from '../up/first-run.ts';
 import { isFree, PORT_NAMES, type Ports } from '../up/ports.ts';
+import { storeUrl } from './control-plane.ts';
 
 /** How long tasks may go on after Ctrl-C. */
 const STOP_GRACE_MS = 5000;
@@ -85,12 +86,8 @@ async function start(args: Arguments, io: Io, root: string, chosen: Partial<Port
 	const onRestart = (name: string) => (exit: { readonly code: number | null; readonly signal: string | null }) =>
 		void say(args, io, `the ${name} ended (${exit.signal ?? `exit code ${exit.code}`}) and is started again`);
 	await say(args, io, `starting the control plane (data in ${root})`);
-	const storeUrl = args.text('store');
-	const argv = [
-		'--config',
-		folder.controlPlaneConfig,
-		...(storeUrl === undefined ? [] : ['--set', `store.url=${storeUrl}`]),
-	];
+	const url = storeUrl(up, args);
+	const argv = ['--config', folder.controlPlaneConfig, ...(url === undefined ? [] : ['--set', `store.url=${url}`])];
 	await using controlPlane = startDaemon({
 		clock: io.clock,
 		rng: io.rng,
