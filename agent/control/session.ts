@@ -161,11 +161,18 @@ export class Control {
 		return this.#current?.telemetry(frame) ?? false;
 	}
 
-	/** Over the live connection. Rejects UNREACHABLE when there is none. */
+	/**
+	 * Over the live connection. Rejects UNREACHABLE when there is none, and while a certificate that was renewed waits for
+	 * its first use: asked with the one before and the newer join state, the server would see two holders of one identity.
+	 */
 	renewCertificate(request: RenewCertificateRequest, signal: AbortSignal): Promise<RenewCertificateResponse> {
-		const connection = this.#current?.connection;
-		if (connection !== undefined) return connection.renewCertificate(request, signal);
-		const message = 'no gateway is connected now; try again when one is';
+		const link = this.#current;
+		const isInUse = link?.target.credential.serial === this.#deps.identity.credential().serial;
+		if (link !== undefined && isInUse) return link.connection.renewCertificate(request, signal);
+		const message =
+			link === undefined
+				? 'no gateway is connected now; try again when one is'
+				: 'a renewed certificate waits for its first use; ask when the link has moved to it';
 		return Promise.reject(new GpuaasError({ code: 'UNAVAILABLE', reason: 'UNREACHABLE', message }));
 	}
 
