@@ -44,6 +44,8 @@ export interface TasksWorld extends AsyncDisposable {
 
 export interface Node {
 	readonly identity: StoredIdentity;
+	/** Of the identity's files. */
+	readonly identityFolder: string;
 	readonly folder: string;
 	start(options?: NodeOptions): Promise<RunningNode>;
 }
@@ -110,7 +112,12 @@ export async function startTasksWorld(options: WorldOptions = {}): Promise<Tasks
 			nodes += 1;
 			const path = join(folder, `node-${nodes}`);
 			hosts.push(path);
-			return { identity, folder: path, start: (how) => startNode(world, identity, path, running, how) };
+			return {
+				identity,
+				identityFolder: world.folder(`agent-${nodes}`),
+				folder: path,
+				start: (how) => startNode(world, identity, path, running, how),
+			};
 		},
 		async submit(nodeId, spec, change = {}) {
 			const row = taskRow(nodeId, create(TaskSpecSchema, spec), change);
