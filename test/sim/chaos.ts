@@ -30,6 +30,8 @@ const FAULTS: Readonly<Record<string, Fault>> = {
 		node.disk.crashIn = rng.int(1, 6);
 		node.disk.crashSide = rng.chance(0.5) ? 'before' : 'after';
 	},
+	'agent stops': (_parts, node) => node.stopAgent(),
+	'control plane stops': ({ controlPlane }) => controlPlane.stop(),
 	'control plane dies': ({ controlPlane }) => controlPlane.kill('chaos'),
 	'control plane dies at a commit': ({ rng, controlPlane }) => {
 		controlPlane.disk.crashIn = rng.int(1, 12);
@@ -79,6 +81,13 @@ const FAULTS: Readonly<Record<string, Fault>> = {
 			disk.fault = undefined;
 		});
 	},
+	'disk of audit heads': (parts) => {
+		const { anchor } = parts.controlPlane;
+		anchor.isFull = true;
+		forAWhile(parts, 20_000, () => {
+			anchor.isFull = false;
+		});
+	},
 	'output disk': (parts) => {
 		parts.controlPlane.output.isFull = true;
 		forAWhile(parts, 20_000, () => {
@@ -122,6 +131,7 @@ export class Chaos {
 		controlPlane.disk.fault = undefined;
 		controlPlane.disk.crashIn = undefined;
 		controlPlane.output.isFull = false;
+		controlPlane.anchor.isFull = false;
 		controlPlane.clockOffset.ms = 0;
 		for (const node of nodes) {
 			node.disk.fault = undefined;

@@ -24,6 +24,7 @@ import { ExpiryReconciler } from '../../control-plane/reconcilers/expiry.ts';
 import { LeaseReconciler } from '../../control-plane/reconcilers/leases.ts';
 import { OutboxReconciler } from '../../control-plane/reconcilers/outbox.ts';
 import { SealReconciler } from '../../control-plane/reconcilers/seal.ts';
+import { DrainRunner } from '../../control-plane/workflows/drain.ts';
 import { uuidv7 } from '../../kit/ids.ts';
 import type { Logger } from '../../kit/log.ts';
 import { Scope } from '../../kit/scope.ts';
@@ -74,6 +75,7 @@ export async function compose(ports: Ports) {
 	const periodMs = RECONCILER_PERIOD_MS;
 	scope.use(new ExpiryReconciler(deps, { periodMs, resync: (nodeId) => dispatch.resync(nodeId) }));
 	scope.use(new OutboxReconciler(deps, { periodMs }));
+	scope.use(new DrainRunner(deps));
 	const linkDeps: LinkDeps = {
 		app: deps,
 		registry,

@@ -1,5 +1,6 @@
-import { type AnchoredHead, MemoryAnchor } from '../../control-plane/app/audit/anchor.ts';
+import type { AnchoredHead } from '../../control-plane/app/audit/anchor.ts';
 import { type Composition, compose } from './composition.ts';
+import { SimAnchor } from './world/anchor.ts';
 import { SimKeyStore } from './world/keys.ts';
 import { simLogger } from './world/log.ts';
 import type { Network } from './world/network.ts';
@@ -39,7 +40,7 @@ export class SimControlPlane {
 	readonly clockOffset = { ms: 0 };
 	readonly output = new SimOutputStore();
 	/** The file of signed heads beside the database. */
-	readonly anchor = new MemoryAnchor();
+	readonly anchor = new SimAnchor();
 	readonly #options: ControlPlaneOptions;
 	readonly #keys: SimKeyStore;
 	readonly #onUp: ((life: Life) => void)[] = [];

@@ -59,6 +59,7 @@ export class SimNode {
 	#journalImage: JournalState | undefined;
 	#journal: SimJournal | undefined;
 	#process: SimProcess | undefined;
+	#scope: Scope | undefined;
 	#starts = 0;
 	#keys = 0;
 
@@ -97,6 +98,16 @@ export class SimNode {
 		this.#run(process, this.#identityImage);
 	}
 
+	/** SIGTERM: it says goodbye, and its tasks go on. */
+	stopAgent(): void {
+		const process = this.#process;
+		const scope = this.#scope;
+		if (process?.alive !== true || scope === undefined) return;
+		this.#options.scheduler.note(`${this.name} agent is asked to stop`);
+		const end = () => process.after(1, () => this.killAgent('it stopped as it was asked to'));
+		scope[Symbol.asyncDispose]().then(end, end);
+	}
+
 	/** kill -9. */
 	killAgent(why: string): void {
 		const process = this.#process;
@@ -121,6 +132,7 @@ export class SimNode {
 		const { clock, rng } = process;
 		const log = simLogger(process, print);
 		const scope = new Scope((part, error) => log.error('a part of the agent failed', { part, error }));
+		this.#scope = scope;
 		const die = () => this.killAgent('at a commit of its journal');
 		const journal = new SimJournal(this.#journalImage, this.disk, die, JOURNAL_BYTES_MAX);
 		this.#journal = journal;

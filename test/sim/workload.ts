@@ -1,10 +1,25 @@
 import { create } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
+import { rotateCertificateAuthority } from '../../control-plane/app/certificates/rotate.ts';
+import { assignNode } from '../../control-plane/app/nodes/assign.ts';
 import { cordonNode, uncordonNode } from '../../control-plane/app/nodes/cordon.ts';
+import { drainNode } from '../../control-plane/app/nodes/drain.ts';
+import { unassignNode } from '../../control-plane/app/nodes/unassign.ts';
 import { cancelTask } from '../../control-plane/app/tasks/cancel.ts';
 import { createTask } from '../../control-plane/app/tasks/create.ts';
 import { GpuaasError } from '../../kit/error.ts';
-import { CordonNodeRequestSchema, UncordonNodeRequestSchema } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
+import {
+	RotateCertificateAuthorityRequestSchema,
+	RotationStep,
+} from '../../proto/gen/gpuaas/certificates/v1/certificates_pb.ts';
+import {
+	AssignmentMode,
+	AssignNodeRequestSchema,
+	CordonNodeRequestSchema,
+	DrainNodeRequestSchema,
+	UnassignNodeRequestSchema,
+	UncordonNodeRequestSchema,
+} from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import { CancelTaskRequestSchema, CreateTaskRequestSchema } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import type { SimControlPlane } from './control-plane.ts';
 import { nodeIdOf } from './enrollment.ts';
@@ -24,6 +39,9 @@ export interface WorkloadParts {
 	readonly nodes: readonly SimNode[];
 	readonly history: History;
 }
+
+/** Past this a rotation waits for somebody to look at its laggards. */
+const ROTATION_TRIES_MAX = 30;
 
 export class Workload {
 	readonly #parts: WorkloadParts;
@@ -52,6 +70,9 @@ export class Workload {
 		}
 		for (let cordons = rng.int(0, 2); cordons > 0; cordons -= 1) at(() => this.#cordon());
 		for (let renewals = rng.int(0, 3); renewals > 0; renewals -= 1) at(() => this.#renew());
+		if (rng.chance(0.4)) at(() => this.#drain());
+		if (rng.chance(0.4)) at(() => this.#assign());
+		if (rng.chance(0.25)) at(() => this.#rotate());
 	}
 
 	#start(work: () => Promise<void>): void {
@@ -113,6 +134,52 @@ export class Workload {
 		await operator.insist(cordonNode, create(CordonNodeRequestSchema, { node: nodeId, reason: 'sim' }));
 		await operator.pause(rng.int(1000, 20_000));
 		await operator.insist(uncordonNode, create(UncordonNodeRequestSchema, { node: nodeId }));
+	}
+
+	/** Work may end for a while and is stopped then; the node is left cordoned, until somebody takes that back. */
+	async #drain(): Promise<void> {
+		const { rng, operator, nodes } = this.#parts;
+		const nodeId = nodeIdOf(rng.pick(nodes));
+		const deadline = durationFromMs(rng.int(0, 30_000));
+		const requestId = operator.nextRequestId();
+		const request = create(DrainNodeRequestSchema, { node: nodeId, reason: 'sim', deadline, requestId });
+		await operator.insist(drainNode, request, requestId);
+		await operator.pause(rng.int(10_000, 60_000));
+		await operator.insist(uncordonNode, create(UncordonNodeRequestSchema, { node: nodeId }));
+	}
+
+	/** Tasks that are made meanwhile belong to the assignment and end with it. */
+	async #assign(): Promise<void> {
+		const { rng, operator, nodes } = this.#parts;
+		const node = nodeIdOf(rng.pick(nodes));
+		const requestId = operator.nextRequestId();
+		const assignment = { node, organization: 'acme', project: 'sim', mode: AssignmentMode.OPERATOR, requestId };
+		await operator.insist(assignNode, create(AssignNodeRequestSchema, assignment), requestId);
+		await operator.pause(rng.int(1000, 40_000));
+		await operator.insist(unassignNode, create(UnassignNodeRequestSchema, { node, reason: 'sim' }));
+	}
+
+	/** Every step waits for the nodes that have not acknowledged the one before. */
+	async #rotate(): Promise<void> {
+		const { rng, operator } = this.#parts;
+		const steps = [
+			RotationStep.PREPARE,
+			RotationStep.ACTIVATE,
+			RotationStep.DRAIN,
+			RotationStep.TAINT,
+			RotationStep.REVOKE,
+		];
+		for (const step of steps) {
+			for (let tries = 0; tries < ROTATION_TRIES_MAX; tries += 1) {
+				const requestId = operator.nextRequestId();
+				const request = create(RotateCertificateAuthorityRequestSchema, { step, reason: 'sim', requestId });
+				const answer = await operator.insist(rotateCertificateAuthority, request, requestId);
+				if (!(answer instanceof GpuaasError)) break;
+				// An answer that was lost: the step was made.
+				if (answer.reason === 'ROTATION_STEP_INVALID') break;
+				await operator.pause(rng.int(2000, 8000));
+			}
+		}
 	}
 
 	/** As a rotation of the CA does. */

@@ -36,6 +36,8 @@ interface Run {
 	cancelled: boolean;
 	readonly timers: Timer[];
 	stop: ((cause: StopCause, graceMs: number) => void) | undefined;
+	/** Records the start and answers the launch; once. */
+	tellStart: () => void;
 }
 
 export const SIM_CAPABILITIES: HostCapabilities = Object.freeze({
@@ -162,6 +164,7 @@ export class SimHost {
 			cancelled: false,
 			timers: [],
 			stop: undefined,
+			tellStart: () => {},
 		};
 		// The intent is durable from here on; the program begins a moment later.
 		this.#runs.set(key, run);
@@ -171,12 +174,16 @@ export class SimHost {
 				answer({ kind: 'REFUSED', reason: 'CANCELLED', message: 'it was cancelled before it started' });
 				return;
 			}
-			this.#begin(run);
-			this.#later(run, this.#rng.float() * 3, () => {
+			let isTold = false;
+			run.tellStart = () => {
+				if (isTold) return;
+				isTold = true;
 				run.started = this.#startedInfo(run);
 				answer({ kind: 'STARTED', started: run.started });
 				this.#emit({ kind: 'STARTED', started: run.started });
-			});
+			};
+			this.#begin(run);
+			this.#later(run, this.#rng.float() * 3, () => run.tellStart());
 		});
 	}
 
@@ -234,8 +241,8 @@ export class SimHost {
 			if (run.result !== undefined || run.stop === undefined) return;
 			run.stop = undefined;
 			for (const timer of run.timers) timer.cancel();
-			// Its start is recorded before its end, however short it was.
-			run.started ??= this.#startedInfo(run);
+			// Its start is recorded and told before its end, however short it was.
+			run.tellStart();
 			this.#finish(run, how, cause);
 		};
 		run.stop = (cause, graceMs) => {

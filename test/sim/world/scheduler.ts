@@ -160,7 +160,10 @@ export class SimProcess {
 		this.clock = {
 			now: () => Math.floor(EPOCH_MS + scheduler.elapsedMs + wallOffset.ms),
 			monotonic: () => scheduler.elapsedMs - startedAtMs + 1000,
-			setTimer: (callback, delayMs) => this.after(delayMs, callback),
+			// As Node does it: whole milliseconds, at least one, from the loop's own time, which has no fractions. So a
+			// timer may fire a little before its delay has passed on the monotonic clock.
+			setTimer: (callback, delayMs) =>
+				scheduler.at(Math.floor(scheduler.elapsedMs) + Math.max(1, Math.floor(delayMs)), callback, this),
 			defer: (callback) => deferred(rng.float() * DEFER_MAX_MS, callback),
 		};
 	}
