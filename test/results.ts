@@ -16,14 +16,21 @@ export function recordCounts({ passed, failed }: Counts): void {
 	if (file !== undefined) appendFileSync(file, `${passed} ${failed}\n`);
 }
 
-/** From vitest's JSON reporter. A run that left no report has failed as a whole. */
-export function readVitestCounts(path: string): Counts {
+export interface VitestCounts extends Counts {
+	readonly skipped: number;
+}
+
+/** From vitest's JSON reporter. A run that left no report, or failed outside a test, has one failure more. */
+export function readVitestCounts(path: string): VitestCounts {
 	try {
 		const report = JSON.parse(readFileSync(path, 'utf8')) as Record<string, number | boolean>;
-		const failed =
-			Number(report.numFailedTests) + (report.success === true ? 0 : Number(report.numFailedTests) > 0 ? 0 : 1);
-		return { passed: Number(report.numPassedTests), failed };
+		const failed = Number(report.numFailedTests);
+		return {
+			passed: Number(report.numPassedTests),
+			failed: report.success === true ? failed : Math.max(1, failed),
+			skipped: Number(report.numPendingTests) + Number(report.numTodoTests),
+		};
 	} catch {
-		return { passed: 0, failed: 1 };
+		return { passed: 0, failed: 1, skipped: 0 };
 	}
 }

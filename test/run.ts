@@ -27,8 +27,12 @@ const { status } = spawnSync(process.execPath, [vitest, 'run', ...selection, ...
 	cwd: root,
 	stdio: 'inherit',
 });
-const counts = readVitestCounts(report);
+const { passed, failed, skipped } = readVitestCounts(report);
+// CI has installed everything: what is skipped there is a hole.
+const counts = { passed, failed: failed + (inCi ? skipped : 0) };
 rmSync(report, { force: true });
 recordCounts(counts);
-process.stdout.write(`test: ${counts.passed} passed, ${counts.failed} failed\n`);
+process.stdout.write(
+	`test: ${passed} passed, ${failed} failed, ${skipped} skipped${inCi && skipped > 0 ? ' (in CI a failure)' : ''}\n`,
+);
 process.exitCode = status === 0 && counts.failed === 0 ? 0 : 1;

@@ -7,6 +7,9 @@ import { isGenerated, isTest, lineOf, listFiles, parse, readSources, readText, t
 /** Style that a machine can check (CONTRIBUTING.md). Every message names what to write instead. */
 const LINES_MAX = 600;
 const FUNCTION_LINES_MAX = 70;
+/** Reads top to bottom: what is made, from what, in which order. Splitting it would hide the order. */
+const _COMPOSITION_ROOTS = ['agent/run.ts', 'control-plane/serve.ts'];
+const _COMPOSITION_ROOT_LINES_MAX = 200;
 const MEDIAN_LINES_MAX = 100;
 const P90_LINES_MAX = 300;
 
