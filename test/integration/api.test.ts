@@ -167,7 +167,32 @@ describe('tasks', () => {
 		const receipt = await client.getTaskReceipt({ taskId: made.id });
 		expect(receipt.closing?.payloadType).toBe('application/vnd.gpuaas.task-closing.v1+protobuf');
 		expect(receipt.closing?.signatures).toHaveLength(1);
+		// Leaf, issuing CA, root: what an offline verifier needs.
+		expect(receipt.signerChain).toHaveLength(3);
 		expect((await client.cancelTask({ taskId: made.id })).task?.state).toBe(TaskState.CANCELLED);
+	});
+
+	test('pages of a list join to the whole, newest first, also when large tasks end a page early', async () => {
+		const node = await world.addNode();
+		const client = world.client(TaskService, world.operatorKey);
+		const argv = ['/bin/true', ...Array.from({ length: 14 }, () => 'x'.repeat(60_000))];
+		const spec = create(TaskSpecSchema, { kind: { case: 'run', value: { argv } } });
+		const made: string[] = [];
+		for (let index = 0; index < 60; index += 1) {
+			const { task } = await client.createTask({ node: node.id, spec: index % 2 === 0 ? spec : RUN });
+			made.unshift(task?.id ?? '');
+		}
+		const listed: string[] = [];
+		const pages: number[] = [];
+		let pageToken = '';
+		do {
+			const page = await client.listTasks({ node: node.id, pageSize: 1000, pageToken });
+			listed.push(...page.tasks.map(({ id }) => id));
+			pages.push(page.tasks.length);
+			pageToken = page.nextPageToken;
+		} while (pageToken !== '');
+		expect(listed).toEqual(made.toSorted().reverse());
+		expect(pages).toEqual([50, 10]);
 	});
 
 	test('arguments that no program could be given are refused', async () => {
