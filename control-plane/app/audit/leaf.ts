@@ -9,7 +9,7 @@ import { type CanonicalValue, canonicalJson } from './canonical-json.ts';
  * transparency log can adopt. What is personal or easily guessed stands there as a commitment, SHA-256(salt || value)
  * with a salt of 128 bits for each field; value and salt are kept beside the log and can be erased.
  */
-export const LEAF_VERSION = 1;
+const LEAF_VERSION = 1;
 /** What a tlog-tiles entry can hold. */
 export const LEAF_BYTES_MAX = 65_535;
 const SALT_BYTES = 16;
@@ -81,7 +81,7 @@ function leafText(content: LeafContent, commitments: Readonly<Record<string, str
 }
 
 /** Hex SHA-256(salt || UTF-8 of value). */
-export function commitment(salt: Uint8Array, value: string): string {
+function commitment(salt: Uint8Array, value: string): string {
 	return createHash('sha256').update(salt).update(value, 'utf8').digest('hex');
 }
 
