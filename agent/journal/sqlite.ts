@@ -1,5 +1,6 @@
 import Database from 'better-sqlite3';
 import { assert } from '../../kit/assert.ts';
+import { GpuaasError } from '../../kit/error.ts';
 import type { Fact } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import type { AttemptRow, Journal } from './journal.ts';
 import {
@@ -48,14 +49,7 @@ export class SqliteJournal implements Journal {
 	constructor(options: SqliteJournalOptions) {
 		const { path, ...limits } = options;
 		this.#limits = { ...JOURNAL_LIMITS_DEFAULT, ...limits };
-		this.#db = new Database(path);
-		this.#db.defaultSafeIntegers(true);
-		this.#db.pragma('locking_mode = EXCLUSIVE');
-		this.#db.pragma('journal_mode = WAL');
-		this.#db.pragma('synchronous = FULL');
-		this.#db.exec('BEGIN IMMEDIATE');
-		migrate(this.#db);
-		this.#db.exec('COMMIT');
+		this.#db = openLocked(path);
 		this.#sql = prepareAll(this.#db);
 		this.#loadCounters();
 	}
@@ -269,6 +263,32 @@ export class SqliteJournal implements Journal {
 				Number(attempts.count) * attemptBytes({ envelope: new Uint8Array() }) +
 				Number(replay.count) * REPLAY_BYTES,
 		};
+	}
+}
+
+/** A process that is just ending may still hold the lock. */
+const LOCK_WAIT_MS = 500;
+
+function openLocked(path: string): Database.Database {
+	const db = new Database(path, { timeout: LOCK_WAIT_MS });
+	try {
+		db.defaultSafeIntegers(true);
+		db.pragma('locking_mode = EXCLUSIVE');
+		db.pragma('journal_mode = WAL');
+		db.pragma('synchronous = FULL');
+		db.exec('BEGIN IMMEDIATE');
+		migrate(db);
+		db.exec('COMMIT');
+		return db;
+	} catch (error) {
+		db.close();
+		if (!(error instanceof Database.SqliteError) || error.code !== 'SQLITE_BUSY') throw failureOf(error);
+		throw new GpuaasError({
+			code: 'FAILED_PRECONDITION',
+			reason: 'STORE_UNAVAILABLE',
+			message: `the journal ${path} is locked: another agent runs on this host with the same data folder; stop one of them`,
+			cause: error,
+		});
 	}
 }
 

@@ -160,7 +160,8 @@ export class Intake {
 		const { claimed, reason, message } = verdict;
 		const { log, clock } = this.#deps;
 		log.warn('refused an envelope', { task: claimed?.taskId, reason, detail: message });
-		if (claimed === undefined) {
+		// A forgery that names an attempt which is under way must not end it.
+		if (claimed === undefined || this.#deps.journal.getAttempt(claimed.taskId, claimed.attempt) !== undefined) {
 			const context = { nowMs: clock.now(), correlationId };
 			this.#answer({ fact: auditFact(context, 'envelope.refuse', `${reason}: ${message}`) });
 			return;

@@ -157,6 +157,22 @@ describe('tasks', () => {
 		expect(readdirSync(folder)).not.toContain('forged');
 	});
 
+	it('lets no forgery end a task that is under way', async () => {
+		const gate = join(folder, 'forgery');
+		const id = await tasks.submit(nodeId, sh(`while [ ! -e ${gate} ]; do sleep 0.05; done`));
+		await tasks.wait(id, ({ state }) => state === 'running');
+		const genuine = fromBinary(DsseEnvelopeSchema, present((await documents(id))?.envelope, 'it was sent'));
+		const forged = signDsseSync(TASK_ENVELOPE_TYPE, genuine.payload, generateSigner('ed25519'));
+		const envelope = toBinary(DsseEnvelopeSchema, create(DsseEnvelopeSchema, forged));
+		tasks.world.registry.offer(nodeId, { taskId: id, attempt: 1, correlationId: 'forged', envelope });
+		await tasks.ended(await tasks.submit(nodeId, run('/bin/true')));
+		expect(await tasks.task(id)).toMatchObject({ state: 'running' });
+		appendFileSync(gate, '');
+		expect(await tasks.ended(id)).toMatchObject({ state: 'succeeded' });
+		const records = await tasks.world.store.read((tx) => tx.audit.listUnchained(1000));
+		expect(records.some(({ action }) => action === 'agent.envelope.refuse')).toBe(true);
+	});
+
 	it.each([
 		['a kind', '[tasks]\nkinds = ["reboot"]', 'POLICY_KIND'],
 		['a user', '[tasks]\nkinds = ["run"]\n[run]\nusers = ["nobody"]\nbinaries = ["/**"]', 'POLICY_USER'],

@@ -1,6 +1,9 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Journal } from '../../../agent/journal/journal.ts';
 import { MemoryJournal } from '../../../agent/journal/memory.ts';
@@ -47,5 +50,53 @@ describe('memory journal faults', () => {
 		expect(journal.committed()).toEqual(before);
 		fault = undefined;
 		expect(journal.appendFacts([startedFact()])[0]?.seq).toBe(3n);
+	});
+});
+
+describe('journal on disk', () => {
+	const append = (path: string, ...wrap: string[]) => {
+		const [command = '', ...args] = [...wrap, process.execPath, join(import.meta.dirname, 'append-until.ts'), path];
+		const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+		return { child, lines: createInterface({ input: child.stdout }) };
+	};
+
+	it('has every fact that it said was committed after kill -9', async () => {
+		const path = join(folder, 'killed.db');
+		const { child, lines } = append(path);
+		let said = 0n;
+		for await (const line of lines) {
+			said = BigInt(line);
+			if (said === 200n) child.kill('SIGKILL');
+		}
+		const journal = new SqliteJournal({ path });
+		expect(journal.lastFactSeq()).toBeGreaterThanOrEqual(said);
+		expect(journal.listFacts(0n, 10_000).map(({ seq }) => seq)).toEqual(
+			Array.from({ length: Number(journal.lastFactSeq()) }, (_, index) => BigInt(index + 1)),
+		);
+		expect(journal.appendFacts([startedFact()])[0]?.seq).toBe(journal.lastFactSeq());
+		journal.close();
+	});
+
+	it('says that its disk is full, keeps what it has, and goes on when there is room', async () => {
+		const path = join(folder, 'full.db');
+		const { child, lines } = append(path, 'prlimit', '--fsize=200000');
+		const said: string[] = [];
+		const exited = once(child, 'exit');
+		for await (const line of lines) said.push(line);
+		await exited;
+		const [reason, phase] = said.slice(-2);
+		expect(['DISK_FULL', 'STORE_UNAVAILABLE']).toContain(reason);
+		expect(phase).toBe('accepted');
+		const journal = new SqliteJournal({ path });
+		expect(journal.lastFactSeq()).toBe(BigInt(said.at(-3) ?? ''));
+		expect(journal.appendFacts([startedFact()])).toHaveLength(1);
+		journal.close();
+	});
+
+	it('lets no second agent in', () => {
+		const path = join(folder, 'shared.db');
+		const journal = new SqliteJournal({ path });
+		expect(() => new SqliteJournal({ path })).toThrow(/locked/);
+		journal.close();
 	});
 });
