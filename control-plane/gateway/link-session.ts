@@ -53,9 +53,8 @@ export class LinkSession implements LiveSession {
 	#serverTimeMs = 0;
 	#heartbeat: Heartbeat | undefined;
 	#bundleSeq: number;
-	#issuerKeyId: string;
 	/** On the monotonic clock. */
-	lastHeardMs: number;
+	#lastHeardMs: number;
 	#renewedAtMs: number;
 	/** On the monotonic clock: when a closing stream is cut. */
 	cutAtMs = Number.POSITIVE_INFINITY;
@@ -90,13 +89,13 @@ export class LinkSession implements LiveSession {
 		this.#lastFactSeq = BigInt(factSeq);
 		this.#ackedFactSeq = BigInt(factSeq);
 		this.#bundleSeq = bundleSeq;
-		this.#issuerKeyId = peer.issuerKeyId;
-		this.lastHeardMs = deps.app.clock.monotonic();
-		this.#renewedAtMs = this.lastHeardMs;
+		this.#lastHeardMs = deps.app.clock.monotonic();
+		this.#renewedAtMs = this.#lastHeardMs;
 	}
 
-	get isOpen(): boolean {
-		return this.#state === 'open';
+	/** When the agent was last heard, as far as we listened: while we hold it back its silence is ours. */
+	silentMs(nowMs: number): number {
+		return this.#paused ? 0 : nowMs - this.#lastHeardMs;
 	}
 
 	/** The first frame. */
@@ -146,7 +145,7 @@ export class LinkSession implements LiveSession {
 
 	onFrame(frame: ConnectRequest): void {
 		if (this.#state !== 'open') return;
-		this.lastHeardMs = this.#deps.app.clock.monotonic();
+		this.#lastHeardMs = this.#deps.app.clock.monotonic();
 		const { message } = frame;
 		switch (message.case) {
 			case 'fact':
@@ -177,34 +176,35 @@ export class LinkSession implements LiveSession {
 	/** What the next batched renewal should say; undefined when nothing was heard that needs one. */
 	takeRenewal(nowMs: number, leaseTtlMs: number): LeaseRenewal | undefined {
 		const heartbeat = this.#heartbeat;
-		const isDue = this.lastHeardMs > this.#renewedAtMs && nowMs - this.#renewedAtMs >= leaseTtlMs / 3;
+		const isDue =
+			(this.#paused || this.#lastHeardMs > this.#renewedAtMs) && nowMs - this.#renewedAtMs >= leaseTtlMs / 3;
 		if (this.#state !== 'open' || (heartbeat === undefined && !isDue)) return undefined;
 		this.#heartbeat = undefined;
 		this.#renewedAtMs = nowMs;
 		const { nodeId, epoch } = this;
 		if (heartbeat === undefined) return { nodeId, epoch };
-		const bundleSeq = Number(heartbeat.bundleSeq);
-		const issuerKeyId = heartbeat.issuerKeyId === '' ? this.#issuerKeyId : heartbeat.issuerKeyId;
-		if (bundleSeq === this.#bundleSeq && issuerKeyId === this.#issuerKeyId) return { nodeId, epoch };
+		const bundleSeq = this.#heldBundle(heartbeat.bundleSeq);
+		if (bundleSeq === this.#bundleSeq) return { nodeId, epoch };
 		this.#bundleSeq = bundleSeq;
-		this.#issuerKeyId = issuerKeyId;
-		return { nodeId, epoch, acknowledged: { bundleSeqAcked: bundleSeq, issuerKeyIdAcked: issuerKeyId } };
+		return { nodeId, epoch, bundleSeqAcked: bundleSeq };
 	}
 
 	/** The renewal failed: say it again with the next. */
 	restoreRenewal(renewal: LeaseRenewal): void {
 		this.#renewedAtMs = Number.NEGATIVE_INFINITY;
-		if (renewal.acknowledged !== undefined) {
-			// Neither value can be real, so that the next heartbeat is written whatever it says.
-			this.#bundleSeq = -1;
-			this.#issuerKeyId = '';
-		}
+		// No real sequence, so that the next heartbeat is written whatever it says.
+		if (renewal.bundleSeqAcked !== undefined) this.#bundleSeq = -1;
 	}
 
 	renewed(leaseTtlMs: number, serverTimeMs: number): void {
 		this.#leaseTtlMs = leaseTtlMs;
 		this.#serverTimeMs = serverTimeMs;
 		this.#pump();
+	}
+
+	/** Nobody holds a bundle that isn't made yet; and one agent's number must not fail the unit of all others. */
+	#heldBundle(claimedSeq: bigint): number {
+		return Math.min(Number(claimedSeq), this.#deps.app.authority.bundle().seq);
 	}
 
 	#takeFact(fact: Fact): void {
@@ -252,6 +252,7 @@ export class LinkSession implements LiveSession {
 			}
 			if (this.#paused && this.#facts.length <= this.#deps.limits.factsQueuedMax / 4) {
 				this.#paused = false;
+				this.#lastHeardMs = this.#deps.app.clock.monotonic();
 				this.#stream.resume();
 			}
 		}

@@ -203,7 +203,9 @@ export class AgentLink {
 			return;
 		}
 		const ctx = nodeContext(app, 'Connect', stream.peer, correlationId, peer);
-		const request = { nodeId: peer.nodeId, hello, issuerKeyId: peer.issuerKeyId, leaseTtlMs: this.#pace.leaseTtlMs };
+		const bundleSeq = Math.min(Number(hello.bundleSeq), app.authority.bundle().seq);
+		const { nodeId, issuerKeyId } = peer;
+		const request = { nodeId, hello, bundleSeq, issuerKeyId, leaseTtlMs: this.#pace.leaseTtlMs };
 		const result = await openSession(app, ctx, request);
 		if (result.kind === 'refused') {
 			this.#refuse(opening, closeCodeOf(result.reason), result.message);
@@ -215,7 +217,6 @@ export class AgentLink {
 			return;
 		}
 
-		const bundleSeq = Number(hello.bundleSeq);
 		const commandStream = `${app.replicaId}/${result.epoch}`;
 		const opened = { peer, epoch: result.epoch, factSeq: result.factSeq, bundleSeq, commandStream };
 		const session = new LinkSession(this.#deps, ctx, stream, opened, (ended) => this.#ended(ended));
@@ -297,11 +298,11 @@ export class AgentLink {
 	}
 
 	#sweep(nowMs: number, wallMs: number): void {
-		const silentMs = this.#pace.leaseTtlMs + this.#deps.limits.tickMs;
+		const silentMsMax = this.#pace.leaseTtlMs + this.#deps.limits.tickMs;
 		for (const session of this.#sessions) {
 			if (wallMs >= session.notAfterMs)
 				session.close(CloseCode.CERTIFICATE_EXPIRED, 'the certificate that opened this stream has expired');
-			else if (nowMs - session.lastHeardMs > silentMs)
+			else if (session.silentMs(nowMs) > silentMsMax)
 				session.close(CloseCode.LEASE_EXPIRED, 'nothing was heard of the agent for a whole lease');
 		}
 		this.#deps.registry.expireAttached(wallMs);

@@ -176,6 +176,26 @@ test('commands are numbered, bounded while unacknowledged, and not doubled', asy
 	).toBe(false);
 });
 
+test("an agent's impossible numbers harm nobody's lease", async () => {
+	const { link: liar, identity: liarIdentity } = await connect();
+	await liar.hello({ bundleSeq: 2n ** 63n }).welcomed();
+	const { link: honest, identity } = await connect();
+	await honest.hello().welcomed();
+	const leaseOf = async ({ nodeId } = identity) =>
+		(await world.store.read((tx) => tx.sessions.get(nodeId)))?.leaseUntilMs ?? 0;
+	const before = await leaseOf();
+	const liarBefore = await leaseOf(liarIdentity);
+	liar.send({ case: 'heartbeat', value: { bundleSeq: 2n ** 40n, issuerKeyId: 'x'.repeat(1000) } });
+	honest.send({ case: 'heartbeat', value: {} });
+	await eventually('the lease of the other is renewed', async () => (await leaseOf()) > before);
+	await eventually('so is its own', async () => (await leaseOf(liarIdentity)) > liarBefore);
+	const node = await world.store.read((tx) => tx.nodes.get(liarIdentity.nodeId));
+	expect(node).toMatchObject({
+		bundleSeqAcked: world.authority.bundle().seq,
+		issuerKeyIdAcked: liarIdentity.credential().issuerKeyId,
+	});
+});
+
 test('a session that is silent for a whole lease is closed', async () => {
 	const gateway = await world.startGateway({
 		app: { ...world.app, limits: { ...world.app.limits, leaseTtlFloorMs: 60 } },

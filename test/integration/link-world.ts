@@ -130,37 +130,7 @@ export const TRUST_DOMAIN = 'test.example';
 
 export async function startWorld(options: WorldOptions = {}): Promise<World> {
 	const folder = mkdtempSync(join(tmpdir(), 'gpuaas-link-'));
-	const clock = systemClock;
-	const rng = systemRng;
-	const store = new SqliteStore({ at: { path: join(folder, 'control-plane.db') }, clock });
-	const bus = new InProcessBus();
-	const registry = new SessionRegistry();
-	const authority = await openCertificateAuthority({
-		store,
-		keys: new KeyFolder(join(folder, 'keys'), rng),
-		clock,
-		rng,
-		log: silentLogger,
-		trustDomain: TRUST_DOMAIN,
-		appendAudit: createAppendAudit({ clock, rng }),
-	});
-	const output = new MemoryOutput();
-	const appendAudit = createAppendAudit({ clock, rng });
-	const app = {
-		clock,
-		rng,
-		log: silentLogger,
-		store,
-		bus,
-		sessions: registry,
-		authority,
-		output,
-		heads: { latest: () => 'a signed head', covered: async () => {}, assertSigning: () => {} },
-		limits: { ...APP_LIMITS_DEFAULT, ...options.appLimits },
-		replicaId: 'replica-1',
-		version: 'test',
-		appendAudit,
-	};
+	const { clock, app, store, bus, registry, authority, output, appendAudit } = await openApp(folder, options.appLimits);
 	const denylist = await Denylist.open({ clock, log: silentLogger, store, bus, sessions: registry });
 	const guard = new StreamGuard(app, denylist);
 	const opened: SessionOpened[] = [];
@@ -203,34 +173,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
 	};
 	const gateway = await start();
 	const agents: TestAgent[] = [];
-	let folders = 0;
-	const enroll: World['enroll'] = async ({ gateways: addresses, node = {} } = {}) => {
-		const key = generateNodeKey();
-		const nodeId = uuidv7(clock.now(), rng);
-		const generation = node.generation ?? 1;
-		const issue = await issueToNode(app, { nodeId, generation, renewalSeq: 1, csrDer: createCsr(key.signer) });
-		await store.unit(function* (tx) {
-			yield* tx.nodes.insert({ ...nodeRow(nodeId, clock.now()), generation, ...node });
-			yield* fillPendingSlot(tx, issue);
-		});
-		folders += 1;
-		const identityFolder = new IdentityFolder(join(folder, `agent-${folders}`), rng);
-		const credential = storedCredential({ chain: issue.chain, keyPem: key.privateKeyPem, joinState: issue.joinState });
-		const state = {
-			format: STATE_FORMAT,
-			nodeId,
-			nodeName: nodeId,
-			generation,
-			trustDomain: TRUST_DOMAIN,
-			gateways: addresses ?? [`127.0.0.1:${gateway.port}`],
-			enrollAddresses: [],
-			bundle: toBase64(authority.bundle().bytes),
-			current: credential,
-			candidate: null,
-		} as const;
-		identityFolder.writeState(state);
-		return new StoredIdentity(identityFolder, state);
-	};
+	const enroll = enroller(app, folder, () => gateway.port);
 	const transport = new GrpcTransport(clock);
 	const agent: World['agent'] = (identity, overrides = {}) => {
 		const made = makeAgent(identity, transport, overrides);
@@ -263,6 +206,75 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
 			await store[Symbol.asyncDispose]();
 			rmSync(folder, { recursive: true, force: true });
 		},
+	};
+}
+
+/** The control plane without its gateway. */
+async function openApp(folder: string, limits: Partial<AppLimits> = {}) {
+	const clock = systemClock;
+	const rng = systemRng;
+	const store = new SqliteStore({ at: { path: join(folder, 'control-plane.db') }, clock });
+	const appendAudit = createAppendAudit({ clock, rng });
+	const bus = new InProcessBus();
+	const registry = new SessionRegistry();
+	const authority = await openCertificateAuthority({
+		store,
+		keys: new KeyFolder(join(folder, 'keys'), rng),
+		clock,
+		rng,
+		log: silentLogger,
+		trustDomain: TRUST_DOMAIN,
+		appendAudit,
+	});
+	const output = new MemoryOutput();
+	const app = {
+		clock,
+		rng,
+		log: silentLogger,
+		store,
+		bus,
+		sessions: registry,
+		authority,
+		output,
+		heads: { latest: () => 'a signed head', covered: async () => {}, assertSigning: () => {} },
+		limits: { ...APP_LIMITS_DEFAULT, ...limits },
+		replicaId: 'replica-1',
+		version: 'test',
+		appendAudit,
+	};
+	return { clock, app, store, bus, registry, authority, output, appendAudit };
+}
+
+/** What enrollment leaves behind, at both ends, without its exchange. */
+function enroller(app: AppDeps, folder: string, port: () => number): World['enroll'] {
+	const { clock, rng, store, authority } = app;
+	let folders = 0;
+	return async ({ gateways: addresses, node = {} } = {}) => {
+		const key = generateNodeKey();
+		const nodeId = uuidv7(clock.now(), rng);
+		const generation = node.generation ?? 1;
+		const issue = await issueToNode(app, { nodeId, generation, renewalSeq: 1, csrDer: createCsr(key.signer) });
+		await store.unit(function* (tx) {
+			yield* tx.nodes.insert({ ...nodeRow(nodeId, clock.now()), generation, ...node });
+			yield* fillPendingSlot(tx, issue);
+		});
+		folders += 1;
+		const identityFolder = new IdentityFolder(join(folder, `agent-${folders}`), rng);
+		const credential = storedCredential({ chain: issue.chain, keyPem: key.privateKeyPem, joinState: issue.joinState });
+		const state = {
+			format: STATE_FORMAT,
+			nodeId,
+			nodeName: nodeId,
+			generation,
+			trustDomain: TRUST_DOMAIN,
+			gateways: addresses ?? [`127.0.0.1:${port()}`],
+			enrollAddresses: [],
+			bundle: toBase64(authority.bundle().bytes),
+			current: credential,
+			candidate: null,
+		} as const;
+		identityFolder.writeState(state);
+		return new StoredIdentity(identityFolder, state);
 	};
 }
 

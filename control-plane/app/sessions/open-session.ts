@@ -30,6 +30,9 @@ export type OpenSessionResult =
 export interface OpenSessionRequest {
 	readonly nodeId: string;
 	readonly hello: Hello;
+	/** Of the bundle that the agent holds; never above the newest. */
+	readonly bundleSeq: number;
+	/** Of the certificate that opened the stream. */
 	readonly issuerKeyId: string;
 	readonly leaseTtlMs: number;
 }
@@ -52,11 +55,12 @@ export async function openSession(
 
 function* open(
 	tx: Tx,
-	{ nodeId, hello, issuerKeyId, leaseTtlMs }: OpenSessionRequest,
+	request: OpenSessionRequest,
 	replicaId: string,
 	nowMs: number,
 	eventId: string,
 ): Plan<OpenSessionResult> {
+	const { nodeId, hello, leaseTtlMs } = request;
 	const node = yield* tx.nodes.get(nodeId);
 	const refusal = refusalOf(node, hello);
 	if (node === undefined || refusal !== undefined) return refusal ?? unknownNode();
@@ -78,7 +82,7 @@ function* open(
 			message: 'a newer session of this node was opened meanwhile; this one must end',
 		};
 	}
-	const patch = changes(node, hello, issuerKeyId);
+	const patch = changes(node, request);
 	if (patch !== undefined) yield* tx.nodes.update(nodeId, patch);
 	yield* tx.nodes.setLastSeen([nodeId], nowMs);
 	// The agent's journal is new or was restored: its numbers start below what is committed. Without this every fact
@@ -116,12 +120,12 @@ function refusalOf(node: NodeRow | undefined, hello: Hello): OpenSessionResult |
 }
 
 /** Only what differs, so that a reconnect alone moves no etag. */
-function changes(node: NodeRow, hello: Hello, issuerKeyId: string): NodePatch | undefined {
+function changes(node: NodeRow, { hello, bundleSeq, issuerKeyId }: OpenSessionRequest): NodePatch | undefined {
 	const told: NodePatch = {
 		agentVersion: hello.agentVersion,
 		bootId: hello.bootId,
 		instanceId: hello.instanceId,
-		bundleSeqAcked: Number(hello.bundleSeq),
+		bundleSeqAcked: bundleSeq,
 		issuerKeyIdAcked: issuerKeyId,
 		// A tenant with root writes these as it likes: what the platform saw last stays.
 		...(node.custody === 'platform' ? { hostname: hello.hostname, capabilities: [...hello.capabilities] } : {}),

@@ -1,11 +1,11 @@
-import type { NodePatch } from '../../store/port/nodes.ts';
 import type { AppDeps } from '../deps.ts';
 
-/** What one heartbeat period of a session says; acknowledgements only when they changed. */
+/** What one heartbeat period of a session says. */
 export interface LeaseRenewal {
 	readonly nodeId: string;
 	readonly epoch: number;
-	readonly acknowledged?: Pick<NodePatch, 'bundleSeqAcked' | 'issuerKeyIdAcked'>;
+	/** Only when it changed. */
+	readonly bundleSeqAcked?: number;
 }
 
 /**
@@ -25,8 +25,8 @@ export async function renewLeases(
 			renewals.map(({ nodeId }) => nodeId),
 			nowMs,
 		);
-		for (const { nodeId, acknowledged } of renewals)
-			if (acknowledged !== undefined) yield* tx.nodes.update(nodeId, acknowledged);
+		for (const { nodeId, bundleSeqAcked } of renewals)
+			if (bundleSeqAcked !== undefined) yield* tx.nodes.update(nodeId, { bundleSeqAcked });
 		return outdated;
 	});
 	return new Set(superseded);
