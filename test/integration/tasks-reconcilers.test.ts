@@ -1,0 +1,126 @@
+import { create, fromBinary } from '@bufbuild/protobuf';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { offerQueued, resend } from '../../control-plane/app/tasks/offer.ts';
+import { systemContext } from '../../control-plane/context.ts';
+import { ExpiryReconciler } from '../../control-plane/reconcilers/expiry.ts';
+import { OutboxReconciler } from '../../control-plane/reconcilers/outbox.ts';
+import type { TaskRow } from '../../control-plane/store/port/tasks.ts';
+import { present } from '../../kit/assert.ts';
+import { systemClock } from '../../kit/clock.ts';
+import { silentLogger } from '../../kit/log.ts';
+import { verifyDsse } from '../../pki/verify/dsse.ts';
+import { VerifyKey } from '../../pki/verify/signature.ts';
+import { TASK_CLOSING_TYPE } from '../../pki/verify/task.ts';
+import { parseCertificate } from '../../pki/x509/parse.ts';
+import { DsseEnvelopeSchema } from '../../proto/gen/gpuaas/common/v1/types_pb.ts';
+import { TaskClosingSchema } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
+import { TaskSpecSchema, TaskState } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import { startWorld, type World } from './link-world.ts';
+import { run, taskRow } from './tasks-world.ts';
+
+const ctx = systemContext('test', systemClock, silentLogger, 'test');
+
+describe('reconcilers of tasks', () => {
+	let world: World;
+	let nodeId: string;
+	beforeAll(async () => {
+		world = await startWorld();
+		nodeId = (await world.enroll()).nodeId;
+	});
+	afterAll(() => world[Symbol.asyncDispose]());
+
+	const now = () => systemClock.now();
+	const taskNow = async (id: string) => present(await world.store.read((tx) => tx.tasks.get(id)), 'it is stored');
+	const insert = async (change: Partial<TaskRow> = {}) => {
+		const row = taskRow(nodeId, create(TaskSpecSchema, run('/bin/true')), change);
+		await world.store.unit((tx) => tx.tasks.insert(row));
+		return row.id;
+	};
+	const leasedRow = { state: 'leased', attempt: 1, fencingToken: 1 } as const;
+	const expire = async () => {
+		const resynced: string[] = [];
+		const expiry = new ExpiryReconciler(world.app, { periodMs: 3_600_000, resync: (id) => resynced.push(id) });
+		await expiry.once();
+		await expiry[Symbol.asyncDispose]();
+		return resynced;
+	};
+
+	it('ends what waited too long, with a closing that the task signer signed', async () => {
+		const late = await insert({ queueDeadlineMs: now() - 1 });
+		const early = await insert();
+		await expire();
+		expect(await taskNow(late)).toMatchObject({ state: 'timed_out', reason: 'QUEUE_TIMEOUT', outputComplete: true });
+		expect(await taskNow(early)).toMatchObject({ state: 'queued' });
+		const documents = await world.store.read((tx) => tx.tasks.getDocuments(late, 0));
+		const closing = fromBinary(DsseEnvelopeSchema, present(documents?.closing, 'it was closed'));
+		const signer = parseCertificate(present(documents?.signerCertificate, 'its signer is kept'));
+		const key = signer.kind === 'ok' ? VerifyKey.parse(signer.certificate.spki) : undefined;
+		const verified = verifyDsse(closing, { payloadType: TASK_CLOSING_TYPE, keys: [present(key, 'a key')] });
+		expect(verified.kind).toBe('ok');
+		expect(fromBinary(TaskClosingSchema, closing.payload)).toMatchObject({ taskId: late, state: TaskState.TIMED_OUT });
+	});
+
+	it('keeps an offer that nobody answered until its queue deadline, and then calls it lost', async () => {
+		const waiting = await insert({ ...leasedRow, leaseUntilMs: now() - 1 });
+		const over = await insert({ ...leasedRow, leaseUntilMs: now() - 1, queueDeadlineMs: now() - 1 });
+		const accepted = await insert({
+			...leasedRow,
+			leaseUntilMs: now() - 1,
+			acceptedAtMs: now(),
+			queueDeadlineMs: now() - 1,
+		});
+		await expire();
+		expect(await taskNow(waiting)).toMatchObject({ state: 'leased', attempt: 1 });
+		expect((await taskNow(waiting)).leaseUntilMs).toBeGreaterThan(now());
+		expect(await taskNow(over)).toMatchObject({ state: 'lost', reason: 'LEASE_LOST' });
+		expect(await taskNow(accepted)).toMatchObject({ state: 'leased' });
+	});
+
+	it('claims no more than asked for, signs what it claimed, and sends the same bytes again', async () => {
+		const fresh = (await world.enroll()).nodeId;
+		for (let count = 0; count < 3; count += 1)
+			await world.store.unit((tx) => tx.tasks.insert(taskRow(fresh, create(TaskSpecSchema, run('/bin/true')))));
+		const leased: string[] = [];
+		const [claim] = await offerQueued(world.app, ctx, [{ nodeId: fresh, limit: 2 }], (_, ids) => leased.push(...ids));
+		expect(claim).toMatchObject({ nodeId: fresh, isFull: true, isSent: false });
+		expect(leased).toHaveLength(2);
+		const documents = () => Promise.all(leased.map((id) => world.store.read((tx) => tx.tasks.getDocuments(id, 1))));
+		const signed = await documents();
+		expect(signed.every((each) => each?.envelope != null)).toBe(true);
+		expect(await resend(world.app, fresh)).toMatchObject({ leased: expect.arrayContaining(leased) });
+		expect(await documents()).toEqual(signed);
+	});
+
+	it('signs after a crash what was claimed and not signed', async () => {
+		const fresh = (await world.enroll()).nodeId;
+		await world.store.unit((tx) => tx.tasks.insert(taskRow(fresh, create(TaskSpecSchema, run('/bin/true')))));
+		const [claimed] = await world.store.unit((tx) => tx.tasks.claim(fresh, 1, now() + 1000));
+		await resend(world.app, fresh);
+		const { id, attempt } = present(claimed, 'it was queued');
+		expect((await world.store.read((tx) => tx.tasks.getDocuments(id, attempt)))?.envelope).toBeDefined();
+		expect(await taskNow(id)).toMatchObject({ state: 'leased', attempt: 1, fencingToken: claimed?.fencingToken });
+	});
+
+	it('publishes each event of the outbox once', async () => {
+		const relay = new OutboxReconciler(world.app, { periodMs: 3_600_000 });
+		await relay.once();
+		const seen: string[] = [];
+		const unsubscribe = world.app.bus.subscribe('test.happened', ({ key }) => seen.push(key));
+		const atMs = now();
+		await world.store.unit(function* (tx) {
+			for (let index = 0; index < 1500; index += 1)
+				yield* tx.outbox.append({
+					id: `event-${index}`.padEnd(36, '.'),
+					topic: 'test.happened',
+					key: `${index}`,
+					atMs,
+				});
+		});
+		await relay.once();
+		await relay.once();
+		unsubscribe();
+		await relay[Symbol.asyncDispose]();
+		expect(new Set(seen).size).toBe(1500);
+		expect(seen).toHaveLength(1500);
+	});
+});
