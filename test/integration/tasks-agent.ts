@@ -68,7 +68,7 @@ function crashing(host: ProcessHost): ProcessHost {
 			reach('before launch');
 			const answer = host.launch(request);
 			// What was written to the socket is gone from here; its answer isn't waited for.
-			setImmediate(() => reach('launch sent'));
+			clock.defer(() => reach('launch sent'));
 			const outcome = await answer;
 			reach('after launch');
 			return outcome;
