@@ -13,10 +13,23 @@ is_checkout() {
 	[ -f "$root/package-lock.json" ] && [ -d "$root/proto" ]
 }
 
-# npm writes the hidden lock last, so an interrupted installation is repeated.
+is_installed() {
+	# npm writes the hidden lock last, so an interrupted installation is repeated.
+	[ -f "$root/node_modules/.package-lock.json" ]
+}
+
 install_when_missing() {
-	if ! is_checkout || [ -f "$root/node_modules/.package-lock.json" ]; then return 0; fi
+	if ! is_checkout || is_installed; then return 0; fi
 	command -v npm >/dev/null 2>&1 || fail "this checkout needs its dependencies, and npm is not installed. Install Node.js 20 or later with npm, then repeat the command."
+	# Two at once would delete each other's files: the second waits, and finds everything there.
+	if command -v flock >/dev/null 2>&1 && [ -w "$root" ]; then
+		(flock 9 && { is_installed || install; }) 9>"$root/.install.lock" || exit 125
+	else
+		install
+	fi
+}
+
+install() {
 	echo "gpuaas: installing dependencies (npm ci, once, about 10 s)..." >&2
 	(cd "$root" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) >&2 ||
 		fail "npm ci failed (see above). Check the network and the npm registry, then repeat the command."
