@@ -307,7 +307,8 @@ export class Link {
 	}
 
 	#onClosed(end: StreamEnd): void {
-		this.#finish(this.#close ?? { ...end, closeCode: undefined });
+		// The frame has the code and the exact wait, the status has the reason.
+		this.#finish(this.#close === undefined ? { ...end, closeCode: undefined } : { ...this.#close, reason: end.reason });
 	}
 
 	#finish(ended: LinkEnded): void {

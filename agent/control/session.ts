@@ -97,6 +97,7 @@ export interface ControlState {
 	readonly clockOffsetMs: number | undefined;
 	readonly attempts: number;
 	readonly nextAttemptInMs: number | undefined;
+	/** Why the newest attempt or link ended; undefined once one is welcomed again. */
 	readonly lastEnd: (LinkEnded & { readonly atMs: number }) | undefined;
 	readonly unackedFacts: number;
 }
@@ -241,6 +242,7 @@ export class Control {
 		this.#current = link;
 		this.#phase = 'connected';
 		this.#attempts = 0;
+		this.#lastEnd = undefined;
 		this.#connectedAtMs = clock.now();
 		this.#replicaId = welcome.replicaId;
 		const backoffMaxMs = welcome.reconnectMax === undefined ? limits.backoffMaxMs : durationMs(welcome.reconnectMax);

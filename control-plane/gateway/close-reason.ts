@@ -15,8 +15,15 @@ const STATUS: Readonly<Record<number, Pick<StreamStatus, 'code' | 'reason'>>> = 
 	[CloseCode.OVERLOADED]: { code: 'RESOURCE_EXHAUSTED', reason: 'TOO_MANY_HELLOS' },
 };
 
-export function statusOfClose(code: CloseCode, message: string, retryAfterMs?: number): StreamStatus {
-	return { ...(STATUS[code] ?? UNKNOWN), message, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };
+/** `reason`: the exact one, where there is one; else that of the code. */
+export function statusOfClose(code: CloseCode, message: string, retryAfterMs?: number, reason?: string): StreamStatus {
+	const status = STATUS[code] ?? UNKNOWN;
+	return {
+		...status,
+		reason: reason ?? status.reason,
+		message,
+		...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+	};
 }
 
 /** What an agent is told when its session is refused: it decides what to do by this code alone. */

@@ -193,7 +193,7 @@ export class AgentLink {
 		const authorized = await this.#deps.authorizeStream(anonymous, stream.leafDer);
 		if (authorized.kind === 'refused') {
 			app.log.warn('agent stream refused', { peer: stream.peer, node: authorized.nodeId, reason: authorized.reason });
-			this.#refuse(opening, authorized.closeCode, authorized.message);
+			this.#refuse(opening, authorized.closeCode, authorized.message, undefined, authorized.reason);
 			return;
 		}
 		const peer = authorized;
@@ -208,7 +208,7 @@ export class AgentLink {
 		const request = { nodeId, hello, bundleSeq, issuerKeyId, leaseTtlMs: this.#pace.leaseTtlMs };
 		const result = await openSession(app, ctx, request);
 		if (result.kind === 'refused') {
-			this.#refuse(opening, closeCodeOf(result.reason), result.message);
+			this.#refuse(opening, closeCodeOf(result.reason), result.message, undefined, result.reason);
 			return;
 		}
 		if (opening.state !== 'opening') {
@@ -259,14 +259,14 @@ export class AgentLink {
 		};
 	}
 
-	#refuse(opening: Opening, code: CloseCode, message: string, retryAfterMs?: number): void {
+	#refuse(opening: Opening, code: CloseCode, message: string, retryAfterMs?: number, reason?: string): void {
 		if (opening.state === 'ended' || opening.state === 'session') return;
 		opening.state = 'ended';
 		opening.cutAtMs = this.#deps.app.clock.monotonic() + this.#deps.limits.closeGraceMs;
 		const retryAfter = retryAfterMs === undefined ? {} : { retryAfter: durationFromMs(Math.ceil(retryAfterMs)) };
 		const value = { code, message, ...retryAfter };
 		opening.stream.send(create(ConnectResponseSchema, { message: { case: 'close', value } }));
-		opening.stream.end(statusOfClose(code, message, retryAfterMs));
+		opening.stream.end(statusOfClose(code, message, retryAfterMs, reason));
 	}
 
 	#ended(session: LinkSession): void {

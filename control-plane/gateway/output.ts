@@ -100,7 +100,7 @@ class Upload {
 		const peer = await this.#deps.authorizeStream(anonymous, leafDer);
 		if (this.#state !== 'opening') return;
 		if (peer.kind === 'refused') {
-			this.#end(statusOfClose(peer.closeCode, peer.message));
+			this.#end(statusOfClose(peer.closeCode, peer.message, undefined, peer.reason));
 			return;
 		}
 		if (registry.attachedCount(peer.nodeId) >= limits.uploadsPerNodeMax) {
