@@ -1,4 +1,4 @@
-import { type AnyDesc, type DescFile, type DescMethod, getOption, hasOption } from '@bufbuild/protobuf';
+import { type DescFile, type DescMethod, getOption, hasOption } from '@bufbuild/protobuf';
 import {
 	AuditClass,
 	Caller,
@@ -11,10 +11,7 @@ import {
 } from '../gen/gpuaas/common/v1/policy_pb.ts';
 import { errorResponses, errorSchemas } from './errors.ts';
 import { compact, type Json, type JsonObject } from './json.ts';
-import { Schemas } from './schemas.ts';
-
-/** The leading comment of an element, or the empty string. */
-export type CommentOf = (desc: Exclude<AnyDesc, DescFile>) => string;
+import { type CommentOf, Schemas } from './schemas.ts';
 
 const DESCRIPTION = `Every call is a POST of a JSON document to \`/<service>/<method>\` (the Connect protocol, unary). An absent field means its zero value.
 

@@ -1,8 +1,19 @@
-import { type DescEnum, type DescField, type DescMessage, getOption, hasOption, ScalarType } from '@bufbuild/protobuf';
+import {
+	type AnyDesc,
+	type DescEnum,
+	type DescField,
+	type DescFile,
+	type DescMessage,
+	getOption,
+	hasOption,
+	ScalarType,
+} from '@bufbuild/protobuf';
 import { DataClass, data_class as dataClassOption } from '../gen/gpuaas/common/v1/policy_pb.ts';
-import type { CommentOf } from './document.ts';
 import { compact, type Json, type JsonObject } from './json.ts';
 import { isRequired, isRequiredOneof, keywordsOf, type Rules, rulesOf } from './rules.ts';
+
+/** The leading comment of an element, or the empty string. */
+export type CommentOf = (desc: Exclude<AnyDesc, DescFile>) => string;
 
 /** protobuf.dev/programming-guides/json: how well-known types look in JSON. */
 const WELL_KNOWN: Readonly<Record<string, JsonObject>> = {

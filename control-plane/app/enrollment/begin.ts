@@ -14,23 +14,11 @@ import {
 } from '../../../proto/gen/gpuaas/enrollment/v1/enrollment_pb.ts';
 import type { RequestContext } from '../../context.ts';
 import { burnToken, recordRefusal } from './burn.ts';
-import { channelMismatch, type RecoveryClaim, type TokenClaim } from './challenges.ts';
+import { channelMismatch } from './challenges.ts';
 import type { EnrollmentDeps } from './deps.ts';
+import type { Asked, Proved } from './exchange.ts';
 import { judgeToken } from './judge-token.ts';
 import { judgeRecovery } from './recover.ts';
-
-/**
- * Hello -> Challenge. The caller proves on this TLS channel (RFC 9266 exporter) that it holds the join token's secret,
- * or the key of its expired certificate. Nothing is said about a token or node to anybody who can't prove it.
- */
-export interface Asked {
-	readonly csrDer: Uint8Array;
-	/** Hex. */
-	readonly spkiSha256: string;
-	/** DMI product serial, as the host says. */
-	readonly serial: string;
-	readonly transcript: (credential: string) => Uint8Array;
-}
 
 export async function beginEnrollment(
 	deps: EnrollmentDeps,
@@ -64,11 +52,6 @@ export async function beginEnrollment(
 		nonce: challenge.nonce,
 		serverTime: timestampFromMs(deps.clock.now()),
 	});
-}
-
-export interface Proved {
-	readonly claim: TokenClaim | RecoveryClaim;
-	readonly proofKey: Uint8Array;
 }
 
 function proved(

@@ -3,8 +3,8 @@ import { uuidv7 } from '../../../kit/ids.ts';
 import type { RequestContext } from '../../context.ts';
 import type { Plan } from '../../store/port/unit.ts';
 import type { Challenge, RecoveryClaim } from './challenges.ts';
-import type { Completed } from './complete.ts';
 import type { EnrollmentDeps } from './deps.ts';
+import type { Completed } from './exchange.ts';
 import { fillPendingSlot, issueAgain, issueToNode } from './issue.ts';
 import { look, recoveryRefusal } from './recover.ts';
 

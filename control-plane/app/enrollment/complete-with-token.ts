@@ -9,8 +9,8 @@ import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
 import { burnToken, recordRefusal } from './burn.ts';
 import type { Challenge, TokenClaim } from './challenges.ts';
-import type { Completed } from './complete.ts';
 import type { EnrollmentDeps } from './deps.ts';
+import type { Completed } from './exchange.ts';
 import { type Issue, issueAgain, issueToNode, revokeNode } from './issue.ts';
 import { type EnrollTarget, judgeToken, type TokenVerdict, targetOf } from './judge-token.ts';
 

@@ -7,22 +7,16 @@ import type {
 } from '../../../proto/gen/gpuaas/enrollment/v1/enrollment_pb.ts';
 import { CompleteEnrollmentResponseSchema } from '../../../proto/gen/gpuaas/enrollment/v1/enrollment_pb.ts';
 import type { RequestContext } from '../../context.ts';
-import type { NodeRow } from '../../store/port/nodes.ts';
 import { channelMismatch } from './challenges.ts';
 import { completeRecovery } from './complete-recovery.ts';
 import { completeWithToken } from './complete-with-token.ts';
 import type { EnrollmentDeps } from './deps.ts';
-import type { Issue } from './issue.ts';
 
 /**
  * Response -> Issued. The challenge is taken once, on the connection that it was given on; the same key as in Begin
  * signs its nonce, the channel and the key of the request. What follows is one unit (complete-with-token.ts,
  * complete-recovery.ts).
  */
-export interface Completed extends Pick<Issue, 'chain' | 'joinState'> {
-	readonly node: Pick<NodeRow, 'id' | 'name' | 'generation'>;
-}
-
 export async function completeEnrollment(
 	deps: EnrollmentDeps,
 	ctx: RequestContext,

@@ -9,11 +9,11 @@ import type { NodeRow } from '../../store/port/nodes.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
 import type { JoinState } from '../certificates/certificate-authority.ts';
-import type { Asked, Proved } from './begin.ts';
 import { recordRefusal } from './burn.ts';
 import { channelMismatch, type RecoveryClaim } from './challenges.ts';
 import { announceLock, lockClone } from './clone-lock.ts';
 import type { EnrollmentDeps } from './deps.ts';
+import type { Asked, Proved } from './exchange.ts';
 
 /**
  * How a node that was off past its expiry comes back without anybody touching it: its join state says which certificate

@@ -1,4 +1,4 @@
-import type { Page } from './store.ts';
+import type { Page } from './page.ts';
 import type { Plan } from './unit.ts';
 
 export type JoinTokenState = 'unused' | 'used' | 'revoked' | 'burned';

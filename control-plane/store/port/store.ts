@@ -59,9 +59,3 @@ export interface Tx {
 	readonly requestKeys: RequestKeys;
 	readonly leases: Leases;
 }
-
-/** A page in ascending id order: rows with `id` > `afterId`, at most `limit`. */
-export interface Page {
-	readonly afterId: string;
-	readonly limit: number;
-}

@@ -1,5 +1,5 @@
 import type { Custody, NodeVisibility } from './nodes.ts';
-import type { Page } from './store.ts';
+import type { Page } from './page.ts';
 import type { Plan } from './unit.ts';
 
 export type TaskState =
