@@ -13,9 +13,10 @@ import {
 	type TelemetryPlan,
 } from '../proto/gen/gpuaas/link/v1/link_pb.ts';
 import type { AgentConfig } from './config.ts';
+import { CONTROL_LIMITS_DEFAULT, type HostFacts } from './control/control-deps.ts';
 import { GrpcTransport } from './control/grpc-transport.ts';
 import { OutputUploader } from './control/output-uploader.ts';
-import { CONTROL_LIMITS_DEFAULT, Control, type HostFacts } from './control/session.ts';
+import { Control } from './control/session.ts';
 import { hardwareFacts, identify } from './identify.ts';
 import { recover } from './identity/enroll.ts';
 import type { AgentIdentity } from './identity/identity.ts';

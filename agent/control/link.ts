@@ -12,9 +12,9 @@ import {
 	type Welcome,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import type { TelemetryFrame } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
+import type { ControlDeps } from './control-deps.ts';
 import { FactSender } from './fact-sender.ts';
 import type { ClientStream, LinkConnection, LinkTarget, StreamEnd } from './link-transport.ts';
-import type { ControlDeps } from './session.ts';
 
 /**
  * One attempt at one gateway, from dialling to its end: Hello, Welcome, then facts and heartbeats up, commands down.

@@ -1,87 +1,19 @@
 import { durationMs } from '@bufbuild/protobuf/wkt';
 import { present } from '../../kit/assert.ts';
-import { type Clock, sleep, type Timer } from '../../kit/clock.ts';
+import { sleep, type Timer } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
-import type { Rng } from '../../kit/ids.ts';
-import type { Logger } from '../../kit/log.ts';
 import { Backoff } from '../../kit/retry.ts';
 import {
 	CloseCode,
 	CloseCodeSchema,
 	type RenewCertificateRequest,
 	type RenewCertificateResponse,
-	type TelemetryPlan,
 	type Welcome,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import type { TelemetryFrame } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
-import type { AgentIdentity } from '../identity/identity.ts';
-import type { Journal } from '../journal/journal.ts';
-import type { CommandSink } from './command-sink.ts';
+import type { ControlDeps } from './control-deps.ts';
 import { Link, type LinkEnded } from './link.ts';
-import type { LinkConnection, LinkTransport } from './link-transport.ts';
-
-/**
- * Keeps the agent connected: one link at a time, the next after full-jitter backoff, through the gateways in turn.
- * When the certificate or the bundle changed it opens a second connection, moves over once that is welcomed, confirms
- * the credential, and closes the first: nothing is interrupted. Started by the agent's main; read by `agent status`.
- */
-export interface ControlDeps {
-	readonly clock: Clock;
-	readonly rng: Rng;
-	readonly log: Logger;
-	readonly transport: LinkTransport;
-	readonly identity: AgentIdentity;
-	readonly journal: Journal;
-	/** Given offers, cancels and `output_stored`. */
-	readonly commands: CommandSink;
-	readonly host: HostFacts;
-	readonly limits: ControlLimits;
-	readonly onRenewNow: (reason: string) => void;
-	readonly onTelemetryPlan: (plan: TelemetryPlan) => void;
-	/** The server lacks the output of this attempt. */
-	readonly onOutputWanted: (taskId: string, attempt: number) => void;
-	readonly telemetryDropped: () => number;
-	/** Before each attempt to connect: recovers an expired certificate. What it throws counts as a failed attempt. */
-	readonly prepare: (signal: AbortSignal) => Promise<void>;
-}
-
-export interface HostFacts {
-	readonly bootId: string;
-	readonly agentVersion: string;
-	readonly capabilities: readonly string[];
-	readonly hostname: string;
-	/** Random at each start of the agent. */
-	readonly instanceId: string;
-}
-
-export interface ControlLimits {
-	readonly backoffBaseMs: number;
-	/** Until a server says otherwise. */
-	readonly backoffMaxMs: number;
-	/** A link that lasted this long makes the next failure the first again. */
-	readonly stableMs: number;
-	/** From dialling to Welcome. */
-	readonly welcomeTimeoutMs: number;
-	/** Whatever a server says: a shorter lease would make its own heartbeats late. */
-	readonly leaseTtlFloorMs: number;
-	/** Between attempts of a node that was refused for good (revoked, locked, reimaged): an operator may let it in again. */
-	readonly refusedRetryMs: number;
-	/** Over how long the fleet spreads its second connections after a new bundle. */
-	readonly bundleMoveSpreadMs: number;
-	/** For what was sent before the end of a link that leaves on purpose. */
-	readonly goodbyeMs: number;
-}
-
-export const CONTROL_LIMITS_DEFAULT: ControlLimits = Object.freeze({
-	backoffBaseMs: 1000,
-	backoffMaxMs: 20_000,
-	stableMs: 120_000,
-	welcomeTimeoutMs: 15_000,
-	leaseTtlFloorMs: 1000,
-	refusedRetryMs: 60_000,
-	bundleMoveSpreadMs: 60_000,
-	goodbyeMs: 1000,
-});
+import type { LinkConnection } from './link-transport.ts';
 
 /** For `agent status` and `doctor`. */
 export interface ControlState {
@@ -108,6 +40,11 @@ const REFUSED_FOR_GOOD: ReadonlySet<CloseCode> = new Set([
 	CloseCode.STALE_GENERATION,
 ]);
 
+/**
+ * Keeps the agent connected: one link at a time, the next after full-jitter backoff, through the gateways in turn.
+ * When the certificate or the bundle changed it opens a second connection, moves over once that is welcomed, confirms
+ * the credential, and closes the first: nothing is interrupted. Started by the agent's main; read by `agent status`.
+ */
 export class Control {
 	readonly #deps: ControlDeps;
 	#backoff: Backoff;

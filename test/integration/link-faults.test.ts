@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { expect, test } from 'vitest';
+import { CONTROL_LIMITS_DEFAULT } from '../../agent/control/control-deps.ts';
 import { GrpcTransport } from '../../agent/control/grpc-transport.ts';
-import { CONTROL_LIMITS_DEFAULT } from '../../agent/control/session.ts';
 import type { StoredIdentity } from '../../agent/identity/stored-identity.ts';
 import { recordFacts } from '../../control-plane/app/tasks/record-facts.ts';
 import { systemClock } from '../../kit/clock.ts';

@@ -1,7 +1,8 @@
 import { create } from '@bufbuild/protobuf';
 import { timestampMs } from '@bufbuild/protobuf/wkt';
+import { CONTROL_LIMITS_DEFAULT } from '../../agent/control/control-deps.ts';
 import { OutputUploader } from '../../agent/control/output-uploader.ts';
-import { CONTROL_LIMITS_DEFAULT, Control } from '../../agent/control/session.ts';
+import { Control } from '../../agent/control/session.ts';
 import { Renewal } from '../../agent/identity/renewal.ts';
 import type { JournalState } from '../../agent/journal/memory.ts';
 import { keepHost } from '../../agent/tasks/host-keeper.ts';
@@ -33,6 +34,7 @@ export interface SimNodeOptions {
 	readonly network: Network;
 	readonly rng: SeededRng;
 	readonly onExecution: OnExecution;
+	readonly onJournalLost: (node: string) => void;
 	readonly print: ((line: string) => void) | undefined;
 }
 
@@ -119,6 +121,14 @@ export class SimNode {
 		this.#journal = undefined;
 		network.breakWires(this.name, rng.chance(0.7) ? 'reset' : 'both');
 		scheduler.after(RESTART_MS + rng.float() * 2000, () => this.startAgent());
+	}
+
+	/** The journal's file is lost, as after a damaged disk; identity and process host are still there. */
+	loseJournal(): void {
+		if (!this.isUp) return;
+		this.killAgent('its journal is lost');
+		this.#journalImage = undefined;
+		this.#options.onJournalLost(this.name);
 	}
 
 	/** Power loss: agent and host die, the boot id changes. */

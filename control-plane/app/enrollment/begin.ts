@@ -20,6 +20,10 @@ import type { Asked, Proved } from './exchange.ts';
 import { judgeToken } from './judge-token.ts';
 import { judgeRecovery } from './recover.ts';
 
+/**
+ * Hello -> Challenge. The caller proves on this TLS channel (RFC 9266 exporter) that it holds the join token's secret,
+ * or the key of its expired certificate. Nothing is said about a token or node to anybody who can't prove it.
+ */
 export async function beginEnrollment(
 	deps: EnrollmentDeps,
 	ctx: RequestContext,

@@ -2,10 +2,7 @@ import type { NodeRow } from '../../store/port/nodes.ts';
 import type { RecoveryClaim, TokenClaim } from './challenges.ts';
 import type { Issue } from './issue.ts';
 
-/**
- * Hello -> Challenge. The caller proves on this TLS channel (RFC 9266 exporter) that it holds the join token's secret,
- * or the key of its expired certificate. Nothing is said about a token or node to anybody who can't prove it.
- */
+/** What a Hello asks for, after its request was checked. */
 export interface Asked {
 	readonly csrDer: Uint8Array;
 	/** Hex. */
