@@ -1,13 +1,20 @@
-import { create } from '@bufbuild/protobuf';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { describe, expect, it } from 'vitest';
-import { TaskSpecSchema } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import {
+	CollectBundleSpecSchema,
+	RebootSpecSchema,
+	RunSpecSchema,
+	type TaskSpec,
+	TaskSpecSchema,
+} from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { DENY_ALL, decide, demoPolicy, globMatches, type Policy, parsePolicy } from './policy.ts';
 
 const parse = (text: string) => parsePolicy(text, 'agent.policy.toml');
-const spec = (kind: NonNullable<Parameters<typeof create<typeof TaskSpecSchema>>[1]>['kind']) =>
-	create(TaskSpecSchema, kind === undefined ? {} : { kind });
-const run = (value: Parameters<typeof spec>[0] extends infer K ? Extract<K, { case: 'run' }>['value'] : never) =>
-	spec({ case: 'run', value });
+const spec = (kind?: TaskSpec['kind']) => create(TaskSpecSchema, kind === undefined ? {} : { kind });
+const run = (value: MessageInitShape<typeof RunSpecSchema>) =>
+	spec({ case: 'run', value: create(RunSpecSchema, value) });
+const bundle = (parts: string[]) => spec({ case: 'collectBundle', value: create(CollectBundleSpecSchema, { parts }) });
+const reboot = spec({ case: 'reboot', value: create(RebootSpecSchema, { reason: 'x' }) });
 const judge = (
 	policy: Policy,
 	task: ReturnType<typeof spec>,
@@ -39,7 +46,7 @@ describe('policy', () => {
 		});
 		const users = parse('[tasks]\nkinds = ["run"]\n[run]\nusers = ["bob"]\ndefault_user = "bob"');
 		expect(judge(users, run({ argv: ['/usr/bin/true'] }))).toMatchObject({ reason: 'POLICY_BINARY' });
-		expect(judge(POLICY, spec(undefined))).toMatchObject({ reason: 'POLICY_KIND' });
+		expect(judge(POLICY, spec())).toMatchObject({ reason: 'POLICY_KIND' });
 	});
 
 	it('permits what it names, with defaults and ceilings filled in', () => {
@@ -69,8 +76,8 @@ describe('policy', () => {
 		['a way around by ..', run({ argv: ['/opt/a/bin/../../../usr/bin/false'] }), 'POLICY_BINARY'],
 		['a relative program outside', run({ argv: ['./x'], cwd: '/tmp' }), 'POLICY_BINARY'],
 		['more memory', run({ argv: ['true'], limits: { memoryBytes: 2n ** 31n } }), 'POLICY_LIMIT'],
-		['a reboot', spec({ case: 'reboot', value: { reason: 'x' } }), 'POLICY_KIND'],
-		['a part of a bundle', spec({ case: 'collectBundle', value: { parts: ['network'] } }), 'POLICY_KIND'],
+		['a reboot', reboot, 'POLICY_KIND'],
+		['a part of a bundle', bundle(['network']), 'POLICY_KIND'],
 	])('refuses %s', (_, task, reason) => {
 		expect(judge(POLICY, task)).toMatchObject({ kind: 'refuse', reason });
 	});
@@ -84,7 +91,7 @@ describe('policy', () => {
 	});
 
 	it('collects the parts of a bundle that it names', () => {
-		expect(judge(POLICY, spec({ case: 'collectBundle', value: {} }))).toMatchObject({
+		expect(judge(POLICY, bundle([]))).toMatchObject({
 			permit: { kind: 'collect_bundle', parts: ['kernel', 'disks'], user: 'bob' },
 		});
 	});
@@ -101,7 +108,7 @@ describe('policy', () => {
 		const policy = parse(demoPolicy('carol'));
 		expect(judge(policy, run({ argv: ['/anything/at all'] }))).toMatchObject({ permit: { user: 'carol' } });
 		expect(judge(policy, run({ argv: ['/x'], user: 'root' }))).toMatchObject({ reason: 'POLICY_USER' });
-		expect(judge(policy, spec({ case: 'reboot', value: { reason: 'x' } }))).toMatchObject({ reason: 'POLICY_KIND' });
+		expect(judge(policy, reboot)).toMatchObject({ reason: 'POLICY_KIND' });
 	});
 
 	it('matches globs whole, and only stars as patterns', () => {

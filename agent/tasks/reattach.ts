@@ -1,3 +1,4 @@
+import { sleep } from '../../kit/clock.ts';
 import { TaskResult as Result } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
 import type { AttemptRow } from '../journal/journal.ts';
 import { type Attempt, keyOf } from './attempt.ts';
@@ -24,13 +25,17 @@ export interface ReattachHooks {
 	streamEnded(name: AttemptName): void;
 }
 
+const STARTING_POLL_MS = 20;
+
 export class Reattach {
 	readonly #deps: RunnerDeps;
 	readonly #ends: Ends;
 	readonly #reboots: Reboots;
 	readonly #hooks: ReattachHooks;
+	readonly #signal: AbortSignal;
 
-	constructor(deps: RunnerDeps, ends: Ends, reboots: Reboots, hooks: ReattachHooks) {
+	constructor(deps: RunnerDeps, ends: Ends, reboots: Reboots, signal: AbortSignal, hooks: ReattachHooks) {
+		this.#signal = signal;
 		this.#deps = deps;
 		this.#ends = ends;
 		this.#reboots = reboots;
@@ -61,6 +66,12 @@ export class Reattach {
 		const found = await host.result({ taskId: attempt.taskId, attempt: attempt.attempt });
 		if (found.kind === 'UNKNOWN') {
 			this.#unknown(attempt, row);
+			return;
+		}
+		if (found.kind === 'NOT_ENDED' && found.status.phase === 'STARTING') {
+			// Its launch was asked for by an agent that died. It may still be refused, and nobody would be told.
+			await sleep(this.#deps.clock, STARTING_POLL_MS, this.#signal);
+			if (!this.#signal.aborted) await this.ask(host, attempt, row);
 			return;
 		}
 		const started = found.kind === 'ENDED' ? found.result.started : found.status.started;
@@ -106,8 +117,24 @@ export class Reattach {
 	async #dropUnknown(host: ProcessHost, { taskId, attempt }: TaskKey): Promise<void> {
 		const key = { taskId, attempt };
 		this.#deps.log.error('the process host has a task that the journal does not know; it is stopped', { task: taskId });
-		const context = { nowMs: this.#deps.clock.now(), correlationId: '' };
-		this.#deps.journal.appendFacts([auditFact(context, 'tasks.stop-unknown', `task ${taskId} attempt ${attempt}`)]);
+		const { journal, clock, platform } = this.#deps;
+		const context = { nowMs: clock.now(), correlationId: '' };
+		// Known from now on: its offer may come again, and must not be taken for a new one once the host has forgotten it.
+		const tombstone: AttemptRow = {
+			...key,
+			fencingToken: 0n,
+			phase: 'done',
+			envelope: new Uint8Array(),
+			envelopeSha256: new Uint8Array(),
+			acceptedAtMs: context.nowMs,
+			bootId: platform.bootId,
+			cancelReason: '',
+			outputStored: true,
+		};
+		journal.transaction(() => {
+			journal.putAttempt(tombstone);
+			journal.appendFacts([auditFact(context, 'tasks.stop-unknown', `task ${taskId} attempt ${attempt}`)]);
+		});
 		const unsubscribe = host.subscribe((event) => {
 			if (event.kind !== 'ENDED' || keyOf(event.result) !== keyOf(key)) return;
 			unsubscribe();

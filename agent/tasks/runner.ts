@@ -54,7 +54,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		this.#ends = new Ends(deps, parts, (attempt) => this.#onClosed(attempt));
 		this.#reboots = new Reboots(deps, this.#ends);
 		this.#intake = new Intake(deps, () => this.#attempts.size);
-		this.#reattach = new Reattach(deps, this.#ends, this.#reboots, {
+		this.#reattach = new Reattach(deps, this.#ends, this.#reboots, signal, {
 			known: (row) => this.#attempts.get(keyOf(row)) ?? this.#intake.restore(row),
 			queue: (attempt) => this.#enqueue(attempt),
 			running: (attempt, started) => this.#started(attempt, started),
@@ -69,7 +69,6 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		const { command: what, correlationId } = command;
 		if (what.case === 'taskOffer') this.#intake.take(what.value, correlationId);
 		else if (what.case === 'taskCancel') this.#cancel(what.value, correlationId);
-		else if (what.case === 'outputStored') this.#shelf.stored(what.value.taskId, what.value.attempt);
 	}
 
 	commit(): void {

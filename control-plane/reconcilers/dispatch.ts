@@ -35,6 +35,8 @@ export class DispatchReconciler implements AsyncDisposable {
 	readonly #waiting = new Set<string>();
 	/** Attempts that newly opened sessions said they know. */
 	readonly #known = new Map<string, readonly { readonly taskId: string; readonly attempt: number }[]>();
+	/** The agent process that each node had at its last session here. */
+	readonly #instances = new Map<string, string>();
 	#isSweepDue = true;
 	#running: Promise<void> | undefined;
 	#closed = false;
@@ -55,9 +57,13 @@ export class DispatchReconciler implements AsyncDisposable {
 	/** A session was welcomed: offers and cancels that it may have missed go out again. */
 	onSessionOpen(opened: {
 		readonly nodeId: string;
+		readonly instanceId: string;
 		readonly attempts: readonly { readonly taskId: string; readonly attempt: number }[];
 	}): void {
-		this.#known.set(opened.nodeId, opened.attempts);
+		// A journal is only ever lost with a restart. An agent that moves to a new connection may accept tasks on the old
+		// one after it wrote its Hello, and those must not be taken for lost.
+		if (this.#instances.get(opened.nodeId) !== opened.instanceId) this.#known.set(opened.nodeId, opened.attempts);
+		this.#instances.set(opened.nodeId, opened.instanceId);
 		this.#resync.add(opened.nodeId);
 		this.#wake();
 	}
