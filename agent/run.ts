@@ -92,8 +92,6 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<vo
 		limits: CONTROL_LIMITS_DEFAULT,
 		onRenewNow: (reason) => renewal.renewNow(reason),
 		onTelemetryPlan: (plan) => sampler?.setPlan(planOf(plan)),
-		// The journal knows which output isn't stored; the uploader brings it without being asked.
-		onOutputWanted: () => {},
 		telemetryDropped: () => Number(sampler?.dropped ?? 0n),
 		prepare: async () => {
 			// A control plane that was restored from before a renewal doesn't know the renewed certificate.

@@ -15,14 +15,12 @@ export interface ControlDeps {
 	readonly transport: LinkTransport;
 	readonly identity: AgentIdentity;
 	readonly journal: Journal;
-	/** Given offers, cancels and `output_stored`. */
+	/** Given offers and cancels. */
 	readonly commands: CommandSink;
 	readonly host: HostFacts;
 	readonly limits: ControlLimits;
 	readonly onRenewNow: (reason: string) => void;
 	readonly onTelemetryPlan: (plan: TelemetryPlan) => void;
-	/** The server lacks the output of this attempt. */
-	readonly onOutputWanted: (taskId: string, attempt: number) => void;
 	readonly telemetryDropped: () => number;
 	/** Before each attempt to connect: recovers an expired certificate. What it throws counts as a failed attempt. */
 	readonly prepare: (signal: AbortSignal) => Promise<void>;

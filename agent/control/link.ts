@@ -178,7 +178,6 @@ export class Link {
 		if (welcome.bundle.length > 0) this.#storeBundle(welcome.bundle);
 		if (welcome.telemetryPlan !== undefined) this.#deps.onTelemetryPlan(welcome.telemetryPlan);
 		if (welcome.renewNow) this.#deps.onRenewNow('the issuing authority was rotated');
-		for (const { taskId, attempt } of welcome.outputWants) this.#deps.onOutputWanted(taskId, attempt);
 		this.#onOpened(welcome);
 		this.#pump();
 	}

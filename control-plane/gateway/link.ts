@@ -225,22 +225,13 @@ export class AgentLink {
 		this.#openings.delete(opening);
 		this.#sessions.add(session);
 		if (!registry.add(session)) return;
-		session.welcome(
-			this.#welcome(hello, peer, result.epoch, BigInt(result.factSeq), commandStream, result.outputWants),
-		);
+		session.welcome(this.#welcome(hello, peer, result.epoch, BigInt(result.factSeq), commandStream));
 		if (result.journalRestarted) ctx.log.warn("the agent's journal is new or was restored", { node: peer.nodeId });
 		const { attempts, instanceId } = hello;
 		this.#deps.onSessionOpen({ nodeId: peer.nodeId, epoch: result.epoch, attempts, instanceId });
 	}
 
-	#welcome(
-		hello: Hello,
-		peer: AcceptedStream,
-		epoch: number,
-		factAck: bigint,
-		commandStream: string,
-		wants: readonly { readonly id: string; readonly attempt: number }[],
-	) {
+	#welcome(hello: Hello, peer: AcceptedStream, epoch: number, factAck: bigint, commandStream: string) {
 		const { app, limits } = this.#deps;
 		const bundle = app.authority.bundle();
 		return {
@@ -255,7 +246,6 @@ export class AgentLink {
 			renewNow: peer.issuerKeyId !== app.authority.activeNodeIssuer(),
 			replicaId: app.replicaId,
 			commandStream,
-			outputWants: wants.map(({ id, attempt }) => ({ taskId: id, attempt })),
 		};
 	}
 

@@ -67,7 +67,6 @@ export class SessionsProbe implements AgentSessions {
 	isConnected = (nodeId: string) => this.connectedNodes.includes(nodeId);
 	offer = () => false;
 	cancel = () => false;
-	outputStored = () => false;
 	renewNow = (nodeId: string) => this.renewed.push(nodeId) > 0;
 	broadcastTrust = (bundle: Uint8Array) => void this.trust.push(bundle);
 	close = (nodeId: string) => this.closed.push(nodeId) > 0;

@@ -317,7 +317,6 @@ export function makeAgent(
 		},
 		onRenewNow: () => {},
 		onTelemetryPlan: () => {},
-		onOutputWanted: () => {},
 		telemetryDropped: () => 0,
 		prepare: async () => {},
 		...overrides,

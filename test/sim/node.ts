@@ -185,7 +185,6 @@ export class SimNode {
 			limits: CONTROL_LIMITS_DEFAULT,
 			onRenewNow: (reason) => renewal.renewNow(reason),
 			onTelemetryPlan: () => {},
-			onOutputWanted: () => {},
 			telemetryDropped: () => 0,
 			prepare: async () => {},
 		});

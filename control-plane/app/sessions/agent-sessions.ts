@@ -12,7 +12,6 @@ export interface AgentSessions {
 	/** False when not connected or too many offers are unacknowledged. */
 	offer(nodeId: string, offer: TaskOfferCommand): boolean;
 	cancel(nodeId: string, cancel: TaskCancelCommand): boolean;
-	outputStored(nodeId: string, taskId: string, attempt: number): boolean;
 	renewNow(nodeId: string, reason: string): boolean;
 	/** Sends the bundle to every session. */
 	broadcastTrust(bundle: Uint8Array): void;

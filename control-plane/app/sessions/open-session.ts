@@ -3,7 +3,6 @@ import type { Hello } from '../../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import type { RequestContext } from '../../context.ts';
 import type { NodePatch, NodeRow } from '../../store/port/nodes.ts';
 import type { Tx } from '../../store/port/store.ts';
-import type { TaskRow } from '../../store/port/tasks.ts';
 import type { Plan } from '../../store/port/unit.ts';
 import type { AppDeps } from '../deps.ts';
 
@@ -17,7 +16,6 @@ export type OpenSessionResult =
 			readonly epoch: number;
 			readonly factSeq: number;
 			readonly nodeName: string;
-			readonly outputWants: readonly Pick<TaskRow, 'id' | 'attempt'>[];
 			/** The agent's journal lost facts that it had numbered: it starts from 0 again. */
 			readonly journalRestarted: boolean;
 	  }
@@ -36,9 +34,6 @@ export interface OpenSessionRequest {
 	readonly issuerKeyId: string;
 	readonly leaseTtlMs: number;
 }
-
-/** What the agent is asked to upload at once; the rest follows with later sessions. */
-const OUTPUT_WANTS_MAX = 256;
 
 export async function openSession(
 	deps: AppDeps,
@@ -90,9 +85,8 @@ function* open(
 	const journalRestarted = Number(hello.factSeq) < node.factSeq;
 	if (journalRestarted) yield* tx.nodes.setFactSeq(nodeId, 0);
 	yield* tx.outbox.append({ id: eventId, topic: 'nodes.changed', key: nodeId, atMs: nowMs });
-	const outputWants = yield* tx.tasks.listOutputIncomplete(nodeId, OUTPUT_WANTS_MAX);
 	const factSeq = journalRestarted ? 0 : node.factSeq;
-	return { kind: 'ok', epoch, factSeq, nodeName: node.name, outputWants, journalRestarted };
+	return { kind: 'ok', epoch, factSeq, nodeName: node.name, journalRestarted };
 }
 
 function unknownNode(): OpenSessionResult {

@@ -105,12 +105,6 @@ export class SessionRegistry implements AgentSessions {
 		});
 	}
 
-	outputStored(nodeId: string, taskId: string, attempt: number): boolean {
-		return this.#command(nodeId, `stored ${taskId} ${attempt}`, {
-			command: { case: 'outputStored', value: { taskId, attempt } },
-		});
-	}
-
 	renewNow(nodeId: string, reason: string): boolean {
 		return this.#command(nodeId, 'renew', { command: { case: 'renewNow', value: { reason } } });
 	}

@@ -90,7 +90,6 @@ CREATE INDEX tasks_node ON tasks (node_id, id);
 CREATE INDEX tasks_open ON tasks (state, node_id, id) WHERE state in ('queued', 'leased', 'running', 'cancelling');
 CREATE INDEX tasks_queue_deadline ON tasks (queue_deadline_ms) WHERE state = 'queued';
 CREATE INDEX tasks_lease ON tasks (lease_until_ms) WHERE state = 'leased' AND accepted_at_ms IS NULL;
-CREATE INDEX tasks_output ON tasks (node_id, id) WHERE ended_at_ms IS NOT NULL AND NOT output_complete;
 CREATE INDEX tasks_batch ON tasks (batch_id, id) WHERE batch_id <> '';
 CREATE INDEX tasks_assignment ON tasks (assignment_id, id) WHERE assignment_id IS NOT NULL;
 CREATE INDEX tasks_project ON tasks (organization, project, id) WHERE organization IS NOT NULL;

@@ -103,8 +103,6 @@ export interface Tasks {
 	/** Open tasks (leased, running, cancelling) of a node. */
 	listActive(nodeId: string, limit: number): Plan<readonly TaskRow[]>;
 	countOpen(nodeId: string): Plan<number>;
-	/** Ended tasks of a node whose output is not complete yet. */
-	listOutputIncomplete(nodeId: string, limit: number): Plan<readonly TaskRow[]>;
 	/** Queued past their queue deadline. */
 	listQueueExpired(nowMs: number, limit: number): Plan<readonly TaskRow[]>;
 	/** Leased and not accepted past their lease. */

@@ -90,13 +90,7 @@ function lookups(compiler: Compiler): Pick<Tasks, 'get' | 'countOpen' | 'countBy
 	};
 }
 
-type Lists =
-	| 'list'
-	| 'listActive'
-	| 'listOutputIncomplete'
-	| 'listQueueExpired'
-	| 'listLeaseExpired'
-	| 'listOpenByAssignment';
+type Lists = 'list' | 'listActive' | 'listQueueExpired' | 'listLeaseExpired' | 'listOpenByAssignment';
 
 interface ListValues {
 	readonly afterId: string;
@@ -122,7 +116,6 @@ function lists(compiler: Compiler): Pick<Tasks, Lists> {
 		return (...parameters: readonly (string | number)[]) => ({ sql: text, parameters });
 	};
 	const active = some(`${OPEN_SQL} and node_id = ? and state in ('leased', 'running', 'cancelling') order by id`);
-	const incomplete = some('ended_at_ms is not null and not output_complete and node_id = ? order by id');
 	const queueExpired = some(`state = 'queued' and queue_deadline_ms < ? order by queue_deadline_ms, id`);
 	const leaseExpired = some(
 		`state = 'leased' and accepted_at_ms is null and lease_until_ms < ? order by lease_until_ms, id`,
@@ -143,9 +136,6 @@ function lists(compiler: Compiler): Pick<Tasks, Lists> {
 		},
 		*listActive(nodeId, limit) {
 			return TASKS.all(yield active(nodeId, limit));
-		},
-		*listOutputIncomplete(nodeId, limit) {
-			return TASKS.all(yield incomplete(nodeId, limit));
 		},
 		*listQueueExpired(nowMs, limit) {
 			return TASKS.all(yield queueExpired(nowMs, limit));

@@ -93,7 +93,6 @@ eachStore('tasks', (kind) => {
 		expect(ids(await store.read((tx) => tx.tasks.listActive('a', 10)))).toEqual(['t1', 't2', 't3']);
 		expect(ids(await store.read((tx) => tx.tasks.listActive('a', 2)))).toEqual(['t1', 't2']);
 		expect(await store.read((tx) => tx.tasks.countOpen('a'))).toBe(4);
-		expect(ids(await store.read((tx) => tx.tasks.listOutputIncomplete('a', 10)))).toEqual(['t4', 't5']);
 		expect(ids(await store.read((tx) => tx.tasks.listQueueExpired(100, 10)))).toEqual(['u1']);
 		expect(ids(await store.read((tx) => tx.tasks.listQueueExpired(101, 10)))).toEqual(['u1', 't0', 'u2']);
 		expect(ids(await store.read((tx) => tx.tasks.listLeaseExpired(90, 10)))).toEqual([]);

@@ -22,7 +22,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file gpuaas/link/v1/link.proto.
  */
 export const file_gpuaas_link_v1_link: GenFile = /*@__PURE__*/
-  fileDesc("ChlncHVhYXMvbGluay92MS9saW5rLnByb3RvEg5ncHVhYXMubGluay52MSKjAgoOQ29ubmVjdFJlcXVlc3QSJgoFaGVsbG8YASABKAsyFS5ncHVhYXMubGluay52MS5IZWxsb0gAEi4KCWhlYXJ0YmVhdBgCIAEoCzIZLmdwdWFhcy5saW5rLnYxLkhlYXJ0YmVhdEgAEiQKBGZhY3QYAyABKAsyFC5ncHVhYXMubGluay52MS5GYWN0SAASFQoLY29tbWFuZF9hY2sYBCABKARIABI4Cgl0ZWxlbWV0cnkYBSABKAsyIy5ncHVhYXMudGVsZW1ldHJ5LnYxLlRlbGVtZXRyeUZyYW1lSAASKgoHZ29vZGJ5ZRgGIAEoCzIXLmdwdWFhcy5saW5rLnYxLkdvb2RieWVIAEIQCgdtZXNzYWdlEgW6SAIIAUoECBQQHiLlAQoPQ29ubmVjdFJlc3BvbnNlEioKB3dlbGNvbWUYASABKAsyFy5ncHVhYXMubGluay52MS5XZWxjb21lSAASLQoJbGVhc2VfYWNrGAIgASgLMhguZ3B1YWFzLmxpbmsudjEuTGVhc2VBY2tIABISCghmYWN0X2FjaxgDIAEoBEgAEioKB2NvbW1hbmQYBCABKAsyFy5ncHVhYXMubGluay52MS5Db21tYW5kSAASJgoFY2xvc2UYBSABKAsyFS5ncHVhYXMubGluay52MS5DbG9zZUgAQgkKB21lc3NhZ2VKBAgUEB4iygMKBUhlbGxvEhkKB25vZGVfaWQYASABKAlCCLpIBXIDsAEBEhIKCmdlbmVyYXRpb24YAiABKA0SGAoHYm9vdF9pZBgDIAEoCUIHukgEcgIYQBIeCg1hZ2VudF92ZXJzaW9uGAQgASgJQge6SARyAhhAEhIKCmJ1bmRsZV9zZXEYBSABKAQSJAoMY2FwYWJpbGl0aWVzGAYgAygJQg66SAuSAQgQQCIEcgIYQBIQCghmYWN0X3NlcRgHIAEoBBITCgtjb21tYW5kX3NlcRgIIAEoBBIeCgtpbnN0YW5jZV9pZBgJIAEoCUIJukgGcgQQARhAEhoKCGhvc3RuYW1lGAogASgJQgi6SAVyAxj9ARITCgtyZW5ld2FsX3NlcRgLIAEoBBIcCgphdWRpdF9oZWFkGAwgASgJQgi6SAVyAxiAIBIuCgphZ2VudF90aW1lGA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI3CghhdHRlbXB0cxgOIAMoCzIaLmdwdWFhcy5saW5rLnYxLkF0dGVtcHRSZWZCCbpIBpIBAxCAEBIfCg5jb21tYW5kX3N0cmVhbRgPIAEoCUIHukgEcgIYQCIuCgpBdHRlbXB0UmVmEg8KB3Rhc2tfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoDSLzAgoHV2VsY29tZRINCgVlcG9jaBgBIAEoBBIsCglsZWFzZV90dGwYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SNQoOdGVsZW1ldHJ5X3BsYW4YAyABKAsyHS5ncHVhYXMubGluay52MS5UZWxlbWV0cnlQbGFuEi8KC3NlcnZlcl90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghmYWN0X2FjaxgFIAEoBBIOCgZidW5kbGUYBiABKAwSMAoNcmVjb25uZWN0X21heBgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCglyZW5ld19ub3cYCCABKAgSEgoKcmVwbGljYV9pZBgJIAEoCRIWCg5jb21tYW5kX3N0cmVhbRgKIAEoCRIwCgxvdXRwdXRfd2FudHMYCyADKAsyGi5ncHVhYXMubGluay52MS5PdXRwdXRXYW50Ii4KCk91dHB1dFdhbnQSDwoHdGFza19pZBgBIAEoCRIPCgdhdHRlbXB0GAIgASgNIpoBCg1UZWxlbWV0cnlQbGFuEikKBnBlcmlvZBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtmYXN0X3BlcmlvZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgpmYXN0X3VudGlsGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKXAQoJSGVhcnRiZWF0Eg0KBWVwb2NoGAEgASgEEhUKDXJ1bm5pbmdfdGFza3MYAiABKA0SEgoKYnVuZGxlX3NlcRgDIAEoBBIeCg1pc3N1ZXJfa2V5X2lkGAQgASgJQge6SARyAhhAEhkKEXRlbGVtZXRyeV9kcm9wcGVkGAUgASgEEhUKDWpvdXJuYWxfYnl0ZXMYBiABKAQifQoITGVhc2VBY2sSLAoJbGVhc2VfdHRsGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi8KC3NlcnZlcl90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgphdWRpdF9oZWFkGAMgASgJIoUDCgRGYWN0EhQKA3NlcRgBIAEoBEIHukgEMgIoARImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASHwoOY29ycmVsYXRpb25faWQYAyABKAlCB7pIBHICGEASNQoNdGFza19hY2NlcHRlZBgKIAEoCzIcLmdwdWFhcy5saW5rLnYxLlRhc2tBY2NlcHRlZEgAEjMKDHRhc2tfcmVmdXNlZBgLIAEoCzIbLmdwdWFhcy5saW5rLnYxLlRhc2tSZWZ1c2VkSAASMwoMdGFza19zdGFydGVkGAwgASgLMhsuZ3B1YWFzLmxpbmsudjEuVGFza1N0YXJ0ZWRIABI1Cg10YXNrX2ZpbmlzaGVkGA0gASgLMhwuZ3B1YWFzLmxpbmsudjEuVGFza0ZpbmlzaGVkSAASMQoLYWdlbnRfYXVkaXQYDiABKAsyGi5ncHVhYXMubGluay52MS5BZ2VudEF1ZGl0SABCDQoEZmFjdBIFukgCCAFKBAgUEB4iRwoMVGFza0FjY2VwdGVkEg8KB3Rhc2tfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIVCg1mZW5jaW5nX3Rva2VuGAMgASgEIo0BCgtUYXNrUmVmdXNlZBIPCgd0YXNrX2lkGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SFQoNZmVuY2luZ190b2tlbhgDIAEoBBIXCgZyZWFzb24YBCABKAlCB7pIBHICGEASGQoHbWVzc2FnZRgFIAEoCUIIukgFcgMYgAgSEQoJcmV0cnlhYmxlGAYgASgIIm8KC1Rhc2tTdGFydGVkEg8KB3Rhc2tfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIVCg1mZW5jaW5nX3Rva2VuGAMgASgEEgsKA3BpZBgEIAEoDRIaChJsaW1pdHNfZW5mb3JjZWRfYnkYBSABKAki7wEKDFRhc2tGaW5pc2hlZBIPCgd0YXNrX2lkGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SFQoNZmVuY2luZ190b2tlbhgDIAEoBBI3CgdyZWNlaXB0GAQgASgLMh4uZ3B1YWFzLmNvbW1vbi52MS5Ec3NlRW52ZWxvcGVCBrpIA8gBARIdCgtjZXJ0aWZpY2F0ZRgFIAEoDEIIukgFegMYgEASNwoGb3V0cHV0GAYgAygLMhwuZ3B1YWFzLnRhc2tzLnYxLk91dHB1dENodW5rQgm6SAaSAQMQgAISFQoNb3V0cHV0X2lubGluZRgHIAEoCCJACgpBZ2VudEF1ZGl0EhgKBmFjdGlvbhgBIAEoCUIIukgFcgMYgAESGAoGZGV0YWlsGAIgASgJQgi6SAVyAxiAECLxAgoHQ29tbWFuZBILCgNzZXEYASABKAQSFgoOY29ycmVsYXRpb25faWQYAiABKAkSLwoKdGFza19vZmZlchgKIAEoCzIZLmdwdWFhcy5saW5rLnYxLlRhc2tPZmZlckgAEjEKC3Rhc2tfY2FuY2VsGAsgASgLMhouZ3B1YWFzLmxpbmsudjEuVGFza0NhbmNlbEgAEjMKDHRydXN0X3VwZGF0ZRgMIAEoCzIbLmdwdWFhcy5saW5rLnYxLlRydXN0VXBkYXRlSAASNwoOdGVsZW1ldHJ5X3BsYW4YDSABKAsyHS5ncHVhYXMubGluay52MS5UZWxlbWV0cnlQbGFuSAASLQoJcmVuZXdfbm93GA4gASgLMhguZ3B1YWFzLmxpbmsudjEuUmVuZXdOb3dIABI1Cg1vdXRwdXRfc3RvcmVkGA8gASgLMhwuZ3B1YWFzLmxpbmsudjEuT3V0cHV0U3RvcmVkSABCCQoHY29tbWFuZCI9CglUYXNrT2ZmZXISMAoIZW52ZWxvcGUYASABKAsyHi5ncHVhYXMuY29tbW9uLnYxLkRzc2VFbnZlbG9wZSJoCgpUYXNrQ2FuY2VsEg8KB3Rhc2tfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIoCgVncmFjZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIOCgZyZWFzb24YBCABKAkiHQoLVHJ1c3RVcGRhdGUSDgoGYnVuZGxlGAEgASgMIhoKCFJlbmV3Tm93Eg4KBnJlYXNvbhgBIAEoCSIwCgxPdXRwdXRTdG9yZWQSDwoHdGFza19pZBgBIAEoCRIPCgdhdHRlbXB0GAIgASgNIhkKB0dvb2RieWUSDgoGcmVhc29uGAEgASgJInEKBUNsb3NlEicKBGNvZGUYASABKA4yGS5ncHVhYXMubGluay52MS5DbG9zZUNvZGUSDwoHbWVzc2FnZRgCIAEoCRIuCgtyZXRyeV9hZnRlchgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKuAQoTVXBsb2FkT3V0cHV0UmVxdWVzdBIsCgVoZWxsbxgBIAEoCzIbLmdwdWFhcy5saW5rLnYxLk91dHB1dEhlbGxvSAASLQoFY2h1bmsYAiABKAsyHC5ncHVhYXMudGFza3MudjEuT3V0cHV0Q2h1bmtIABIoCgNlbmQYAyABKAsyGS5ncHVhYXMubGluay52MS5PdXRwdXRFbmRIAEIQCgdtZXNzYWdlEgW6SAIIASJQCgtPdXRwdXRIZWxsbxIZCgd0YXNrX2lkGAEgASgJQgi6SAVyA7ABARIPCgdhdHRlbXB0GAIgASgNEhUKDWZlbmNpbmdfdG9rZW4YAyABKAQiIAoJT3V0cHV0RW5kEhMKC25leHRfb2Zmc2V0GAEgASgEIj8KFFVwbG9hZE91dHB1dFJlc3BvbnNlEhUKDXN0b3JlZF9vZmZzZXQYASABKAQSEAoIY29tcGxldGUYAiABKAgiUgoXUmVuZXdDZXJ0aWZpY2F0ZVJlcXVlc3QSFwoDY3NyGAEgASgMQgq6SAd6BRABGIBAEh4KCmpvaW5fc3RhdGUYAiABKAlCCrpIB3IFEAEYgCAifgoYUmVuZXdDZXJ0aWZpY2F0ZVJlc3BvbnNlEg0KBWNoYWluGAEgAygMEg4KBmJ1bmRsZRgCIAEoDBISCgpqb2luX3N0YXRlGAMgASgJEi8KC3NlcnZlcl90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCqmAgoJQ2xvc2VDb2RlEhoKFkNMT1NFX0NPREVfVU5TUEVDSUZJRUQQABIZChVDTE9TRV9DT0RFX1NVUEVSU0VERUQQARIfChtDTE9TRV9DT0RFX1NUQUxFX0dFTkVSQVRJT04QAhIWChJDTE9TRV9DT0RFX1JFVk9LRUQQAxIVChFDTE9TRV9DT0RFX0xPQ0tFRBAEEhwKGENMT1NFX0NPREVfU0hVVFRJTkdfRE9XThAFEhwKGENMT1NFX0NPREVfTEVBU0VfRVhQSVJFRBAGEiIKHkNMT1NFX0NPREVfQ0VSVElGSUNBVEVfRVhQSVJFRBAHEhcKE0NMT1NFX0NPREVfUFJPVE9DT0wQCBIZChVDTE9TRV9DT0RFX09WRVJMT0FERUQQCTLeAgoQQWdlbnRMaW5rU2VydmljZRJgCgdDb25uZWN0Eh4uZ3B1YWFzLmxpbmsudjEuQ29ubmVjdFJlcXVlc3QaHy5ncHVhYXMubGluay52MS5Db25uZWN0UmVzcG9uc2UiEKrUGAwIAxgCKAIwATgCQAUoATABEm8KDFVwbG9hZE91dHB1dBIjLmdwdWFhcy5saW5rLnYxLlVwbG9hZE91dHB1dFJlcXVlc3QaJC5ncHVhYXMubGluay52MS5VcGxvYWRPdXRwdXRSZXNwb25zZSIQqtQYDAgDGAIoAjABOAJABSgBMAESdwoQUmVuZXdDZXJ0aWZpY2F0ZRInLmdwdWFhcy5saW5rLnYxLlJlbmV3Q2VydGlmaWNhdGVSZXF1ZXN0GiguZ3B1YWFzLmxpbmsudjEuUmVuZXdDZXJ0aWZpY2F0ZVJlc3BvbnNlIhCq1BgMCAMYAigDMAE4AkAFYgZwcm90bzM", [file_buf_validate_validate, file_gpuaas_common_v1_policy, file_gpuaas_common_v1_types, file_gpuaas_tasks_v1_tasks, file_gpuaas_telemetry_v1_telemetry, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChlncHVhYXMvbGluay92MS9saW5rLnByb3RvEg5ncHVhYXMubGluay52MSKjAgoOQ29ubmVjdFJlcXVlc3QSJgoFaGVsbG8YASABKAsyFS5ncHVhYXMubGluay52MS5IZWxsb0gAEi4KCWhlYXJ0YmVhdBgCIAEoCzIZLmdwdWFhcy5saW5rLnYxLkhlYXJ0YmVhdEgAEiQKBGZhY3QYAyABKAsyFC5ncHVhYXMubGluay52MS5GYWN0SAASFQoLY29tbWFuZF9hY2sYBCABKARIABI4Cgl0ZWxlbWV0cnkYBSABKAsyIy5ncHVhYXMudGVsZW1ldHJ5LnYxLlRlbGVtZXRyeUZyYW1lSAASKgoHZ29vZGJ5ZRgGIAEoCzIXLmdwdWFhcy5saW5rLnYxLkdvb2RieWVIAEIQCgdtZXNzYWdlEgW6SAIIAUoECBQQHiLlAQoPQ29ubmVjdFJlc3BvbnNlEioKB3dlbGNvbWUYASABKAsyFy5ncHVhYXMubGluay52MS5XZWxjb21lSAASLQoJbGVhc2VfYWNrGAIgASgLMhguZ3B1YWFzLmxpbmsudjEuTGVhc2VBY2tIABISCghmYWN0X2FjaxgDIAEoBEgAEioKB2NvbW1hbmQYBCABKAsyFy5ncHVhYXMubGluay52MS5Db21tYW5kSAASJgoFY2xvc2UYBSABKAsyFS5ncHVhYXMubGluay52MS5DbG9zZUgAQgkKB21lc3NhZ2VKBAgUEB4iygMKBUhlbGxvEhkKB25vZGVfaWQYASABKAlCCLpIBXIDsAEBEhIKCmdlbmVyYXRpb24YAiABKA0SGAoHYm9vdF9pZBgDIAEoCUIHukgEcgIYQBIeCg1hZ2VudF92ZXJzaW9uGAQgASgJQge6SARyAhhAEhIKCmJ1bmRsZV9zZXEYBSABKAQSJAoMY2FwYWJpbGl0aWVzGAYgAygJQg66SAuSAQgQQCIEcgIYQBIQCghmYWN0X3NlcRgHIAEoBBITCgtjb21tYW5kX3NlcRgIIAEoBBIeCgtpbnN0YW5jZV9pZBgJIAEoCUIJukgGcgQQARhAEhoKCGhvc3RuYW1lGAogASgJQgi6SAVyAxj9ARITCgtyZW5ld2FsX3NlcRgLIAEoBBIcCgphdWRpdF9oZWFkGAwgASgJQgi6SAVyAxiAIBIuCgphZ2VudF90aW1lGA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI3CghhdHRlbXB0cxgOIAMoCzIaLmdwdWFhcy5saW5rLnYxLkF0dGVtcHRSZWZCCbpIBpIBAxCAEBIfCg5jb21tYW5kX3N0cmVhbRgPIAEoCUIHukgEcgIYQCIuCgpBdHRlbXB0UmVmEg8KB3Rhc2tfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoDSLBAgoHV2VsY29tZRINCgVlcG9jaBgBIAEoBBIsCglsZWFzZV90dGwYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SNQoOdGVsZW1ldHJ5X3BsYW4YAyABKAsyHS5ncHVhYXMubGluay52MS5UZWxlbWV0cnlQbGFuEi8KC3NlcnZlcl90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghmYWN0X2FjaxgFIAEoBBIOCgZidW5kbGUYBiABKAwSMAoNcmVjb25uZWN0X21heBgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCglyZW5ld19ub3cYCCABKAgSEgoKcmVwbGljYV9pZBgJIAEoCRIWCg5jb21tYW5kX3N0cmVhbRgKIAEoCSKaAQoNVGVsZW1ldHJ5UGxhbhIpCgZwZXJpb2QYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLZmFzdF9wZXJpb2QYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoKZmFzdF91bnRpbBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAilwEKCUhlYXJ0YmVhdBINCgVlcG9jaBgBIAEoBBIVCg1ydW5uaW5nX3Rhc2tzGAIgASgNEhIKCmJ1bmRsZV9zZXEYAyABKAQSHgoNaXNzdWVyX2tleV9pZBgEIAEoCUIHukgEcgIYQBIZChF0ZWxlbWV0cnlfZHJvcHBlZBgFIAEoBBIVCg1qb3VybmFsX2J5dGVzGAYgASgEIn0KCExlYXNlQWNrEiwKCWxlYXNlX3R0bBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgtzZXJ2ZXJfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKYXVkaXRfaGVhZBgDIAEoCSKFAwoERmFjdBIUCgNzZXEYASABKARCB7pIBDICKAESJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh8KDmNvcnJlbGF0aW9uX2lkGAMgASgJQge6SARyAhhAEjUKDXRhc2tfYWNjZXB0ZWQYCiABKAsyHC5ncHVhYXMubGluay52MS5UYXNrQWNjZXB0ZWRIABIzCgx0YXNrX3JlZnVzZWQYCyABKAsyGy5ncHVhYXMubGluay52MS5UYXNrUmVmdXNlZEgAEjMKDHRhc2tfc3RhcnRlZBgMIAEoCzIbLmdwdWFhcy5saW5rLnYxLlRhc2tTdGFydGVkSAASNQoNdGFza19maW5pc2hlZBgNIAEoCzIcLmdwdWFhcy5saW5rLnYxLlRhc2tGaW5pc2hlZEgAEjEKC2FnZW50X2F1ZGl0GA4gASgLMhouZ3B1YWFzLmxpbmsudjEuQWdlbnRBdWRpdEgAQg0KBGZhY3QSBbpIAggBSgQIFBAeIkcKDFRhc2tBY2NlcHRlZBIPCgd0YXNrX2lkGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SFQoNZmVuY2luZ190b2tlbhgDIAEoBCKNAQoLVGFza1JlZnVzZWQSDwoHdGFza19pZBgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEhUKDWZlbmNpbmdfdG9rZW4YAyABKAQSFwoGcmVhc29uGAQgASgJQge6SARyAhhAEhkKB21lc3NhZ2UYBSABKAlCCLpIBXIDGIAIEhEKCXJldHJ5YWJsZRgGIAEoCCJvCgtUYXNrU3RhcnRlZBIPCgd0YXNrX2lkGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SFQoNZmVuY2luZ190b2tlbhgDIAEoBBILCgNwaWQYBCABKA0SGgoSbGltaXRzX2VuZm9yY2VkX2J5GAUgASgJIu8BCgxUYXNrRmluaXNoZWQSDwoHdGFza19pZBgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEhUKDWZlbmNpbmdfdG9rZW4YAyABKAQSNwoHcmVjZWlwdBgEIAEoCzIeLmdwdWFhcy5jb21tb24udjEuRHNzZUVudmVsb3BlQga6SAPIAQESHQoLY2VydGlmaWNhdGUYBSABKAxCCLpIBXoDGIBAEjcKBm91dHB1dBgGIAMoCzIcLmdwdWFhcy50YXNrcy52MS5PdXRwdXRDaHVua0IJukgGkgEDEIACEhUKDW91dHB1dF9pbmxpbmUYByABKAgiQAoKQWdlbnRBdWRpdBIYCgZhY3Rpb24YASABKAlCCLpIBXIDGIABEhgKBmRldGFpbBgCIAEoCUIIukgFcgMYgBAiugIKB0NvbW1hbmQSCwoDc2VxGAEgASgEEhYKDmNvcnJlbGF0aW9uX2lkGAIgASgJEi8KCnRhc2tfb2ZmZXIYCiABKAsyGS5ncHVhYXMubGluay52MS5UYXNrT2ZmZXJIABIxCgt0YXNrX2NhbmNlbBgLIAEoCzIaLmdwdWFhcy5saW5rLnYxLlRhc2tDYW5jZWxIABIzCgx0cnVzdF91cGRhdGUYDCABKAsyGy5ncHVhYXMubGluay52MS5UcnVzdFVwZGF0ZUgAEjcKDnRlbGVtZXRyeV9wbGFuGA0gASgLMh0uZ3B1YWFzLmxpbmsudjEuVGVsZW1ldHJ5UGxhbkgAEi0KCXJlbmV3X25vdxgOIAEoCzIYLmdwdWFhcy5saW5rLnYxLlJlbmV3Tm93SABCCQoHY29tbWFuZCI9CglUYXNrT2ZmZXISMAoIZW52ZWxvcGUYASABKAsyHi5ncHVhYXMuY29tbW9uLnYxLkRzc2VFbnZlbG9wZSJoCgpUYXNrQ2FuY2VsEg8KB3Rhc2tfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIoCgVncmFjZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIOCgZyZWFzb24YBCABKAkiHQoLVHJ1c3RVcGRhdGUSDgoGYnVuZGxlGAEgASgMIhoKCFJlbmV3Tm93Eg4KBnJlYXNvbhgBIAEoCSIZCgdHb29kYnllEg4KBnJlYXNvbhgBIAEoCSJxCgVDbG9zZRInCgRjb2RlGAEgASgOMhkuZ3B1YWFzLmxpbmsudjEuQ2xvc2VDb2RlEg8KB21lc3NhZ2UYAiABKAkSLgoLcmV0cnlfYWZ0ZXIYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24irgEKE1VwbG9hZE91dHB1dFJlcXVlc3QSLAoFaGVsbG8YASABKAsyGy5ncHVhYXMubGluay52MS5PdXRwdXRIZWxsb0gAEi0KBWNodW5rGAIgASgLMhwuZ3B1YWFzLnRhc2tzLnYxLk91dHB1dENodW5rSAASKAoDZW5kGAMgASgLMhkuZ3B1YWFzLmxpbmsudjEuT3V0cHV0RW5kSABCEAoHbWVzc2FnZRIFukgCCAEiUAoLT3V0cHV0SGVsbG8SGQoHdGFza19pZBgBIAEoCUIIukgFcgOwAQESDwoHYXR0ZW1wdBgCIAEoDRIVCg1mZW5jaW5nX3Rva2VuGAMgASgEIiAKCU91dHB1dEVuZBITCgtuZXh0X29mZnNldBgBIAEoBCI/ChRVcGxvYWRPdXRwdXRSZXNwb25zZRIVCg1zdG9yZWRfb2Zmc2V0GAEgASgEEhAKCGNvbXBsZXRlGAIgASgIIlIKF1JlbmV3Q2VydGlmaWNhdGVSZXF1ZXN0EhcKA2NzchgBIAEoDEIKukgHegUQARiAQBIeCgpqb2luX3N0YXRlGAIgASgJQgq6SAdyBRABGIAgIn4KGFJlbmV3Q2VydGlmaWNhdGVSZXNwb25zZRINCgVjaGFpbhgBIAMoDBIOCgZidW5kbGUYAiABKAwSEgoKam9pbl9zdGF0ZRgDIAEoCRIvCgtzZXJ2ZXJfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAqpgIKCUNsb3NlQ29kZRIaChZDTE9TRV9DT0RFX1VOU1BFQ0lGSUVEEAASGQoVQ0xPU0VfQ09ERV9TVVBFUlNFREVEEAESHwobQ0xPU0VfQ09ERV9TVEFMRV9HRU5FUkFUSU9OEAISFgoSQ0xPU0VfQ09ERV9SRVZPS0VEEAMSFQoRQ0xPU0VfQ09ERV9MT0NLRUQQBBIcChhDTE9TRV9DT0RFX1NIVVRUSU5HX0RPV04QBRIcChhDTE9TRV9DT0RFX0xFQVNFX0VYUElSRUQQBhIiCh5DTE9TRV9DT0RFX0NFUlRJRklDQVRFX0VYUElSRUQQBxIXChNDTE9TRV9DT0RFX1BST1RPQ09MEAgSGQoVQ0xPU0VfQ09ERV9PVkVSTE9BREVEEAky3gIKEEFnZW50TGlua1NlcnZpY2USYAoHQ29ubmVjdBIeLmdwdWFhcy5saW5rLnYxLkNvbm5lY3RSZXF1ZXN0Gh8uZ3B1YWFzLmxpbmsudjEuQ29ubmVjdFJlc3BvbnNlIhCq1BgMCAMYAigCMAE4AkAFKAEwARJvCgxVcGxvYWRPdXRwdXQSIy5ncHVhYXMubGluay52MS5VcGxvYWRPdXRwdXRSZXF1ZXN0GiQuZ3B1YWFzLmxpbmsudjEuVXBsb2FkT3V0cHV0UmVzcG9uc2UiEKrUGAwIAxgCKAIwATgCQAUoATABEncKEFJlbmV3Q2VydGlmaWNhdGUSJy5ncHVhYXMubGluay52MS5SZW5ld0NlcnRpZmljYXRlUmVxdWVzdBooLmdwdWFhcy5saW5rLnYxLlJlbmV3Q2VydGlmaWNhdGVSZXNwb25zZSIQqtQYDAgDGAIoAzABOAJABWIGcHJvdG8z", [file_buf_validate_validate, file_gpuaas_common_v1_policy, file_gpuaas_common_v1_types, file_gpuaas_tasks_v1_tasks, file_gpuaas_telemetry_v1_telemetry, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message gpuaas.link.v1.ConnectRequest
@@ -322,13 +322,6 @@ export type Welcome = Message<"gpuaas.link.v1.Welcome"> & {
    * @generated from field: string command_stream = 10;
    */
   commandStream: string;
-
-  /**
-   * Attempts of this node whose output the server wants, with where to start.
-   *
-   * @generated from field: repeated gpuaas.link.v1.OutputWant output_wants = 11;
-   */
-  outputWants: OutputWant[];
 };
 
 /**
@@ -337,28 +330,6 @@ export type Welcome = Message<"gpuaas.link.v1.Welcome"> & {
  */
 export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
   messageDesc(file_gpuaas_link_v1_link, 4);
-
-/**
- * @generated from message gpuaas.link.v1.OutputWant
- */
-export type OutputWant = Message<"gpuaas.link.v1.OutputWant"> & {
-  /**
-   * @generated from field: string task_id = 1;
-   */
-  taskId: string;
-
-  /**
-   * @generated from field: uint32 attempt = 2;
-   */
-  attempt: number;
-};
-
-/**
- * Describes the message gpuaas.link.v1.OutputWant.
- * Use `create(OutputWantSchema)` to create a new message.
- */
-export const OutputWantSchema: GenMessage<OutputWant> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 5);
 
 /**
  * @generated from message gpuaas.link.v1.TelemetryPlan
@@ -387,7 +358,7 @@ export type TelemetryPlan = Message<"gpuaas.link.v1.TelemetryPlan"> & {
  * Use `create(TelemetryPlanSchema)` to create a new message.
  */
 export const TelemetryPlanSchema: GenMessage<TelemetryPlan> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 6);
+  messageDesc(file_gpuaas_link_v1_link, 5);
 
 /**
  * @generated from message gpuaas.link.v1.Heartbeat
@@ -431,7 +402,7 @@ export type Heartbeat = Message<"gpuaas.link.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 7);
+  messageDesc(file_gpuaas_link_v1_link, 6);
 
 /**
  * @generated from message gpuaas.link.v1.LeaseAck
@@ -460,7 +431,7 @@ export type LeaseAck = Message<"gpuaas.link.v1.LeaseAck"> & {
  * Use `create(LeaseAckSchema)` to create a new message.
  */
 export const LeaseAckSchema: GenMessage<LeaseAck> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 8);
+  messageDesc(file_gpuaas_link_v1_link, 7);
 
 /**
  * Something that must not be lost: it stays in the agent's journal until acknowledged.
@@ -524,7 +495,7 @@ export type Fact = Message<"gpuaas.link.v1.Fact"> & {
  * Use `create(FactSchema)` to create a new message.
  */
 export const FactSchema: GenMessage<Fact> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 9);
+  messageDesc(file_gpuaas_link_v1_link, 8);
 
 /**
  * The envelope was checked and journaled.
@@ -553,7 +524,7 @@ export type TaskAccepted = Message<"gpuaas.link.v1.TaskAccepted"> & {
  * Use `create(TaskAcceptedSchema)` to create a new message.
  */
 export const TaskAcceptedSchema: GenMessage<TaskAccepted> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 10);
+  messageDesc(file_gpuaas_link_v1_link, 9);
 
 /**
  * Nothing was started; nothing will be.
@@ -601,7 +572,7 @@ export type TaskRefused = Message<"gpuaas.link.v1.TaskRefused"> & {
  * Use `create(TaskRefusedSchema)` to create a new message.
  */
 export const TaskRefusedSchema: GenMessage<TaskRefused> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 11);
+  messageDesc(file_gpuaas_link_v1_link, 10);
 
 /**
  * @generated from message gpuaas.link.v1.TaskStarted
@@ -638,7 +609,7 @@ export type TaskStarted = Message<"gpuaas.link.v1.TaskStarted"> & {
  * Use `create(TaskStartedSchema)` to create a new message.
  */
 export const TaskStartedSchema: GenMessage<TaskStarted> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 12);
+  messageDesc(file_gpuaas_link_v1_link, 11);
 
 /**
  * @generated from message gpuaas.link.v1.TaskFinished
@@ -691,7 +662,7 @@ export type TaskFinished = Message<"gpuaas.link.v1.TaskFinished"> & {
  * Use `create(TaskFinishedSchema)` to create a new message.
  */
 export const TaskFinishedSchema: GenMessage<TaskFinished> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 13);
+  messageDesc(file_gpuaas_link_v1_link, 12);
 
 /**
  * What the agent itself saw or refused, for the audit log's agent side.
@@ -715,7 +686,7 @@ export type AgentAudit = Message<"gpuaas.link.v1.AgentAudit"> & {
  * Use `create(AgentAuditSchema)` to create a new message.
  */
 export const AgentAuditSchema: GenMessage<AgentAudit> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 14);
+  messageDesc(file_gpuaas_link_v1_link, 13);
 
 /**
  * Commands are numbered within a command stream and sent again until acknowledged.
@@ -766,14 +737,6 @@ export type Command = Message<"gpuaas.link.v1.Command"> & {
      */
     value: RenewNow;
     case: "renewNow";
-  } | {
-    /**
-     * The output of this attempt is committed: its spool may go.
-     *
-     * @generated from field: gpuaas.link.v1.OutputStored output_stored = 15;
-     */
-    value: OutputStored;
-    case: "outputStored";
   } | { case: undefined; value?: undefined };
 };
 
@@ -782,7 +745,7 @@ export type Command = Message<"gpuaas.link.v1.Command"> & {
  * Use `create(CommandSchema)` to create a new message.
  */
 export const CommandSchema: GenMessage<Command> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 15);
+  messageDesc(file_gpuaas_link_v1_link, 14);
 
 /**
  * @generated from message gpuaas.link.v1.TaskOffer
@@ -801,7 +764,7 @@ export type TaskOffer = Message<"gpuaas.link.v1.TaskOffer"> & {
  * Use `create(TaskOfferSchema)` to create a new message.
  */
 export const TaskOfferSchema: GenMessage<TaskOffer> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 16);
+  messageDesc(file_gpuaas_link_v1_link, 15);
 
 /**
  * @generated from message gpuaas.link.v1.TaskCancel
@@ -833,7 +796,7 @@ export type TaskCancel = Message<"gpuaas.link.v1.TaskCancel"> & {
  * Use `create(TaskCancelSchema)` to create a new message.
  */
 export const TaskCancelSchema: GenMessage<TaskCancel> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 17);
+  messageDesc(file_gpuaas_link_v1_link, 16);
 
 /**
  * @generated from message gpuaas.link.v1.TrustUpdate
@@ -850,7 +813,7 @@ export type TrustUpdate = Message<"gpuaas.link.v1.TrustUpdate"> & {
  * Use `create(TrustUpdateSchema)` to create a new message.
  */
 export const TrustUpdateSchema: GenMessage<TrustUpdate> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 18);
+  messageDesc(file_gpuaas_link_v1_link, 17);
 
 /**
  * @generated from message gpuaas.link.v1.RenewNow
@@ -867,29 +830,7 @@ export type RenewNow = Message<"gpuaas.link.v1.RenewNow"> & {
  * Use `create(RenewNowSchema)` to create a new message.
  */
 export const RenewNowSchema: GenMessage<RenewNow> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 19);
-
-/**
- * @generated from message gpuaas.link.v1.OutputStored
- */
-export type OutputStored = Message<"gpuaas.link.v1.OutputStored"> & {
-  /**
-   * @generated from field: string task_id = 1;
-   */
-  taskId: string;
-
-  /**
-   * @generated from field: uint32 attempt = 2;
-   */
-  attempt: number;
-};
-
-/**
- * Describes the message gpuaas.link.v1.OutputStored.
- * Use `create(OutputStoredSchema)` to create a new message.
- */
-export const OutputStoredSchema: GenMessage<OutputStored> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 20);
+  messageDesc(file_gpuaas_link_v1_link, 18);
 
 /**
  * The agent leaves on purpose: it gets no new work and isn't lost before its lease ran out.
@@ -908,7 +849,7 @@ export type Goodbye = Message<"gpuaas.link.v1.Goodbye"> & {
  * Use `create(GoodbyeSchema)` to create a new message.
  */
 export const GoodbyeSchema: GenMessage<Goodbye> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 21);
+  messageDesc(file_gpuaas_link_v1_link, 19);
 
 /**
  * @generated from message gpuaas.link.v1.Close
@@ -935,7 +876,7 @@ export type Close = Message<"gpuaas.link.v1.Close"> & {
  * Use `create(CloseSchema)` to create a new message.
  */
 export const CloseSchema: GenMessage<Close> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 22);
+  messageDesc(file_gpuaas_link_v1_link, 20);
 
 /**
  * @generated from message gpuaas.link.v1.UploadOutputRequest
@@ -972,7 +913,7 @@ export type UploadOutputRequest = Message<"gpuaas.link.v1.UploadOutputRequest"> 
  * Use `create(UploadOutputRequestSchema)` to create a new message.
  */
 export const UploadOutputRequestSchema: GenMessage<UploadOutputRequest> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 23);
+  messageDesc(file_gpuaas_link_v1_link, 21);
 
 /**
  * @generated from message gpuaas.link.v1.OutputHello
@@ -999,7 +940,7 @@ export type OutputHello = Message<"gpuaas.link.v1.OutputHello"> & {
  * Use `create(OutputHelloSchema)` to create a new message.
  */
 export const OutputHelloSchema: GenMessage<OutputHello> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 24);
+  messageDesc(file_gpuaas_link_v1_link, 22);
 
 /**
  * @generated from message gpuaas.link.v1.OutputEnd
@@ -1016,7 +957,7 @@ export type OutputEnd = Message<"gpuaas.link.v1.OutputEnd"> & {
  * Use `create(OutputEndSchema)` to create a new message.
  */
 export const OutputEndSchema: GenMessage<OutputEnd> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 25);
+  messageDesc(file_gpuaas_link_v1_link, 23);
 
 /**
  * @generated from message gpuaas.link.v1.UploadOutputResponse
@@ -1042,7 +983,7 @@ export type UploadOutputResponse = Message<"gpuaas.link.v1.UploadOutputResponse"
  * Use `create(UploadOutputResponseSchema)` to create a new message.
  */
 export const UploadOutputResponseSchema: GenMessage<UploadOutputResponse> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 26);
+  messageDesc(file_gpuaas_link_v1_link, 24);
 
 /**
  * @generated from message gpuaas.link.v1.RenewCertificateRequest
@@ -1068,7 +1009,7 @@ export type RenewCertificateRequest = Message<"gpuaas.link.v1.RenewCertificateRe
  * Use `create(RenewCertificateRequestSchema)` to create a new message.
  */
 export const RenewCertificateRequestSchema: GenMessage<RenewCertificateRequest> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 27);
+  messageDesc(file_gpuaas_link_v1_link, 25);
 
 /**
  * @generated from message gpuaas.link.v1.RenewCertificateResponse
@@ -1102,7 +1043,7 @@ export type RenewCertificateResponse = Message<"gpuaas.link.v1.RenewCertificateR
  * Use `create(RenewCertificateResponseSchema)` to create a new message.
  */
 export const RenewCertificateResponseSchema: GenMessage<RenewCertificateResponse> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 28);
+  messageDesc(file_gpuaas_link_v1_link, 26);
 
 /**
  * @generated from enum gpuaas.link.v1.CloseCode
