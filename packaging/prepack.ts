@@ -6,7 +6,8 @@ import { rewriteSpecifiers } from './specifiers.ts';
 /**
  * Builds `dist/` for the npm package: the programs' `.ts` files with their types stripped (Node refuses `.ts` under
  * node_modules), everything beside them that they read (migrations, templates, openapi.json), and a package.json.
- * Run by `npm pack` where scripts are on; `npm run prepack` otherwise.
+ * Run by `npm pack` where scripts are on, and `postpack` removes it: a dist that stays would be packed again later, stale.
+ * `npm run prepack` therefore only tries it.
  */
 const root = join(import.meta.dirname, '..');
 const dist = join(root, 'dist');
@@ -17,7 +18,7 @@ const LEFT_OUT = [
 	/(^|\/)tsconfig\.json$/,
 	/(^|\/)fixtures\//,
 	/^proto\/(openapi|vendor)\//,
-	/^proto\/(generate|breaking)\.ts$/,
+	/^proto\/(generate\.ts|breaking(\.ts|-waivers\.txt))$/,
 	/\.proto$/,
 ];
 
@@ -44,7 +45,9 @@ if (problems.length > 0) {
 	rmSync(dist, { recursive: true, force: true });
 	process.exit(1);
 }
-process.stderr.write(`prepack: ${files.length} files in dist/\n`);
+const packing = ['pack', 'publish'].includes(process.env.npm_command ?? '');
+if (!packing) rmSync(dist, { recursive: true });
+process.stderr.write(`prepack: ${files.length} files${packing ? ' in dist/' : ' would be in dist/'}\n`);
 
 function compile(path: string, source: string): string {
 	const rewritten = rewriteSpecifiers(path, source);
