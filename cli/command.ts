@@ -14,6 +14,8 @@ export interface Command {
 	readonly options?: Readonly<Record<string, Option>>;
 	/** Line after line: command, then what it does. */
 	readonly examples: readonly (readonly [string, string])[];
+	/** What it ends with when we refuse or fail, where 1 and 2 could be taken for something else. */
+	readonly failureExit?: number;
 	/** Beyond 0, 1 and 2. */
 	readonly exitCodes?: readonly string[];
 	run(args: Arguments, io: Io): Promise<number>;

@@ -24,7 +24,7 @@ describe('every verb', () => {
 			for (const [line] of command.examples) expect(line, command.name).toContain('gpuaas');
 			const help = commandHelp(command);
 			for (const name of Object.keys(command.options ?? {})) expect(help).toContain(`--${name}`);
-			expect(help).toContain('Exit codes: 0 done');
+			expect(help).toContain('Exit codes: 0 done,');
 			const io = testIo();
 			expect(await dispatch([...command.name.split(' '), '--help'], io)).toBe(0);
 			expect(io.out()).toBe(help);
@@ -34,18 +34,17 @@ describe('every verb', () => {
 
 describe('dispatch', () => {
 	it('says what to do for a wrong command line, exits with 2, and prints nothing else', async () => {
-		for (const argv of [
-			['frobnicate'],
-			['node', 'frob'],
-			['run'],
-			['run', '--frob', '--', 'x'],
-			['task', 'show'],
-			['token', 'create', '--ttl', '5'],
-		]) {
+		for (const argv of [['frobnicate'], ['node', 'frob'], ['task', 'show'], ['token', 'create', '--ttl', '5']]) {
 			const io = testIo(empty());
 			expect(await dispatch(argv, io), argv.join(' ')).toBe(2);
 			expect(io.err(), argv.join(' ')).toMatch(/^gpuaas: .*--help\n$/);
 			expect(io.out()).toBe('');
+		}
+	});
+
+	it('run ends with 125 for whatever is ours, so that it cannot be taken for the exit code of the program', async () => {
+		for (const argv of [['run'], ['run', '--frob', '--', 'x'], ['run', '--', 'true']]) {
+			expect(await dispatch(argv, testIo(empty())), argv.join(' ')).toBe(125);
 		}
 	});
 

@@ -22,6 +22,7 @@ export async function dispatch(argv: readonly string[], io: Io): Promise<number>
 				VERBS.map((candidate) => candidate.name),
 			),
 		);
+	let failureExit: number | undefined;
 	try {
 		const { commands } = await verb.load();
 		const found = select(verb, commands, rest);
@@ -29,6 +30,7 @@ export async function dispatch(argv: readonly string[], io: Io): Promise<number>
 			await write(io.stdout, groupHelp(verb, commands));
 			return found.exit;
 		}
+		failureExit = found.command.failureExit;
 		const own = found.argv.includes('--') ? found.argv.slice(0, found.argv.indexOf('--')) : found.argv;
 		if (own.includes('--help') || own.includes('-h')) {
 			await write(io.stdout, commandHelp(found.command));
@@ -36,7 +38,7 @@ export async function dispatch(argv: readonly string[], io: Io): Promise<number>
 		}
 		return await found.command.run(parseCommandLine(found.command, found.argv), io);
 	} catch (error) {
-		return fail(io, argv, error);
+		return fail(io, argv, error, failureExit);
 	}
 }
 
@@ -53,6 +55,7 @@ function select(verb: Verb, commands: readonly Command[], words: readonly string
 	const word = words[0];
 	if (word === undefined) return { kind: 'help', exit: EXIT.usage };
 	if (word === '--help' || word === '-h') return { kind: 'help', exit: EXIT.ok };
+	if (word.startsWith('-')) return { kind: 'help', exit: EXIT.usage };
 	throw unknownVerb(
 		`${verb.name} ${word}`,
 		commands.map((candidate) => candidate.name),
@@ -70,12 +73,13 @@ function unknownVerb(given: string, known: readonly string[]): GpuaasError {
 	});
 }
 
-async function fail(io: Io, argv: readonly string[], thrown: unknown): Promise<number> {
+async function fail(io: Io, argv: readonly string[], thrown: unknown, failureExit?: number): Promise<number> {
 	const error = thrown instanceof GpuaasError ? thrown : undefined;
 	const code = error?.code ?? 'INTERNAL';
 	const reason = error?.reason ?? 'INTERNAL';
 	const message = error?.message ?? `unexpected: ${messageOf(thrown)}`;
-	const exit = error?.metadata.exit === undefined ? EXIT.failed : Number(error.metadata.exit);
+	const own = error?.metadata.exit === undefined ? EXIT.failed : Number(error.metadata.exit);
+	const exit = failureExit !== undefined && (own === EXIT.failed || own === EXIT.usage) ? failureExit : own;
 	const dashes = argv.indexOf('--');
 	if ((dashes === -1 ? argv : argv.slice(0, dashes)).includes('--json')) {
 		const { exit: _, ...metadata } = error?.metadata ?? {};

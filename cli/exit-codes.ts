@@ -12,6 +12,8 @@ export const EXIT = Object.freeze({
 	/** `run`: ended by signal n: 128 + n. */
 	signalBase: 128,
 	interrupted: 130,
+	/** The reader of standard output went away: 128 + SIGPIPE. */
+	brokenPipe: 141,
 });
 
 export const EXIT_HELP = 'Exit codes: 0 done, 1 refused or failed, 2 wrong command line';

@@ -52,7 +52,13 @@ export function commandHelp(command: Command): string {
 		'Examples:',
 		...command.examples.flatMap(([line, does]) => [`  ${line}`, `      ${does}`]),
 		'',
-		[EXIT_HELP, ...(command.exitCodes ?? [])].join(', '),
+		(command.failureExit === undefined
+			? [EXIT_HELP, ...(command.exitCodes ?? [])]
+			: [
+					`Exit codes: 0 done, ${command.failureExit} refused, failed or wrong command line`,
+					...(command.exitCodes ?? []),
+				]
+		).join(', '),
 		'',
 	].join('\n');
 }

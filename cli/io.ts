@@ -15,13 +15,16 @@ export interface Io {
 	readonly force: AbortSignal;
 }
 
+const READER_GONE: ReadonlySet<string> = new Set(['EPIPE', 'ERR_STREAM_DESTROYED']);
+
 /** Writes and waits while the reader is slow: output is never buffered without bound. */
 export function write(stream: NodeJS.WritableStream, chunk: string | Uint8Array): Promise<void> {
 	return new Promise((resolve, reject) => {
 		stream.write(chunk, (error) => {
 			// A reader that went away (`| head`) is not a failure of ours; the caller sees it by `writable`.
-			if (error !== null && error !== undefined && (error as NodeJS.ErrnoException).code !== 'EPIPE') reject(error);
-			else resolve();
+			if (error === null || error === undefined || READER_GONE.has((error as NodeJS.ErrnoException).code ?? ''))
+				resolve();
+			else reject(error);
 		});
 	});
 }

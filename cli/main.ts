@@ -1,12 +1,15 @@
 import process from 'node:process';
 import { keepAlive, systemClock } from '../kit/clock.ts';
 import { systemRng } from '../kit/ids.ts';
+import { EXIT } from './exit-codes.ts';
 import type { Io } from './io.ts';
 
 /**
  * The `gpuaas` command: finds the verb, loads only it, and turns its outcome into an exit code. Every error ends here:
  * one line on standard error that says what to do, or one JSON document when `--json` was given.
  */
+const OWNS_WORK: ReadonlySet<string> = new Set(['run', 'up']);
+
 function createIo(): Io {
 	const interrupt = new AbortController();
 	const force = new AbortController();
@@ -14,11 +17,13 @@ function createIo(): Io {
 	process.on('SIGINT', onSignal);
 	process.on('SIGTERM', onSignal);
 	process.on('SIGHUP', onSignal);
-	// A reader that goes away (`| head`) ends the output, it doesn't crash the program.
+	// A reader that goes away (`| head`) ends the program as SIGPIPE would; what runs for it elsewhere is ended first.
 	process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-		if (error.code === 'EPIPE') process.exit(0);
-		throw error;
+		if (error.code !== 'EPIPE') throw error;
+		if (!OWNS_WORK.has(process.argv[2] ?? '')) process.exit(EXIT.brokenPipe);
+		interrupt.abort();
 	});
+	process.stderr.on('error', () => {});
 	return {
 		stdout: process.stdout,
 		stderr: process.stderr,

@@ -91,6 +91,17 @@ export async function copyOutput(io: Io, chunk: OutputChunk): Promise<void> {
 	await write(chunk.stream === OutputStream.STDERR ? io.stderr : io.stdout, chunk.data);
 }
 
+/** One chunk as a line of NDJSON: bytes in base64, because output need not be text. */
+export function outputEvent(taskId: string, chunk: OutputChunk) {
+	return {
+		event: 'output',
+		taskId,
+		stream: chunk.stream === OutputStream.STDERR ? 'stderr' : 'stdout',
+		offset: Number(chunk.offset),
+		base64: Buffer.from(chunk.data).toString('base64'),
+	};
+}
+
 /** What a shell would exit with: the program's code, 128 + signal, 124 after a timeout, 125 when it was not run. */
 export function exitCodeOf(task: Task): number {
 	if (task.state === TaskState.TIMED_OUT) return EXIT.timeout;

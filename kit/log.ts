@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { writeSync } from 'node:fs';
 import { pino } from 'pino';
 import { type Clock, systemClock } from './clock.ts';
 import { redactText, redactValue } from './redact.ts';
@@ -32,7 +33,7 @@ export interface LoggerOptions {
 	/** The program: `control-plane`, `node-agent`, `process-host`. */
 	readonly name: string;
 	readonly level?: LogLevel;
-	/** Gets whole lines, with their line end. Default: standard error, written synchronously so that a crash loses none. */
+	/** Gets whole lines, with their line end. Default: standard error, written at once so that a crash loses none. */
 	readonly destination?: { write(line: string): void };
 	readonly clock?: Clock;
 }
@@ -71,9 +72,48 @@ export function createLogger(options: LoggerOptions): Logger {
 			// The last word: whatever path a secret took into the line, it is matched in the serialised text.
 			hooks: { streamWrite: redactText },
 		},
-		options.destination ?? pino.destination({ fd: 2, sync: true }),
+		options.destination ?? new StandardError(),
 	);
 	return new PinoLogger(root);
+}
+
+const STDERR = 2;
+/** A pipe whose reader is slow, and that somebody made non-blocking. */
+const WRITE_TRIES_MAX = 1000;
+
+/**
+ * Standard error, line by line. A full disk or a reader that went away must not end the process that logs: what can't be
+ * written is dropped and counted, and the next line that can be written is followed by the count.
+ */
+export class StandardError {
+	readonly #writeSome: (bytes: Uint8Array, offset: number) => number;
+	#lost = 0;
+
+	constructor(writeSome = (bytes: Uint8Array, offset: number) => writeSync(STDERR, bytes, offset)) {
+		this.#writeSome = writeSome;
+	}
+
+	write(line: string): void {
+		if (!this.#put(line)) {
+			this.#lost += 1;
+			return;
+		}
+		const message = `${this.#lost} lines before this one were lost: they could not be written`;
+		if (this.#lost > 0 && this.#put(`${JSON.stringify({ level: 'error', message })}\n`)) this.#lost = 0;
+	}
+
+	#put(line: string): boolean {
+		const bytes = Buffer.from(line, 'utf8');
+		let written = 0;
+		for (let tries = 0; written < bytes.length && tries < WRITE_TRIES_MAX; tries += 1) {
+			try {
+				written += this.#writeSome(bytes, written);
+			} catch (error) {
+				if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return false;
+			}
+		}
+		return written === bytes.length;
+	}
 }
 
 /** For code that must be given a logger and whose output nobody reads. */

@@ -1,4 +1,6 @@
+import { join } from 'node:path';
 import { type Command, take, usageError } from '../command.ts';
+import { pickContext } from '../contexts.ts';
 import { becomeDaemon } from '../daemon.ts';
 import { CONFIG_OPTIONS, configFlags } from './control-plane.ts';
 
@@ -40,10 +42,13 @@ const status: Command = {
 	summary: 'What the agent of this host holds: identity, certificate, journal, running tasks',
 	options: CONFIG_OPTIONS,
 	examples: [['gpuaas agent status --data .gpuaas/agent', 'Reads the data folder; needs no running agent']],
-	async run(args) {
+	async run(args, io) {
 		take(status, args);
 		const json = args.flag('json') ? ['--json'] : [];
-		return becomeDaemon('agent', ['status', ...json, ...configFlags(args, { 'core.data': args.text('data') })]);
+		const isNamed = args.text('data') !== undefined || args.text('config') !== undefined;
+		const context = isNamed ? undefined : await pickContext(io, args.text('context')).catch(() => undefined);
+		const data = args.text('data') ?? (context?.data === undefined ? undefined : join(context.data, 'agent'));
+		return becomeDaemon('agent', ['status', ...json, ...configFlags(args, { 'core.data': data })]);
 	},
 };
 

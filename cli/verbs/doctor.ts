@@ -36,12 +36,19 @@ const bad = (check: string, result: 'warn' | 'fail', finding: string, advice: st
 const doctor: Command = {
 	name: 'doctor',
 	summary: 'Check prerequisites, ports, clock, disk, certificates and store, and say what to do',
-	options: { data: { type: 'string', value: 'DIR', help: 'Data folder of gpuaas up (default ./.gpuaas)' } },
+	options: {
+		data: {
+			type: 'string',
+			value: 'DIR',
+			help: 'Data folder of gpuaas up (default: that of the context, else ./.gpuaas)',
+		},
+	},
 	examples: [['gpuaas doctor', 'Before asking for help']],
 	exitCodes: ['1 also when a check failed'],
 	async run(args, io) {
 		take(doctor, args);
-		const data = resolve(io.cwd, args.text('data') ?? '.gpuaas');
+		const context = await pickContext(io, args.text('context')).catch(() => undefined);
+		const data = resolve(io.cwd, args.text('data') ?? context?.data ?? '.gpuaas');
 		const findings = [
 			checkNode(),
 			await checkProc(),

@@ -16,7 +16,7 @@ import { type Io, printable, printJson, write } from '../io.ts';
 import { LinePrefixer } from '../line-prefixer.ts';
 import { newRequestId } from '../request-id.ts';
 import { enumName, json } from '../show.ts';
-import { copyOutput, exitCodeOf, followTask } from '../task-stream.ts';
+import { copyOutput, exitCodeOf, followTask, outputEvent } from '../task-stream.ts';
 
 /** Tasks that are created and followed at once; more wait their turn. */
 const PARALLEL_MAX = 64;
@@ -66,10 +66,11 @@ const run: Command = {
 		['gpuaas run -n gpu-07 --timeout 5m -- nvidia-smi', 'On one node, at most five minutes'],
 		['gpuaas run -d -n gpu-07 -- /opt/train.sh', 'Follow it later with: gpuaas task logs -f ID'],
 	],
+	failureExit: EXIT.taskFailed,
 	exitCodes: [
 		"of one node's program: its own",
 		'of several: the first that is not 0, by node name',
-		'124 timeout, 125 not run or lost, 128+n ended by signal n, 130 interrupted',
+		'124 timeout, 125 also not run or lost, 128+n ended by signal n, 130 interrupted',
 	],
 	async run(args, io) {
 		take(run, args);
@@ -186,26 +187,17 @@ async function runOn(
 ): Promise<number> {
 	try {
 		const task = await createTask(args, io, api, node.id, batchId);
+		if (args.flag('json')) await printJson(io, { event: 'created', taskId: task.id, node: task.nodeName });
 		const ended = await follow(args, io, api, task, several ? node.name : '');
 		return ended === undefined ? EXIT.interrupted : await conclude(args, io, ended, several);
 	} catch (error) {
 		// With several nodes one that refuses must not hide how the others ended.
-		if (!several) throw error instanceof GpuaasError && error.metadata.exit === undefined ? withExit(error) : error;
-		await write(io.stderr, `${printable(node.name)} | gpuaas: ${printable(GpuaasError.from(error).message)}\n`);
+		if (!several) throw error;
+		const { code, reason, message } = GpuaasError.from(error);
+		if (args.flag('json')) await printJson(io, { event: 'error', node: node.name, error: { code, reason, message } });
+		else await write(io.stderr, `${printable(node.name)} | gpuaas: ${printable(message)}\n`);
 		return EXIT.taskFailed;
 	}
-}
-
-/** `run` fails with 125 where it is ours, so that a script can tell it from the program's own codes. */
-function withExit(error: GpuaasError): GpuaasError {
-	const { code, reason, message, metadata } = error;
-	return new GpuaasError({
-		code,
-		reason,
-		message,
-		metadata: { ...metadata, exit: String(EXIT.taskFailed) },
-		cause: error.cause,
-	});
 }
 
 async function follow(args: Arguments, io: Io, api: Api, task: Task, prefix: string): Promise<Task | undefined> {
@@ -229,15 +221,7 @@ async function follow(args: Arguments, io: Io, api: Api, task: Task, prefix: str
 			{
 				output: async (chunk) => {
 					if (args.flag('json')) {
-						const stream = chunk.stream === OutputStream.STDERR ? 'stderr' : 'stdout';
-						await printJson(io, {
-							event: 'output',
-							taskId: task.id,
-							node: task.nodeName,
-							stream,
-							offset: Number(chunk.offset),
-							base64: Buffer.from(chunk.data).toString('base64'),
-						});
+						await printJson(io, { ...outputEvent(task.id, chunk), node: task.nodeName });
 					} else if (prefix === '') await copyOutput(io, chunk);
 					else await (chunk.stream === OutputStream.STDERR ? stderr : stdout).write(chunk.data);
 				},

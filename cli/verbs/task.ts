@@ -4,6 +4,7 @@ import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { GpuaasError } from '../../kit/error.ts';
 import {
 	GetTaskReceiptResponseSchema,
+	type OutputChunk,
 	type Task,
 	TaskSchema,
 	TaskService,
@@ -15,7 +16,7 @@ import { EXIT } from '../exit-codes.ts';
 import { printJson, printTable, write } from '../io.ts';
 import { readReceiptFile, verifyReceipt } from '../receipt.ts';
 import { ago, enumName, fields, json } from '../show.ts';
-import { copyOutput, followTask } from '../task-stream.ts';
+import { copyOutput, followTask, outputEvent } from '../task-stream.ts';
 
 function commandOf(task: Task): string {
 	const kind = task.spec?.kind;
@@ -126,14 +127,16 @@ const logs: Command = {
 		const [taskId = ''] = take(logs, args, 'ID');
 		const { client } = await connect(io, args);
 		const tasks = client(TaskService);
+		const print = (chunk: OutputChunk) =>
+			args.flag('json') ? printJson(io, outputEvent(taskId, chunk)) : copyOutput(io, chunk);
 		if (args.flag('follow')) {
-			await followTask(io, tasks, taskId, 0n, { output: (chunk) => copyOutput(io, chunk) }, io.interrupt);
+			await followTask(io, tasks, taskId, 0n, { output: print }, io.interrupt);
 			return io.interrupt.aborted ? EXIT.interrupted : EXIT.ok;
 		}
 		let offset = 0n;
 		for (;;) {
 			const page = await tasks.listTaskOutput({ taskId, offset });
-			for (const chunk of page.chunks) await copyOutput(io, chunk);
+			for (const chunk of page.chunks) await print(chunk);
 			if (page.nextOffset === offset) return EXIT.ok;
 			offset = page.nextOffset;
 		}
@@ -155,8 +158,11 @@ const cancel: Command = {
 			...(graceMs === undefined ? {} : { grace: durationFromMs(graceMs) }),
 		});
 		if (args.flag('json')) await printJson(io, { task: task === undefined ? null : json(TaskSchema, task) });
-		else
-			await write(io.stdout, `task ${taskId}: ${task === undefined ? 'unknown' : enumName(TaskState, task.state)}\n`);
+		else {
+			const state = task === undefined ? 'unknown' : enumName(TaskState, task.state);
+			const isLate = task !== undefined && hasEnded(task) && task.state !== TaskState.CANCELLED;
+			await write(io.stdout, `task ${taskId}: ${isLate ? 'already ended, ' : ''}${state}\n`);
+		}
 		return EXIT.ok;
 	},
 };

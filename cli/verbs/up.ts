@@ -184,7 +184,15 @@ async function announce(
 			ops: `http://127.0.0.1:${ports.ops}`,
 			ca: folder.ca,
 			node: nodeName,
-			firstTask: first === undefined ? null : { id: first.task.id, exitCode: first.task.exitCode ?? null },
+			firstTask:
+				first === undefined
+					? null
+					: {
+							id: first.task.id,
+							exitCode: first.task.exitCode ?? null,
+							reason: first.task.reason,
+							message: first.task.message,
+						},
 		});
 		return;
 	}

@@ -54,7 +54,7 @@ describe('two nodes', () => {
 
 	test('a command must say which node it means', async () => {
 		const refused = await world.run('run', '--', 'true');
-		expect(refused.code).toBe(2);
+		expect(refused.code).toBe(125);
 		expect(refused.stderr).toContain('--selector');
 	});
 
