@@ -16,7 +16,7 @@ import { EXIT } from '../exit-codes.ts';
 import { printJson, printTable, write } from '../io.ts';
 import { readReceiptFile, verifyReceipt } from '../receipt.ts';
 import { ago, enumName, fields, json } from '../show.ts';
-import { copyOutput, followTask, outputEvent } from '../task-stream.ts';
+import { copyOutput, followTask, hasEnded, outputEvent } from '../task-stream.ts';
 
 function commandOf(task: Task): string {
 	const kind = task.spec?.kind;
