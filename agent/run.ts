@@ -1,4 +1,4 @@
-import { accessSync, constants, readFileSync, statSync } from 'node:fs';
+import { accessSync, constants, readFileSync, realpathSync, statSync } from 'node:fs';
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { create } from '@bufbuild/protobuf';
 import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
@@ -156,9 +156,18 @@ function runnerPlatform(facts: PlatformFacts, agentVersion: string) {
 		ownUser: facts.ownUser,
 		findHome: passwdHomes(),
 		isExecutable,
+		realPath,
 		rebooter: machineRebooter({ isContainer: facts.isContainer, isAllowed: process.env.GPUAAS_ALLOW_REBOOT === '1' }),
 		agentLogs: '',
 	};
+}
+
+function realPath(path: string): string | undefined {
+	try {
+		return realpathSync.native(path);
+	} catch {
+		return undefined;
+	}
 }
 
 function isExecutable(path: string): boolean {

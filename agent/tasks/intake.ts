@@ -195,7 +195,7 @@ export class Intake {
 		assert(spec !== undefined, 'an accepted envelope has a spec');
 		const timeoutMs = timeout === undefined ? undefined : durationMs(timeout);
 		const request = { spec, timeoutMs, outputBytesMax: Number(outputBytesMax) };
-		return decide(this.#deps.policy, request, this.#deps.platform.isExecutable);
+		return decide(this.#deps.policy, request, this.#deps.platform);
 	}
 }
 

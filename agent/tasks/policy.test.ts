@@ -7,7 +7,7 @@ import {
 	type TaskSpec,
 	TaskSpecSchema,
 } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
-import { DENY_ALL, decide, demoPolicy, globMatches, type Policy, parsePolicy } from './policy.ts';
+import { DENY_ALL, decide, demoPolicy, globMatches, type Policy, type Programs, parsePolicy } from './policy.ts';
 
 const parse = (text: string) => parsePolicy(text, 'agent.policy.toml');
 const spec = (kind?: TaskSpec['kind']) => create(TaskSpecSchema, kind === undefined ? {} : { kind });
@@ -19,7 +19,22 @@ const judge = (
 	policy: Policy,
 	task: ReturnType<typeof spec>,
 	change: { timeoutMs?: number; outputBytesMax?: number } = {},
-) => decide(policy, { spec: task, timeoutMs: 1000, outputBytesMax: 0, ...change }, (path) => path === '/usr/bin/true');
+) => decide(policy, { spec: task, timeoutMs: 1000, outputBytesMax: 0, ...change }, PROGRAMS);
+
+const LINKS: Readonly<Record<string, string | undefined>> = {
+	'/opt/a/bin/escape': '/usr/bin/false',
+	'/opt/a/bin/alias': '/opt/a/bin/b/c',
+	'/opt/a/bin/gone': undefined,
+};
+const PROGRAMS: Programs = {
+	isExecutable: (path) => path === '/usr/bin/true',
+	realPath: (path) => (path in LINKS ? LINKS[path] : path),
+};
+const withEnv = (...env: string[]) =>
+	parse(
+		`[tasks]\nkinds = ["run"]\n[run]\nusers = ["bob"]\ndefault_user = "bob"\nbinaries = ["/**"]\nenv = ${JSON.stringify(env)}`,
+	);
+const envTask = (env: Record<string, string>) => run({ argv: ['true'], env });
 
 const POLICY = parse(`
 [tasks]
@@ -75,11 +90,55 @@ describe('policy', () => {
 		['another program', run({ argv: ['/usr/bin/false'] }), 'POLICY_BINARY'],
 		['a way around by ..', run({ argv: ['/opt/a/bin/../../../usr/bin/false'] }), 'POLICY_BINARY'],
 		['a relative program outside', run({ argv: ['./x'], cwd: '/tmp' }), 'POLICY_BINARY'],
+		['a link out of a permitted folder', run({ argv: ['/opt/a/bin/escape'] }), 'POLICY_BINARY'],
+		['a link that leads nowhere', run({ argv: ['/opt/a/bin/gone'] }), 'COMMAND_NOT_FOUND'],
+		['a variable that it does not name', run({ argv: ['true'], env: { A: '1' } }), 'POLICY_ENV'],
 		['more memory', run({ argv: ['true'], limits: { memoryBytes: 2n ** 31n } }), 'POLICY_LIMIT'],
 		['a reboot', reboot, 'POLICY_KIND'],
 		['a part of a bundle', bundle(['network']), 'POLICY_KIND'],
 	])('refuses %s', (_, task, reason) => {
 		expect(judge(POLICY, task)).toMatchObject({ kind: 'refuse', reason });
+	});
+
+	it('permits a link whose target is permitted too, under the name that was asked for', () => {
+		expect(judge(POLICY, run({ argv: ['/opt/a/bin/alias'] }))).toMatchObject({
+			permit: { argv: ['/opt/a/bin/alias'] },
+		});
+	});
+
+	it('lets tasks set the variables that it names', () => {
+		const policy = withEnv('A', 'LC_*', '*_X_*', 'PATH_*_END');
+		const env = { A: '1', LC_ALL: 'C', LC_: '', B_X_C: '2', PATH_END_END: '3' };
+		expect(judge(policy, envTask(env))).toMatchObject({ permit: { env: { PATH: policy.run.path, ...env } } });
+		for (const name of ['AA', 'a', 'XLC_ALL', 'B_X', 'PATH_END'])
+			expect(judge(policy, envTask({ [name]: '' })), name).toMatchObject({ reason: 'POLICY_ENV' });
+	});
+
+	it('says which variable, that the host decides, and never its value', () => {
+		const judged = judge(POLICY, envTask({ API_TOKEN: 'hush' }));
+		expect(judged).toMatchObject({ message: expect.stringMatching(/API_TOKEN.*policy of the host.*run\.env/) });
+		expect(JSON.stringify(judged)).not.toContain('hush');
+	});
+
+	it.each([
+		...['LD_PRELOAD', 'LD_LIBRARY_PATH', 'BASH_ENV', 'ENV', 'PERL5OPT', 'PERL5LIB', 'PYTHONSTARTUP', 'PYTHONPATH'],
+		...['NODE_OPTIONS', 'RUBYOPT', 'GIT_SSH_COMMAND', 'HOME', 'IFS', 'JAVA_TOOL_OPTIONS', 'CUDA_INJECTION64_PATH'],
+	])('lets no glob pass %s, only its exact name', (name) => {
+		const refused = { kind: 'refuse', reason: 'POLICY_ENV', message: expect.stringContaining(`${name},`) };
+		for (const glob of ['*', `${name.slice(0, 2)}*`, `${name}*`])
+			expect(judge(withEnv(glob), envTask({ [name]: 'x' })), glob).toMatchObject(refused);
+		expect(judge(withEnv(name), envTask({ [name]: 'x' }))).toMatchObject({ permit: { env: { [name]: 'x' } } });
+	});
+
+	it('keeps its own PATH unless it names PATH', () => {
+		const env = { PATH: '/tmp/evil' };
+		for (const policy of [POLICY, withEnv('*'), withEnv('PA*')])
+			expect(judge(policy, envTask(env))).toMatchObject({ permit: { env: { PATH: policy.run.path } } });
+		expect(judge(withEnv('PATH'), envTask(env))).toMatchObject({ permit: { env } });
+	});
+
+	it.each(['ENV=x', 'A=B', '', 'BASH_FUNC_a%%', '1A', 'A\0B'])('takes %j for no name of a variable', (name) => {
+		expect(judge(withEnv('*'), envTask({ [name]: 'x' }))).toMatchObject({ kind: 'refuse', reason: 'POLICY_ENV' });
 	});
 
 	it('refuses more time and more output than the node gives', () => {
@@ -101,12 +160,15 @@ describe('policy', () => {
 		expect(() => parse('[runs]\n')).toThrow(/runs/);
 		expect(() => parse('[tasks]\nkinds = ["all"]')).toThrow(/all/);
 		expect(() => parse('[run]\nbinaries = ["true"]')).toThrow(/absolute/);
+		expect(() => parse('[run]\nenv = ["A=B"]')).toThrow(/names of variables/);
 		expect(() => parse('[limits]\nmemory = 5')).toThrow(/unit/);
 	});
 
 	it('lets the demo run any program as the person who started it, and nobody else', () => {
 		const policy = parse(demoPolicy('carol'));
 		expect(judge(policy, run({ argv: ['/anything/at all'] }))).toMatchObject({ permit: { user: 'carol' } });
+		expect(judge(policy, envTask({ MODEL: 'x' }))).toMatchObject({ permit: { env: { MODEL: 'x' } } });
+		expect(judge(policy, envTask({ LD_PRELOAD: 'x' }))).toMatchObject({ reason: 'POLICY_ENV' });
 		expect(judge(policy, run({ argv: ['/x'], user: 'root' }))).toMatchObject({ reason: 'POLICY_USER' });
 		expect(judge(policy, reboot)).toMatchObject({ reason: 'POLICY_KIND' });
 	});

@@ -2,11 +2,14 @@ import { resolve } from 'node:path';
 import { type ConfigOf, loadConfig } from '../../kit/config.ts';
 import { bool, bytes, duration, int, list, optional, string } from '../../kit/config-fields.ts';
 import type { CollectBundleSpec, ResourceLimits, RunSpec, TaskSpec } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import { ENV_GLOB, judgeEnv } from './policy-env.ts';
 
 /**
  * The node's own policy, `agent.policy.toml`: what this host does for anybody, however well signed. It is read from this
  * host's disk and nowhere else, so the control plane can't widen it. Everything is denied that isn't named; unknown
- * keys are errors with their place. Pure: the main reads the file.
+ * keys are errors with their place. Pure: the main reads the file. A program is judged by the path that was asked for and
+ * by what that path leads to when the task is judged; whoever may write in a permitted folder can still put another
+ * program there between this moment and the start, so permit folders that only root can write to.
  */
 const KINDS = ['run', 'collect_bundle', 'reboot'] as const;
 export const BUNDLE_PARTS = ['agent', 'kernel', 'processes', 'network', 'disks'] as const;
@@ -34,13 +37,19 @@ const SCHEMA = {
 			}),
 		),
 		binaries: list({
-			doc: 'Programs that may be started: absolute paths; * matches inside one folder name, ** across folders.',
+			doc: 'Programs that may be started: absolute paths; * matches inside one folder name, ** across folders. Of a symbolic link both the link and the file it leads to must match.',
 			default: [],
 			pattern: /^\/[^\0]*$/,
 			expects: 'absolute paths',
 		}),
+		env: list({
+			doc: 'Variables that tasks may set: names; * stands for any part of one. PATH and those that make loaders and interpreters run other code (LD_*, BASH_ENV, PYTHONPATH, HOME ...) only by their exact names.',
+			default: [],
+			pattern: ENV_GLOB,
+			expects: 'names of variables',
+		}),
 		path: string({
-			doc: 'Where a program that is named without a folder is looked for, and PATH of the task.',
+			doc: 'Where a program that is named without a folder is looked for, and PATH of the task unless env names PATH.',
 			default: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
 			pattern: /^\/[^\0:]*(:\/[^\0:]*)*$/,
 			expects: 'absolute folders with colons between them',
@@ -95,6 +104,8 @@ kinds = ["run", "collect_bundle"]
 users = ["${user}"]
 default_user = "${user}"
 binaries = ["/**"]
+# Not what makes loaders and interpreters run other code, such as LD_PRELOAD: that is listed by its exact name.
+env = ["*"]
 
 [bundle]
 parts = ["agent", "kernel", "processes", "network", "disks"]
@@ -105,7 +116,13 @@ allowed = false
 `;
 }
 
-export type PolicyRefusal = 'POLICY_KIND' | 'POLICY_USER' | 'POLICY_BINARY' | 'POLICY_LIMIT' | 'COMMAND_NOT_FOUND';
+export type PolicyRefusal =
+	| 'POLICY_KIND'
+	| 'POLICY_USER'
+	| 'POLICY_BINARY'
+	| 'POLICY_ENV'
+	| 'POLICY_LIMIT'
+	| 'COMMAND_NOT_FOUND';
 
 /** What may be started, with every default filled in. */
 export type Permit =
@@ -141,8 +158,15 @@ function refuse(reason: PolicyRefusal, message: string): Decision {
 	return { kind: 'refuse', reason, message: `${message}; nothing was started. The node's policy file decides` };
 }
 
-/** `isExecutable` looks at this host's disk. */
-export function decide(policy: Policy, request: Request, isExecutable: (path: string) => boolean): Decision {
+/** Looks at this host's disk. */
+export interface Programs {
+	/** Whether this path is a program that somebody may start. */
+	readonly isExecutable: (path: string) => boolean;
+	/** The path without symbolic links; undefined when nothing is there or the agent may not look. */
+	readonly realPath: (path: string) => string | undefined;
+}
+
+export function decide(policy: Policy, request: Request, programs: Programs): Decision {
 	const { limits } = policy;
 	const timeoutMs = request.timeoutMs ?? limits.timeoutMs;
 	if (timeoutMs > limits.timeoutMs)
@@ -156,19 +180,19 @@ export function decide(policy: Policy, request: Request, isExecutable: (path: st
 			'POLICY_LIMIT',
 			`the task asks for ${outputBytesMax} bytes of output and the node keeps ${limits.outputBytes}`,
 		);
-	const found = permitOf(policy, request.spec, isExecutable);
+	const found = permitOf(policy, request.spec, programs);
 	return 'permit' in found ? { kind: 'permit', permit: found.permit, timeoutMs, outputBytesMax } : found;
 }
 
 type Found = { readonly permit: Permit } | Extract<Decision, { readonly kind: 'refuse' }> | Decision;
 
-function permitOf(policy: Policy, spec: TaskSpec, isExecutable: (path: string) => boolean): Found {
+function permitOf(policy: Policy, spec: TaskSpec, programs: Programs): Found {
 	const { kind } = spec;
 	const name = kind.case === 'collectBundle' ? 'collect_bundle' : (kind.case ?? 'none');
 	if (!policy.tasks.kinds.includes(name)) return refuse('POLICY_KIND', `this node takes no task of kind ${name}`);
 	switch (kind.case) {
 		case 'run':
-			return run(policy, kind.value, isExecutable);
+			return run(policy, kind.value, programs);
 		case 'collectBundle':
 			return bundle(policy, kind.value);
 		case 'reboot':
@@ -180,19 +204,36 @@ function permitOf(policy: Policy, spec: TaskSpec, isExecutable: (path: string) =
 	}
 }
 
-function run(policy: Policy, spec: RunSpec, isExecutable: (path: string) => boolean): Found {
+function run(policy: Policy, spec: RunSpec, programs: Programs): Found {
 	const user = spec.user === '' ? policy.run.defaultUser : spec.user;
 	if (user === undefined || !policy.run.users.includes(user))
 		return refuse('POLICY_USER', `tasks don't run as ${user ?? 'nobody in particular'} on this node (run.users)`);
-	const path = programPath(policy, spec, isExecutable);
+	const path = programPath(policy, spec, programs.isExecutable);
 	if (path === undefined)
 		return refuse('COMMAND_NOT_FOUND', `there is no program ${spec.argv[0]} in ${policy.run.path}`);
-	if (!policy.run.binaries.some((glob) => globMatches(glob, path)))
-		return refuse('POLICY_BINARY', `${path} is not among the programs of this node (run.binaries)`);
+	const misfit = misfitOf(policy, path, programs);
+	if (misfit !== undefined) return misfit;
+	const judged = judgeEnv(policy.run.env, policy.run.path, spec.env);
+	if (judged.kind === 'refused') return refuse('POLICY_ENV', judged.message);
 	const limits = limitsOf(policy.limits, spec.limits);
 	if (typeof limits === 'string') return refuse('POLICY_LIMIT', limits);
 	const argv = [path, ...spec.argv.slice(1)];
-	return { permit: { kind: 'run', argv, user, cwd: spec.cwd, env: { PATH: policy.run.path, ...spec.env }, limits } };
+	return { permit: { kind: 'run', argv, user, cwd: spec.cwd, env: judged.env, limits } };
+}
+
+/** Both the path that was asked for and the file that it leads to must be permitted. */
+function misfitOf(policy: Policy, path: string, { realPath }: Programs): Decision | undefined {
+	const isPermitted = (asked: string) => policy.run.binaries.some((glob) => globMatches(glob, asked));
+	if (!isPermitted(path))
+		return refuse('POLICY_BINARY', `${path} is not among the programs of this node (run.binaries)`);
+	const real = realPath(path);
+	if (real === undefined)
+		return refuse('COMMAND_NOT_FOUND', `there is no program ${path}, or the agent can't see what it leads to`);
+	if (isPermitted(real)) return undefined;
+	return refuse(
+		'POLICY_BINARY',
+		`${path} leads to ${real}, which is not among the programs of this node (run.binaries must permit both)`,
+	);
 }
 
 /** Absolute and without `..`; undefined when the search found nothing. */

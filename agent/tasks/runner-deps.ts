@@ -25,6 +25,8 @@ export interface RunnerPlatform {
 	readonly findHome: FindHome;
 	/** Whether this path is a program that somebody may start. */
 	readonly isExecutable: (path: string) => boolean;
+	/** The path without symbolic links; undefined when nothing is there or the agent may not look. */
+	readonly realPath: (path: string) => string | undefined;
 	readonly rebooter: Rebooter;
 	/** Folder of the agent's logs, for bundles; empty when it has none. */
 	readonly agentLogs: string;

@@ -6,7 +6,7 @@ import { ServerCredentials } from '@grpc/grpc-js';
  * TLS of the agent listeners. A subclass, because what grpc-js offers is not enough: `createSsl` accepts TLS 1.2,
  * doesn't reject a client without certificate, has no handshake timeout; its file watcher drops every new connection
  * after one failed read; and the version floor must stand in the *context* options, since one in the constructor
- * options is lost at the first swap. test/integration/gateway-tls.test.ts holds this against the pinned grpc-js.
+ * options is lost at the first swap. test/integration/link-tls.test.ts holds this against the pinned grpc-js.
  *
  * Ticket keys are never set: each context makes its own, so that a session that was resumed was checked by this
  * process, and a swap ends resumption into the old trust.

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { create, toBinary } from '@bufbuild/protobuf';
@@ -76,6 +76,7 @@ export function platform(change: Partial<RunnerPlatform> = {}): RunnerPlatform {
 		ownUser: ME,
 		findHome: () => '/',
 		isExecutable: () => true,
+		realPath,
 		rebooter: {
 			refusal: 'this is a test',
 			reboot: () => Promise.reject(new Error('a test never restarts the machine')),
@@ -83,6 +84,10 @@ export function platform(change: Partial<RunnerPlatform> = {}): RunnerPlatform {
 		agentLogs: '',
 		...change,
 	};
+}
+
+function realPath(path: string): string | undefined {
+	return existsSync(path) ? realpathSync.native(path) : undefined;
 }
 
 export async function startTasksWorld(options: WorldOptions = {}): Promise<TasksWorld> {

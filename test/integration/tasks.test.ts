@@ -1,4 +1,13 @@
-import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+	appendFileSync,
+	mkdtempSync,
+	readdirSync,
+	readFileSync,
+	realpathSync,
+	rmSync,
+	symlinkSync,
+	writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
@@ -183,6 +192,29 @@ describe('tasks', () => {
 		const id = await tasks.submit(strict.identity.nodeId, run('/bin/true'), { attemptsMax: 3 });
 		expect(await tasks.ended(id)).toMatchObject({ state: 'refused', reason, attempt: 1, startedAtMs: null });
 		expect(await documents(id)).toMatchObject({ receipt: null });
+	});
+
+	it('follows links before it believes a path, and lets no variable in that the node does not name', async () => {
+		const strict = await tasks.newNode();
+		const bin = realpathSync(mkdtempSync(join(folder, 'bin-')));
+		symlinkSync('/bin/sh', join(bin, 'link'));
+		writeFileSync(join(bin, 'own'), '#!/bin/sh\necho "$WORD $PATH"\n', { mode: 0o755 });
+		const user = `users = ["${ME}"]\ndefault_user = "${ME}"`;
+		const file = `[tasks]\nkinds = ["run"]\n[run]\n${user}\nbinaries = ["${bin}/*"]\nenv = ["WORD"]\npath = "/bin"`;
+		await strict.start({ policy: parsePolicy(file, 'agent.policy.toml') });
+		const submit = (name: string, env: Record<string, string>) =>
+			tasks.submit(strict.identity.nodeId, { kind: { case: 'run', value: { argv: [join(bin, name)], env } } });
+		const linked = await submit('link', {});
+		const loaded = await submit('own', { LD_PRELOAD: '/tmp/evil.so' });
+		const id = await submit('own', { WORD: 'word', PATH: '/tmp/evil' });
+		expect(await tasks.ended(linked)).toMatchObject({ state: 'refused', reason: 'POLICY_BINARY', startedAtMs: null });
+		expect(await tasks.ended(loaded)).toMatchObject({
+			state: 'refused',
+			reason: 'POLICY_ENV',
+			message: expect.stringContaining('LD_PRELOAD'),
+		});
+		expect(await tasks.ended(id)).toMatchObject({ state: 'succeeded' });
+		expect(String(await text(id, 'stdout'))).toBe('word /bin\n');
 	});
 
 	it('refuses what the host can not start', async () => {

@@ -155,6 +155,7 @@ export class SimNode {
 			ownUser: 'sim',
 			findHome: () => '/',
 			isExecutable: () => true,
+			realPath: (path: string) => path,
 			rebooter: { refusal: 'a simulated machine is restarted by its simulation', reboot: () => Promise.resolve() },
 			agentLogs: '',
 		};
