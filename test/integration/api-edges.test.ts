@@ -7,6 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { apiMethods } from '../../control-plane/api/methods.ts';
 import { API_USE_CASES } from '../../control-plane/api/use-cases.ts';
 import { present } from '../../kit/assert.ts';
+import { systemClock } from '../../kit/clock.ts';
 import { AgentLinkService } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import { SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
@@ -262,7 +263,7 @@ describe('connections', () => {
 		while (socket.writable && opened < 2000) {
 			socket.write(openAndReset(2 * opened + 1, LIST_NODES, 'localhost'));
 			opened += 1;
-			if (opened % 10 === 0) await new Promise((resolve) => setImmediate(resolve));
+			if (opened % 10 === 0) await new Promise<void>((resolve) => systemClock.defer(resolve));
 		}
 		await closed;
 		expect(world.registry.render()).toContain('gpuaas_api_connections_refused_total{why="resets"} 1');

@@ -3,12 +3,11 @@ import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { eventually } from '../eventually.ts';
+import { lacks } from '../tools.ts';
 import { UpWorld } from './up-world.ts';
 
 /** The data folder's disk runs full under the whole product: typed refusals, nobody dies, nothing acknowledged is lost. */
-const canMount = process.getuid?.() === 0;
-
-describe.skipIf(!canMount && process.env.CI === undefined)('a full disk', () => {
+describe.skipIf(lacks('root', 'mount'))('a full disk', () => {
 	const world = new UpWorld();
 	const filler = join(world.data, 'filler');
 	let ops = '';
