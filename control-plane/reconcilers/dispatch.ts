@@ -28,6 +28,8 @@ export class DispatchReconciler implements AsyncDisposable {
 	readonly #dirty = new Set<string>();
 	/** Nodes whose session must get everything again. */
 	readonly #resync = new Set<string>();
+	/** Nodes whose resync failed: tried again with the next sweep. */
+	readonly #unsynced = new Set<string>();
 	/** Claimed and not known to have started, by node. */
 	readonly #leased = new Map<string, Set<string>>();
 	readonly #nodeOf = new Map<string, string>();
@@ -131,7 +133,11 @@ export class DispatchReconciler implements AsyncDisposable {
 		while (this.#hasWork()) {
 			try {
 				if (this.#isSweepDue) await this.#sweepAll();
-				for (const nodeId of take(this.#resync, NODES_PER_PASS_MAX)) await this.#resend(ctx, nodeId);
+				for (const nodeId of take(this.#resync, NODES_PER_PASS_MAX)) this.#unsynced.add(nodeId);
+				for (const nodeId of [...this.#unsynced]) {
+					await this.#resend(ctx, nodeId);
+					this.#unsynced.delete(nodeId);
+				}
 				await this.#claim(ctx);
 			} catch (error) {
 				// What was taken out of the sets comes back with the next sweep.
@@ -153,8 +159,9 @@ export class DispatchReconciler implements AsyncDisposable {
 	async #resend(ctx: ReturnType<typeof systemContext>, nodeId: string): Promise<void> {
 		if (!this.#deps.sessions.isConnected(nodeId)) return this.#forget(nodeId);
 		const known = this.#known.get(nodeId);
-		this.#known.delete(nodeId);
 		if (known !== undefined) await loseUnknownAttempts(this.#deps, ctx, nodeId, known);
+		// Another session may have opened meanwhile.
+		if (this.#known.get(nodeId) === known) this.#known.delete(nodeId);
 		const { leased, isSent } = await resend(this.#deps, nodeId);
 		this.#forget(nodeId);
 		this.#count(nodeId, leased);

@@ -16,6 +16,8 @@ export type OpenSessionResult =
 			readonly epoch: number;
 			readonly factSeq: number;
 			readonly nodeName: string;
+			/** Highest fencing token given out: a new journal's floor. */
+			readonly fencingSeq: number;
 			/** The agent's journal lost facts that it had numbered: it starts from 0 again. */
 			readonly journalRestarted: boolean;
 	  }
@@ -42,7 +44,7 @@ export async function openSession(
 ): Promise<OpenSessionResult> {
 	const nowMs = await deps.store.now();
 	const eventId = uuidv7(deps.clock.now(), deps.rng);
-	const result = await deps.store.unit((tx) => open(tx, request, deps.replicaId, nowMs, eventId));
+	const result = await deps.store.unit((tx) => open(tx, deps, request, nowMs, eventId));
 	if (result.kind === 'ok') deps.bus.publish({ topic: 'nodes.changed', key: request.nodeId });
 	else ctx.log.info('session refused', { node: request.nodeId, reason: result.reason });
 	return result;
@@ -50,8 +52,8 @@ export async function openSession(
 
 function* open(
 	tx: Tx,
+	{ replicaId, limits }: AppDeps,
 	request: OpenSessionRequest,
-	replicaId: string,
 	nowMs: number,
 	eventId: string,
 ): Plan<OpenSessionResult> {
@@ -83,10 +85,18 @@ function* open(
 	// The agent's journal is new or was restored: its numbers start below what is committed. Without this every fact
 	// up to the old number would be taken for a repetition and lost. Facts are idempotent by what they say.
 	const journalRestarted = Number(hello.factSeq) < node.factSeq;
-	if (journalRestarted) yield* tx.nodes.setFactSeq(nodeId, 0);
+	if (journalRestarted) {
+		yield* tx.nodes.setFactSeq(nodeId, 0);
+		// What was offered may have been accepted, run and forgotten: offered again it would run twice. Counted as accepted,
+		// it is lost, since the agent doesn't know it any more.
+		for (const task of yield* tx.tasks.listActive(nodeId, limits.tasksOpenPerNodeMax)) {
+			if (task.acceptedAtMs !== null) continue;
+			yield* tx.tasks.update(task.id, { acceptedAtMs: nowMs }, ['leased', 'cancelling']);
+		}
+	}
 	yield* tx.outbox.append({ id: eventId, topic: 'nodes.changed', key: nodeId, atMs: nowMs });
 	const factSeq = journalRestarted ? 0 : node.factSeq;
-	return { kind: 'ok', epoch, factSeq, nodeName: node.name, journalRestarted };
+	return { kind: 'ok', epoch, factSeq, nodeName: node.name, fencingSeq: node.fencingSeq, journalRestarted };
 }
 
 function unknownNode(): OpenSessionResult {
