@@ -9,6 +9,7 @@ import {
 	TaskService,
 	TaskState,
 } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import { assertTyped } from '../argument-bytes.ts';
 import { type Api, collect, connect } from '../client.ts';
 import { type Arguments, type Command, durationMs, pairs, take, usageError } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
@@ -76,6 +77,10 @@ const run: Command = {
 		take(run, args);
 		if (args.rest === undefined || args.rest.length === 0)
 			throw usageError(run, 'the program is missing: put it after --');
+		await assertTyped(args.rest, [
+			...['env', 'node', 'selector'].flatMap((name) => args.texts(name)),
+			...['user', 'cwd'].map((name) => args.text(name) ?? ''),
+		]);
 		const api = await connect(io, args);
 		const nodes = await chooseNodes(args, api);
 		const batchId = nodes.length > 1 ? uuidv7(io.clock.now(), io.rng) : '';
