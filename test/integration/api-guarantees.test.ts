@@ -229,6 +229,43 @@ describe('request ids', () => {
 	});
 });
 
+describe('secrets', () => {
+	test('what a task is given in env is shown to nobody, nor kept with an answer; the node gets it', async () => {
+		const node = await world.addNode();
+		const { tasks } = operator();
+		const spec = { kind: { case: 'run' as const, value: { argv: ['/bin/true'], env: { API_TOKEN: 'top secret' } } } };
+		const created = await tasks.createTask({ node: node.id, spec, requestId: 'hush' });
+		const taskId = present(created.task, 'a task').id;
+		const again = await tasks.createTask({ node: node.id, spec, requestId: 'hush' });
+		expect(again).toEqual(created);
+		const shown = [
+			created.task,
+			(await tasks.getTask({ taskId })).task,
+			...(await tasks.listTasks({ node: node.id })).tasks,
+		];
+		for await (const { event } of tasks.followTask({ taskId })) {
+			if (event.case !== 'task') continue;
+			shown.push(event.value);
+			break;
+		}
+		shown.push((await tasks.cancelTask({ taskId })).task);
+		expect(shown).toHaveLength(5);
+		for (const task of shown) expect(task?.spec?.kind.value).toMatchObject({ env: { API_TOKEN: '[redacted]' } });
+		const kept = await world.deps.store.read(function* (tx) {
+			const key = yield* tx.requestKeys.get('bootstrap-operator', 'gpuaas.tasks.v1.TaskService/CreateTask', 'hush');
+			return { key, row: yield* tx.tasks.get(taskId) };
+		});
+		const answer = Buffer.from(present(kept.key, 'the kept answer').response).toString('latin1');
+		expect(answer).toContain('API_TOKEN');
+		expect(answer).not.toContain('top secret');
+		expect(Buffer.from(present(kept.row, 'the row').spec).toString('latin1')).toContain('top secret');
+	});
+
+	test('a join token is still shown when it is made', async () => {
+		expect((await operator().tokens.createToken({})).joinToken).toMatch(/^[^[]{30,}$/);
+	});
+});
+
 describe('drain', () => {
 	test('waits for what runs, stops it at the deadline, and leaves the node cordoned', async () => {
 		const node = await world.addNode();

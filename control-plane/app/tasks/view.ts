@@ -7,11 +7,13 @@ import {
 	OutputStream,
 	type Task,
 	TaskSchema,
+	type TaskSpec,
 	TaskSpecSchema,
 	TaskState,
 } from '../../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { type TaskState as RowState, TASK_STATES_OPEN, type TaskRow } from '../../store/port/tasks.ts';
 import { CUSTODY } from '../wire/node.ts';
+import { redactSecrets } from '../wire/redact-secrets.ts';
 import { durationFromMs } from '../wire/time.ts';
 import type { OutputChunk } from './output-store.ts';
 
@@ -54,7 +56,7 @@ export function taskMessage(row: TaskRow, nodeName: string): Task {
 		nodeId: row.nodeId,
 		nodeName,
 		state: STATE[row.state],
-		spec: fromBinary(TaskSpecSchema, row.spec),
+		spec: shownSpec(row.spec),
 		createdBy: row.createdBy,
 		attempt: row.attempt,
 		maxAttempts: row.attemptsMax,
@@ -84,6 +86,13 @@ export function taskMessage(row: TaskRow, nodeName: string): Task {
 					}),
 				}),
 	});
+}
+
+/** Only the node that runs it needs what is secret in it: answers and their stored copies hold none. */
+function shownSpec(bytes: Uint8Array): TaskSpec {
+	const spec = fromBinary(TaskSpecSchema, bytes);
+	redactSecrets(TaskSpecSchema, spec);
+	return spec;
 }
 
 export function chunkMessage(chunk: OutputChunk): ChunkMessage {
