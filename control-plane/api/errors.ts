@@ -1,5 +1,5 @@
 import type { DescMessage, MessageInitShape } from '@bufbuild/protobuf';
-import { type Code, ConnectError } from '@connectrpc/connect';
+import { Code, ConnectError } from '@connectrpc/connect';
 import { CODE_NUMBER, type ErrorCode, GpuaasError } from '../../kit/error.ts';
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from '../../proto/gen/google/rpc/error_details_pb.ts';
 
@@ -34,13 +34,45 @@ export class InvalidRequest extends GpuaasError {
 
 const CODE_NAMES = new Map(Object.entries(CODE_NUMBER).map(([name, number]) => [number, name as ErrorCode]));
 
-/** What the framework itself throws (bad bytes, deadlines, shutdown), in our words. */
-export function fromThrown(thrown: unknown): GpuaasError {
+/**
+ * What the framework itself throws (bad bytes, deadlines, shutdown), in our words. Until the request was read it is the
+ * caller's bytes that are wrong, also where the framework calls that an internal error.
+ */
+export function fromThrown(thrown: unknown, isRequestRead = true): GpuaasError {
 	if (!(thrown instanceof ConnectError)) return GpuaasError.from(thrown);
-	const code = CODE_NAMES.get(thrown.code) ?? 'UNKNOWN';
+	const given = CODE_NAMES.get(thrown.code) ?? 'UNKNOWN';
+	const isUnreadable = !isRequestRead && (given === 'INTERNAL' || given === 'UNKNOWN' || given === 'DATA_LOSS');
+	const code = isUnreadable ? 'INVALID_ARGUMENT' : given;
 	const reason = FRAMEWORK_REASONS[code] ?? 'INVALID_REQUEST';
-	return new GpuaasError({ code, reason, message: thrown.rawMessage, cause: thrown });
+	const message = isRequestRead ? thrown.rawMessage : misreadMessage(code, thrown.rawMessage);
+	return new GpuaasError({ code, reason, message, cause: thrown });
 }
+
+function misreadMessage(code: ErrorCode, what: string): string {
+	const advice = MISREAD_ADVICE[code];
+	return advice === undefined ? what : `the request could not be read and nothing was done: ${what}; ${advice}`;
+}
+
+const MISREAD_ADVICE: Readonly<Partial<Record<ErrorCode, string>>> = {
+	INVALID_ARGUMENT:
+		'correct it: the body is JSON in UTF-8 with the field names of the API description, or protobuf of that description',
+	RESOURCE_EXHAUSTED: 'send less in one request: trying the same again cannot work',
+	UNIMPLEMENTED: 'send it without that',
+};
+
+/** Not a deadline, a shutdown or a caller who left: those end a call whatever its bytes are. */
+export function isMisread({ code }: ConnectError): boolean {
+	return MISREAD_CODES.has(code);
+}
+
+const MISREAD_CODES: ReadonlySet<Code> = new Set([
+	Code.InvalidArgument,
+	Code.ResourceExhausted,
+	Code.Unimplemented,
+	Code.Internal,
+	Code.Unknown,
+	Code.DataLoss,
+]);
 
 const FRAMEWORK_REASONS: Readonly<Partial<Record<ErrorCode, string>>> = {
 	INTERNAL: 'INTERNAL',

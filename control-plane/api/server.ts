@@ -8,9 +8,11 @@ import {
 } from 'node:http2';
 import type { AddressInfo, Socket } from 'node:net';
 import { Code, ConnectError, createContextValues } from '@connectrpc/connect';
+import { errorToJson } from '@connectrpc/connect/protocol-connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { assert } from '../../kit/assert.ts';
 import { sleep } from '../../kit/clock.ts';
+import { GpuaasError } from '../../kit/error.ts';
 import type { Registry } from '../../kit/exposition.ts';
 import { uuidv7 } from '../../kit/ids.ts';
 import { isCorrelationId } from '../../kit/log.ts';
@@ -18,6 +20,7 @@ import type { Authenticator } from '../app/iam/authenticate.ts';
 import type { UseCase, UseCaseDeps } from '../app/use-case.ts';
 import { CALL_STATE, CallState } from './call-state.ts';
 import { Connections } from './connections.ts';
+import { toConnectError } from './errors.ts';
 import { authorizeEarly } from './interceptors/authorize.ts';
 import { createGate } from './interceptors/gate.ts';
 import { Outcome } from './interceptors/outcome.ts';
@@ -172,6 +175,23 @@ function protocolLimits(limits: ApiLimits) {
 	};
 }
 
+/** The framework's decoder would put U+FFFD in place of bytes that are no text, and the task would run with that. */
+const strictUtf8 = new TextDecoder('utf-8', { fatal: true });
+
+const JSON_OPTIONS = {
+	// Unknown fields would be ignored silently: a misspelt one must not look as if it worked.
+	ignoreUnknownFields: false,
+	textDecoder: {
+		decode(bytes: Uint8Array): string {
+			try {
+				return strictUtf8.decode(bytes);
+			} catch (cause) {
+				throw new Error('the JSON is not valid UTF-8', { cause });
+			}
+		},
+	},
+};
+
 function requestHandler(
 	options: ApiServerOptions,
 	limits: ApiLimits,
@@ -189,8 +209,7 @@ function requestHandler(
 		readMaxBytes: limits.requestBytesMax,
 		writeMaxBytes: limits.responseBytesMax,
 		maxTimeoutMs: limits.deadlineMaxMs,
-		// Unknown fields would be ignored silently: a misspelt one must not look as if it worked.
-		jsonOptions: { ignoreUnknownFields: false },
+		jsonOptions: JSON_OPTIONS,
 		shutdownSignal,
 		contextValues: (request: Request) => createContextValues().set(CALL_STATE, states.get(request)),
 		fallback: notFound,
@@ -252,11 +271,15 @@ function boundTime(
 const CANCEL = 8;
 
 function notFound(_request: unknown, response: PlainResponse): void {
-	const message =
-		'there is no such method here; send POST /gpuaas.<noun>.v1.<Noun>Service/<Method> as in the API description';
+	const error = new GpuaasError({
+		code: 'UNIMPLEMENTED',
+		reason: 'INVALID_REQUEST',
+		message:
+			'there is no such method here; send POST /gpuaas.<noun>.v1.<Noun>Service/<Method> as in the API description',
+	});
 	response.statusCode = 404;
 	response.setHeader('content-type', 'application/json');
-	response.end(JSON.stringify({ code: 'unimplemented', message }));
+	response.end(JSON.stringify(errorToJson(toConnectError(error), undefined)));
 }
 
 /** What an HTTP/1 and an HTTP/2 response have in common. */

@@ -9,6 +9,7 @@ import { refusal } from '../../app/iam/target.ts';
 import { stateOf } from '../call-state.ts';
 import { type ApiLimits, type Rate, rateOf } from '../limits.ts';
 import type { ApiMethod } from '../methods.ts';
+import { explainMisread } from './misread.ts';
 import type { Outcome } from './outcome.ts';
 
 /**
@@ -35,6 +36,11 @@ export function createGate(options: GateOptions): (context: HandlerContext) => P
 	return async (context) => {
 		const state = stateOf(context);
 		state.method = methods.get(methodName(context.method));
+		explainMisread(
+			context,
+			() => state.request !== undefined,
+			(error) => outcome.misread(state, error),
+		);
 		try {
 			refuseAbove(perAddress.take(state.peer), 'your address sends');
 			state.actor = await authenticator.authenticate(context.requestHeader.get('authorization'));

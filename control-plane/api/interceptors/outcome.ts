@@ -46,15 +46,21 @@ export class Outcome {
 			}
 			return { ...response, message: this.#events(response.message, state, timing, over) };
 		} catch (error) {
-			over(codeOf(error, request.signal));
+			over(codeOf(error, request.signal, state));
 			throw await this.#convert(state, error, timing);
 		}
 	};
 
 	/** For errors before the interceptors run: logs, audits, counts, and gives what to throw. */
 	async refuse(state: CallState, error: unknown, timing: CallTiming): Promise<ConnectError> {
-		this.#finish(state, codeOf(error, timing.signal));
+		this.#finish(state, codeOf(error, timing.signal, state));
 		return await this.#convert(state, error, timing);
+	}
+
+	/** For requests that cannot be read: logs and counts. There is nothing yet that an audit could name. */
+	misread(state: CallState, error: GpuaasError): void {
+		this.#finish(state, error.code);
+		logError(this.#deps.log, state, error);
 	}
 
 	async *#events<T>(
@@ -67,7 +73,7 @@ export class Outcome {
 			yield* events;
 			over('OK');
 		} catch (error) {
-			over(codeOf(error, timing.signal));
+			over(codeOf(error, timing.signal, state));
 			throw await this.#convert(state, error, timing);
 		} finally {
 			// The caller stopped reading.
@@ -82,7 +88,7 @@ export class Outcome {
 
 	async #convert(state: CallState, thrown: unknown, timing: CallTiming): Promise<ConnectError> {
 		const { clock, log } = this.#deps;
-		const error = ours(thrown, timing.signal);
+		const error = ours(thrown, timing.signal, state);
 		logError(log, state, error);
 		if (state.method !== undefined) {
 			const ctx = callContext(state, clock, log, timing);
@@ -93,14 +99,14 @@ export class Outcome {
 }
 
 /** When the request's own signal ended it, that is the reason, whatever the code inside made of it. */
-function ours(thrown: unknown, signal: AbortSignal): GpuaasError {
+function ours(thrown: unknown, signal: AbortSignal, state: CallState): GpuaasError {
 	if (thrown instanceof GpuaasError) return thrown;
 	const reason: unknown = signal.aborted ? signal.reason : undefined;
-	return fromThrown(reason instanceof ConnectError ? reason : thrown);
+	return fromThrown(reason instanceof ConnectError ? reason : thrown, state.request !== undefined);
 }
 
-function codeOf(thrown: unknown, signal: AbortSignal): string {
-	return ours(thrown, signal).code;
+function codeOf(thrown: unknown, signal: AbortSignal, state: CallState): string {
+	return ours(thrown, signal, state).code;
 }
 
 function logError(log: Logger, state: CallState, error: GpuaasError): void {
