@@ -1,4 +1,5 @@
 import { messageOf } from '../../kit/error.ts';
+import { TaskResult as Result } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
 import type { OutputChunk } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import type { Attempt } from './attempt.ts';
 import { type Finish, finishedFact, type Refusal, refusedFact } from './facts.ts';
@@ -8,6 +9,10 @@ import type { OutputShelf } from './output-shelf.ts';
 import type { ProcessHost, TaskResult } from './process-host.ts';
 import type { RunnerDeps } from './runner-deps.ts';
 import type { WriteBehind } from './write-behind.ts';
+
+const RESULT_NAMES: Readonly<Record<number, string>> = Object.fromEntries(
+	Object.entries(Result).map(([name, value]) => [value, name]),
+);
 
 /**
  * Ends attempts: one signed receipt, or one refusal, each in the commit that closes the attempt. A result stays in the
@@ -42,7 +47,7 @@ export class Ends {
 	finish(attempt: Attempt, result: TaskResult, host: ProcessHost | undefined): void {
 		if (!attempt.end()) return;
 		this.#finish(attempt, result, host).catch((error: unknown) => {
-			this.#deps.log.error('an end could not be written; it is found again at the next start', { error });
+			attempt.log.error('an end could not be written; it is found again at the next start', { error });
 		});
 	}
 
@@ -63,7 +68,7 @@ export class Ends {
 		try {
 			return await collectInline(host, attempt, this.#signal);
 		} catch (error) {
-			this.#deps.log.warn('an output goes by a stream of its own', { task: attempt.taskId, error: messageOf(error) });
+			attempt.log.warn('an output goes by a stream of its own', { error: messageOf(error) });
 			return undefined;
 		}
 	}
@@ -84,6 +89,8 @@ export class Ends {
 				journal.appendFacts([finishedFact(context, row, finish, signatory)]);
 			},
 			after: () => {
+				const { result, reason } = finish.outcome;
+				attempt.log.debug('ended a task', { result: RESULT_NAMES[result], reason });
 				this.#onEnded(attempt);
 				if (outputStored) this.#shelf.forget(attempt);
 				else this.#shelf.stream(attempt);
@@ -94,8 +101,8 @@ export class Ends {
 	/** Closes an attempt that was never started. */
 	refuse(attempt: Attempt, refusal: Refusal): void {
 		if (!attempt.end()) return;
-		const { journal, clock, log } = this.#deps;
-		log.info('refused a task', { task: attempt.taskId, attempt: attempt.attempt, reason: refusal.reason });
+		const { journal, clock } = this.#deps;
+		attempt.log.info('refused a task', { reason: refusal.reason });
 		this.#writes.add({
 			change: () => {
 				const row = journal.getAttempt(attempt.taskId, attempt.attempt);
@@ -110,10 +117,10 @@ export class Ends {
 
 	/** Nobody would believe a signature after the certificate's end: the node recovers first. */
 	#waitsForCertificate(attempt: Attempt, finish: Finish): boolean {
-		const { identity, clock, log } = this.#deps;
+		const { identity, clock } = this.#deps;
 		const isExpired = () => identity.credential().notAfterMs <= clock.now();
 		if (!isExpired()) return false;
-		log.warn('a receipt waits for a new certificate', { task: attempt.taskId });
+		attempt.log.warn('a receipt waits for a new certificate');
 		const again = () => {
 			if (isExpired()) return;
 			this.#unsigned.delete(again);

@@ -4,7 +4,7 @@ import { assert } from '../../kit/assert.ts';
 import type { Fact, TaskOffer } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { type TaskEnvelope, TaskEnvelopeSchema } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
 import type { AttemptRow } from '../journal/journal.ts';
-import { Attempt } from './attempt.ts';
+import { Attempt, attemptLog } from './attempt.ts';
 import { type AttemptName, acceptedFact, auditFact, type Refusal, refusedFact } from './facts.ts';
 import { type Decision, decide } from './policy.ts';
 import type { RunnerDeps } from './runner-deps.ts';
@@ -59,7 +59,7 @@ export class Intake {
 		}
 		if (verdict.kind === 'ok') this.#accept(verdict, correlationId);
 		else if (verdict.kind === 'refused') this.#refuseVerdict(verdict, correlationId);
-		else this.#deps.log.debug('an offer came again', { task: verdict.claimed.taskId });
+		else attemptLog(this.#deps.log, verdict.claimed, correlationId).debug('an offer came again');
 	}
 
 	/** What came before this batch and is known. */
@@ -85,7 +85,11 @@ export class Intake {
 			for (const { row } of answers) if (row !== undefined) journal.putAttempt(row);
 			journal.appendFacts(answers.map(({ fact }) => fact));
 		});
-		for (const { attempt } of answers) if (attempt !== undefined) this.#accepted.push(attempt);
+		for (const { attempt } of answers) {
+			if (attempt === undefined) continue;
+			attempt.log.debug('accepted a task');
+			this.#accepted.push(attempt);
+		}
 	}
 
 	#answer(answer: Answer): void {
@@ -100,7 +104,7 @@ export class Intake {
 			row: { ...row, envelope: new Uint8Array(), phase: 'finished', outputStored: true },
 			fact: refusedFact({ nowMs: clock.now(), correlationId }, name, refusal),
 		});
-		log.info('refused a task', { task: row.taskId, attempt: row.attempt, reason: refusal.reason });
+		attemptLog(log, row, correlationId).info('refused a task', { reason: refusal.reason });
 	}
 
 	/** A cancel overtook its offer, or the offer never came: if it still comes, it is refused. */
@@ -111,7 +115,7 @@ export class Intake {
 	/** What the policy says now about an attempt that was accepted before this process started. */
 	restore(row: AttemptRow): Attempt {
 		const envelope = fromBinary(TaskEnvelopeSchema, row.envelope);
-		const attempt = new Attempt(row, envelope.correlationId, this.#decide(envelope));
+		const attempt = new Attempt(row, envelope.correlationId, this.#decide(envelope), this.#deps.log);
 		attempt.isReboot = envelope.spec?.kind.case === 'reboot';
 		if (row.cancelReason !== '') attempt.cancelGraceMs = this.#deps.limits.timeoutGraceMs;
 		return attempt;
@@ -127,7 +131,7 @@ export class Intake {
 			return;
 		}
 		const fact = acceptedFact({ nowMs: this.#deps.clock.now(), correlationId }, row);
-		this.#answer({ row, fact, attempt: new Attempt(row, envelope.correlationId, decision) });
+		this.#answer({ row, fact, attempt: new Attempt(row, envelope.correlationId, decision, this.#deps.log) });
 	}
 
 	#noRoom(row: AttemptRow): Refusal | undefined {
@@ -159,7 +163,8 @@ export class Intake {
 	#refuseVerdict(verdict: Extract<EnvelopeVerdict, { readonly kind: 'refused' }>, correlationId: string): void {
 		const { claimed, reason, message } = verdict;
 		const { log, clock } = this.#deps;
-		log.warn('refused an envelope', { task: claimed?.taskId, reason, detail: message });
+		const lines = claimed === undefined ? log : attemptLog(log, claimed, correlationId);
+		lines.warn('refused an envelope', { reason, detail: message });
 		// A forgery that names an attempt which is under way must not end it.
 		if (claimed === undefined || this.#deps.journal.getAttempt(claimed.taskId, claimed.attempt) !== undefined) {
 			const context = { nowMs: clock.now(), correlationId };

@@ -20,11 +20,11 @@ export class Reboots {
 
 	/** `attempt` is on record as started. */
 	async restart(attempt: Attempt): Promise<void> {
-		const { platform, log } = this.#deps;
+		const { platform } = this.#deps;
 		this.await(attempt);
 		try {
 			await platform.rebooter.reboot();
-			log.warn('restarting this machine, as a task asked', { task: attempt.taskId });
+			attempt.log.warn('restarting this machine, as a task asked');
 		} catch (error) {
 			this.#finish(attempt, Result.FAILED, 'REBOOT_NOT_ALLOWED', `the restart failed: ${messageOf(error)}`);
 		}

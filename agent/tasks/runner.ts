@@ -144,7 +144,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 	#stop(attempt: Attempt, graceMs: number): void {
 		this.#host?.cancel(attempt, graceMs).catch((error: unknown) => {
 			// The host is gone or going; what it ran is dead, or is found and stopped when a host is reached.
-			this.#deps.log.warn('a task could not be told to stop yet', { task: attempt.taskId, error: messageOf(error) });
+			attempt.log.warn('a task could not be told to stop yet', { error: messageOf(error) });
 		});
 	}
 
@@ -174,8 +174,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 			attempt.phase = 'launching';
 			this.#launch(host, attempt).catch((error: unknown) => {
 				// Started or not: only the host's record says, and it is asked when a host is reached again.
-				const { taskId } = attempt;
-				this.#deps.log.warn('the process host was lost at a start', { task: taskId, error: messageOf(error) });
+				attempt.log.warn('the process host was lost at a start', { error: messageOf(error) });
 			});
 		}
 	}
@@ -220,6 +219,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 	#started(attempt: Attempt, started: StartedInfo | undefined): void {
 		if (attempt.phase === 'ended') return;
 		attempt.phase = 'running';
+		attempt.log.debug('launched a task', { pid: started?.pid });
 		const { journal, clock, limits } = this.#deps;
 		const context = { nowMs: Math.round(started?.startedAtMs ?? clock.now()), correlationId: attempt.correlationId };
 		this.#writes.add({

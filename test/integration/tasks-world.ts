@@ -17,7 +17,7 @@ import type { TaskRow } from '../../control-plane/store/port/tasks.ts';
 import { present } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { systemRng, uuidv7 } from '../../kit/ids.ts';
-import { silentLogger } from '../../kit/log.ts';
+import { type Logger, silentLogger } from '../../kit/log.ts';
 import { bootId } from '../../kit/process-identity.ts';
 import { type TaskSpec, TaskSpecSchema } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { startWorld, type TestAgent, type World, type WorldOptions } from './link-world.ts';
@@ -55,6 +55,8 @@ export interface NodeOptions {
 	readonly limits?: Partial<RunnerLimits>;
 	readonly platform?: Partial<RunnerPlatform>;
 	readonly journal?: Journal;
+	/** Of the task side. */
+	readonly log?: Logger;
 	readonly isOffline?: boolean;
 	readonly connect?: () => Promise<ProcessHost>;
 }
@@ -165,7 +167,7 @@ async function startNode(
 	const policy = options.policy ?? parsePolicy(demoPolicy(ME), 'agent.policy.toml');
 	const runner = new TaskRunner({
 		clock: systemClock,
-		log: silentLogger,
+		log: options.log ?? silentLogger,
 		identity,
 		journal,
 		policy,

@@ -19,7 +19,7 @@ import { loseTasksOfNode } from '../../control-plane/app/tasks/lose-tasks.ts';
 import { systemContext } from '../../control-plane/context.ts';
 import { present } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
-import { silentLogger } from '../../kit/log.ts';
+import { createLogger, silentLogger } from '../../kit/log.ts';
 import { generateSigner } from '../../pki/keys/signer.ts';
 import { signDsseSync } from '../../pki/verify/dsse.ts';
 import { TASK_ENVELOPE_TYPE } from '../../pki/verify/task.ts';
@@ -215,6 +215,29 @@ describe('tasks', () => {
 		});
 		expect(await tasks.ended(id)).toMatchObject({ state: 'succeeded' });
 		expect(String(await text(id, 'stdout'))).toBe('word /bin\n');
+	});
+
+	it('names the correlation id of whoever made a task on every line about it', async () => {
+		const lines: string[] = [];
+		const log = createLogger({ name: 'agent', level: 'debug', destination: { write: (line) => lines.push(line) } });
+		const spoken = await tasks.newNode();
+		await spoken.start({ log });
+		const submit = (correlationId: string, program: string) =>
+			tasks.submit(spoken.identity.nodeId, run(program), { correlationId });
+		const id = await submit('from-create-task', '/bin/true');
+		const refused = await submit('from-another', '/no/such/program');
+		await tasks.ended(id);
+		await tasks.ended(refused);
+		const said = (task: string) =>
+			lines
+				.map((line) => JSON.parse(line))
+				.flatMap((line) => (line.task === task ? [[line.message, line.correlation_id]] : []));
+		expect(said(id)).toEqual([
+			['accepted a task', 'from-create-task'],
+			['launched a task', 'from-create-task'],
+			['ended a task', 'from-create-task'],
+		]);
+		expect(said(refused)).toEqual([['refused a task', 'from-another']]);
 	});
 
 	it('refuses what the host can not start', async () => {
