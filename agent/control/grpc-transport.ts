@@ -235,8 +235,13 @@ function endOf({ code, details, metadata }: Pick<StatusObject, 'code' | 'details
 }
 
 function errorOf(error: ServiceError): GpuaasError {
-	const { code, reason, message } = endOf(error);
-	return new GpuaasError({ code: code as ErrorCode, reason: reason === '' ? 'UNREACHABLE' : reason, message });
+	const { code, reason, message, retryAfterMs } = endOf(error);
+	return new GpuaasError({
+		code: code as ErrorCode,
+		reason: reason === '' ? 'UNREACHABLE' : reason,
+		message,
+		...(retryAfterMs === 0 ? {} : { metadata: { retry_after_ms: String(retryAfterMs) } }),
+	});
 }
 
 const CHANNEL = 'http2.client.stream.created';

@@ -14,11 +14,15 @@ import type { OutputPiece, OutputSource } from './command-sink.ts';
 import type { ClientStream, LinkConnection, StreamEnd } from './link-transport.ts';
 
 /**
- * Brings the output of attempts to the control plane: a few upload streams at once on the bulk connection, each from
+ * Brings the output of attempts to the control plane: a bounded number of upload streams at once on the bulk connection, each from
  * where the server is. An upload that breaks is tried again from there; nothing is kept here, since the spool of the
  * process host is the memory. Started by the agent's main beside the link.
  */
 export interface UploaderLimits {
+	/**
+	 * Streams at once. A task that runs holds one until it ends, so this is also how many running tasks are seen live;
+	 * the output of others waits in the spool. At most half of what the server takes of a node.
+	 */
 	readonly parallelMax: number;
 	/** Sent and not acknowledged, of one upload: what the contract allows. */
 	readonly unackedBytesMax: number;
@@ -26,12 +30,12 @@ export interface UploaderLimits {
 }
 
 export const UPLOADER_LIMITS_DEFAULT: UploaderLimits = Object.freeze({
-	parallelMax: 4,
+	parallelMax: 64,
 	unackedBytesMax: 1024 * 1024,
 	backoffMaxMs: 20_000,
 });
 
-const UNWANTED: ReadonlySet<string> = new Set(['TASK_NOT_FOUND', 'TASK_ENDED']);
+const UNWANTED: ReadonlySet<string> = new Set(['TASK_NOT_FOUND', 'TASK_ENDED', 'OUTPUT_TOO_LARGE']);
 
 type Pending = ReturnType<OutputSource['pending']>[number];
 type Up = NonNullable<MessageInitShape<typeof UploadOutputRequestSchema>['message']>;
@@ -97,7 +101,7 @@ export class OutputUploader {
 				}
 			} catch (error) {
 				if (error instanceof GpuaasError && UNWANTED.has(error.reason)) {
-					// Nobody will ever want it: the task is gone, or a newer attempt has replaced this one.
+					// Nobody will ever want it: the task is gone, a newer attempt has replaced this one, or it is more than was asked for.
 					this.#source.stored(pending.taskId, pending.attempt);
 					return;
 				}

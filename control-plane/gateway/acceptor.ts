@@ -9,7 +9,9 @@ import { KeyedBuckets, TokenBucket } from '../../kit/limits.ts';
  */
 export interface AcceptorLimits {
 	readonly connectionsMax: number;
-	/** Of one address: racks behind one NAT share it. */
+	/** Open at once from one address: racks behind one NAT share it. */
+	readonly connectionsPerAddressMax: number;
+	/** Of one address. */
 	readonly handshakesPerSecondPerAddress: number;
 	readonly handshakesBurstPerAddress: number;
 	/** Of everybody. */
@@ -20,13 +22,14 @@ export interface AcceptorLimits {
 
 export const ACCEPTOR_LIMITS_DEFAULT: AcceptorLimits = Object.freeze({
 	connectionsMax: 25_000,
+	connectionsPerAddressMax: 512,
 	handshakesPerSecondPerAddress: 200,
 	handshakesBurstPerAddress: 2000,
 	handshakesPerSecond: 400,
 	waitingMax: 4096,
 });
 
-export type Turned = 'connections' | 'address_rate' | 'waiting';
+export type Turned = 'connections' | 'address' | 'address_rate' | 'waiting';
 
 export class Acceptor {
 	readonly #clock: Clock;
@@ -38,6 +41,8 @@ export class Acceptor {
 	readonly #pace: TokenBucket;
 	/** By `address:port` of the peer, as grpc-js names it. */
 	readonly #sockets = new Map<string, Socket>();
+	/** Open connections by address. */
+	readonly #perAddress = new Map<string, number>();
 	readonly #waiting = new Set<Socket>();
 	#timer: Timer | undefined;
 	#closed = false;
@@ -97,12 +102,15 @@ export class Acceptor {
 			socket.destroy();
 			return;
 		}
-		const peer = `${socket.remoteAddress}:${socket.remotePort}`;
+		const address = addressOf(socket);
+		const peer = `${address}:${socket.remotePort}`;
 		this.#sockets.set(peer, socket);
+		this.#perAddress.set(address, (this.#perAddress.get(address) ?? 0) + 1);
 		// Errors are TLS's to report; without a listener one on a waiting socket would end the process.
 		socket.on('error', () => {});
 		socket.once('close', () => {
 			this.#waiting.delete(socket);
+			this.#left(address);
 			if (this.#sockets.get(peer) === socket) this.#sockets.delete(peer);
 		});
 		this.#waiting.add(socket);
@@ -111,8 +119,16 @@ export class Acceptor {
 
 	#turnedAway(socket: Socket): Turned | undefined {
 		if (this.#closed || this.#sockets.size >= this.#limits.connectionsMax) return 'connections';
-		if (this.#addresses.take(socket.remoteAddress ?? '') > 0) return 'address_rate';
+		const address = addressOf(socket);
+		if ((this.#perAddress.get(address) ?? 0) >= this.#limits.connectionsPerAddressMax) return 'address';
+		if (this.#addresses.take(address) > 0) return 'address_rate';
 		return this.#waiting.size >= this.#limits.waitingMax ? 'waiting' : undefined;
+	}
+
+	#left(address: string): void {
+		const count = (this.#perAddress.get(address) ?? 0) - 1;
+		if (count > 0) this.#perAddress.set(address, count);
+		else this.#perAddress.delete(address);
 	}
 
 	#drain(): void {
@@ -130,4 +146,9 @@ export class Acceptor {
 			this.#inject(socket);
 		}
 	}
+}
+
+/** Read once while the socket lives: a closed one has none. */
+function addressOf(socket: Socket): string {
+	return socket.remoteAddress ?? '';
 }

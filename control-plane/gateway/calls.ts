@@ -11,8 +11,10 @@ export function statusObject({ code, reason, message, retryAfterMs }: StreamStat
 	return { code: code === 'OK' ? status.OK : CODE_NUMBER[code], details: message, metadata };
 }
 
-export function statusOfError({ code, reason, message }: GpuaasError): StatusObject {
-	return statusObject({ code, reason, message });
+export function statusOfError({ code, reason, message, metadata }: GpuaasError): StatusObject {
+	const retryAfterS = Number(metadata['retry-after'] ?? Number.NaN);
+	const retryAfter = Number.isFinite(retryAfterS) ? { retryAfterMs: retryAfterS * 1000 } : {};
+	return statusObject({ code, reason, message, ...retryAfter });
 }
 
 interface Call {

@@ -1,4 +1,5 @@
 import { create } from '@bufbuild/protobuf';
+import type { Timer } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import { uuidv7 } from '../../kit/ids.ts';
 import {
@@ -9,6 +10,7 @@ import {
 	UploadOutputResponseSchema,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { type OutputChunk as ChunkMessage, OutputStream } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import type { AcceptedStream } from '../app/enrollment/authorize-stream.ts';
 import type { OutputChunk } from '../app/tasks/output-store.ts';
 import { statusOfClose } from './close-reason.ts';
 import { nodeContext } from './context.ts';
@@ -19,7 +21,8 @@ import type { ServerStream, StreamListener, StreamStatus } from './stream.ts';
 /**
  * `UploadOutput` streams: the server says where to start, the agent sends chunks from there, the server acknowledges
  * what is durable. While the output store is behind, the stream isn't read, so that HTTP/2 holds back this upload and
- * nothing else. Chunks that arrive during an append go into the next one: one sync covers them all.
+ * nothing else. A stream counts against its node from its opening on, and must say Hello in time: one that says nothing
+ * costs as much as one that uploads. Chunks that arrive during an append go into the next one: one sync covers them all.
  */
 export class OutputUploads {
 	readonly #deps: LinkDeps;
@@ -30,6 +33,7 @@ export class OutputUploads {
 
 	accept(stream: ServerStream<UploadOutputResponse>): StreamListener<UploadOutputRequest> {
 		const upload = new Upload(this.#deps, stream);
+		upload.start();
 		return {
 			onFrame: (frame) => upload.onFrame(frame),
 			onWritable: () => {},
@@ -44,7 +48,13 @@ class Upload {
 	readonly #stream: ServerStream<UploadOutputResponse>;
 	#state: 'waiting' | 'opening' | 'open' | 'ended' = 'waiting';
 	#output: OutputUpload | undefined;
+	/** What came before the node was known. */
+	#hello: OutputHello | undefined;
+	#peer: AcceptedStream | undefined;
+	readonly #correlationId: string;
 	#detach: (() => void) | undefined;
+	/** Of the Hello, then of the end of a stream that said none. */
+	#timer: Timer | undefined;
 	#chunks: OutputChunk[] = [];
 	#bytes = 0;
 	#paused = false;
@@ -56,11 +66,22 @@ class Upload {
 	constructor(deps: LinkDeps, stream: ServerStream<UploadOutputResponse>) {
 		this.#deps = deps;
 		this.#stream = stream;
+		this.#correlationId = uuidv7(deps.app.clock.now(), deps.app.rng);
+	}
+
+	start(): void {
+		const { clock } = this.#deps.app;
+		const { helloTimeoutMs, closeGraceMs } = this.#deps.limits;
+		this.#timer = clock.setTimer(() => {
+			this.#protocol('no Hello came');
+			this.#timer = clock.setTimer(() => this.#stream.destroy(), closeGraceMs);
+		}, helloTimeoutMs);
+		this.#admit().catch((error: unknown) => this.#failed(error));
 	}
 
 	onFrame({ message }: UploadOutputRequest): void {
 		if (this.#state === 'ended') return;
-		if (message.case === 'hello') this.#hello(message.value);
+		if (message.case === 'hello') this.#takeHello(message.value);
 		else if (this.#state !== 'open' || this.#endOffset !== undefined)
 			this.#protocol('chunks come between the start and the end');
 		else if (message.case === 'chunk') this.#take(message.value);
@@ -77,28 +98,31 @@ class Upload {
 
 	onClosed(): void {
 		this.#state = 'ended';
+		this.#timer?.cancel();
 		this.#chunks = [];
 		this.#detach?.();
 		this.#detach = undefined;
 	}
 
-	#hello(hello: OutputHello): void {
+	#takeHello(hello: OutputHello): void {
 		const fault = this.#state === 'waiting' ? violation(hello) : 'one Hello begins an upload';
 		if (fault !== undefined) {
 			this.#protocol(fault);
 			return;
 		}
 		this.#state = 'opening';
-		this.#open(hello).catch((error: unknown) => this.#failed(error));
+		this.#timer?.cancel();
+		this.#hello = hello;
+		this.#open().catch((error: unknown) => this.#failed(error));
 	}
 
-	async #open(hello: OutputHello): Promise<void> {
+	/** Whose stream it is, and whether that node may have one more. */
+	async #admit(): Promise<void> {
 		const { app, registry, limits } = this.#deps;
 		const { peer: address, leafDer } = this.#stream;
-		const correlationId = uuidv7(app.clock.now(), app.rng);
-		const anonymous = nodeContext(app, 'UploadOutput', address, correlationId, undefined);
+		const anonymous = nodeContext(app, 'UploadOutput', address, this.#correlationId, undefined);
 		const peer = await this.#deps.authorizeStream(anonymous, leafDer);
-		if (this.#state !== 'opening') return;
+		if (this.#state === 'ended') return;
 		if (peer.kind === 'refused') {
 			this.#end(statusOfClose(peer.closeCode, peer.message, undefined, peer.reason));
 			return;
@@ -114,7 +138,17 @@ class Upload {
 			notAfterMs: peer.notAfterMs,
 			close: (code, message) => this.#close(code, message),
 		});
-		const ctx = nodeContext(app, 'UploadOutput', address, correlationId, peer);
+		this.#peer = peer;
+		await this.#open();
+	}
+
+	/** Once both are there: the node and its Hello. */
+	async #open(): Promise<void> {
+		const { app } = this.#deps;
+		const hello = this.#hello;
+		const peer = this.#peer;
+		if (this.#state !== 'opening' || hello === undefined || peer === undefined) return;
+		const ctx = nodeContext(app, 'UploadOutput', this.#stream.peer, this.#correlationId, peer);
 		const output = await this.#deps.openUpload(ctx, peer.nodeId, hello);
 		if (this.#state !== 'opening') return;
 		this.#output = output;
@@ -193,6 +227,7 @@ class Upload {
 	#end(status: StreamStatus): void {
 		if (this.#state === 'ended') return;
 		this.#state = 'ended';
+		this.#timer?.cancel();
 		this.#chunks = [];
 		this.#detach?.();
 		this.#detach = undefined;

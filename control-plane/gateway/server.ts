@@ -6,8 +6,10 @@ import {
 	type ServiceDefinition,
 	type sendUnaryData,
 } from '@grpc/grpc-js';
+import { assert } from '../../kit/assert.ts';
 import { sleep } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
+import { Caller, RateClass } from '../../proto/gen/gpuaas/common/v1/policy_pb.ts';
 import {
 	AgentLinkService,
 	type ConnectRequest,
@@ -18,6 +20,7 @@ import {
 	type UploadOutputResponse,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { grpcServiceDefinition } from '../../proto/grpc.ts';
+import { checkedPolicy } from '../app/iam/method-policy.ts';
 import { ACCEPTOR_LIMITS_DEFAULT, Acceptor, type AcceptorLimits, type Turned } from './acceptor.ts';
 import { leafOf, serveStream, statusOfError } from './calls.ts';
 import {
@@ -29,7 +32,7 @@ import {
 import { AgentLink } from './link.ts';
 import type { LinkDeps } from './link-deps.ts';
 import { OutputUploads } from './output.ts';
-import { renewForPeer } from './renew.ts';
+import { Renewals } from './renew.ts';
 import { raiseConnectionWindows } from './windows.ts';
 
 /**
@@ -77,7 +80,16 @@ export interface Gateway extends AsyncDisposable {
 
 const PATH_PREFIX = `/${AgentLinkService.typeName}/`;
 
+/** Each RPC here has a pace of its own: sessions at their Hello, uploads by count, renewals by node. */
+function checkPolicies(): void {
+	for (const method of AgentLinkService.methods) {
+		const { caller, rate, name } = checkedPolicy(method);
+		assert(caller === Caller.AGENT && rate === RateClass.LINK, `${name} is served and limited as the agent link`);
+	}
+}
+
 export async function startGateway(deps: LinkDeps, options: GatewayOptions): Promise<Gateway> {
+	checkPolicies();
 	const { clock, log } = deps.app;
 	const wire = { ...GATEWAY_WIRE_LIMITS_DEFAULT, ...options.wire };
 	const credentials = new GatewayCredentials(options.identity, { ...GATEWAY_TLS_LIMITS_DEFAULT, ...options.tls });
@@ -103,6 +115,7 @@ export async function startGateway(deps: LinkDeps, options: GatewayOptions): Pro
 	const windows = raiseConnectionWindows(PATH_PREFIX, wire.connectionWindowBytes);
 	const link = new AgentLink(deps);
 	const uploads = new OutputUploads(deps);
+	const renewals = new Renewals(deps);
 	const cut = (peer: string) => acceptor.cut(peer);
 	server.addService(grpcServiceDefinition(AgentLinkService) as unknown as ServiceDefinition, {
 		connect: (call: ServerDuplexStream<ConnectRequest, ConnectResponse>) =>
@@ -113,7 +126,7 @@ export async function startGateway(deps: LinkDeps, options: GatewayOptions): Pro
 			call: ServerUnaryCall<RenewCertificateRequest, RenewCertificateResponse>,
 			done: sendUnaryData<RenewCertificateResponse>,
 		) => {
-			renewForPeer(deps, leafOf(call) ?? new Uint8Array(), call.getPeer(), call.request).then(
+			renewals.renew(leafOf(call) ?? new Uint8Array(), call.getPeer(), call.request).then(
 				(response) => done(null, response),
 				(error: unknown) => {
 					const fault = GpuaasError.from(error);

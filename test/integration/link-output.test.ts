@@ -218,3 +218,51 @@ test("another node's task, an older attempt and too many uploads are refused, an
 	connection.close();
 	stopping.abort();
 });
+
+test('an upload that says no Hello counts against its node and ends in time, with its connection when it must', async () => {
+	await using world = await startWorld({ limits: { uploadsPerNodeMax: 2, helloTimeoutMs: 300 } });
+	const identity = await world.enroll();
+	const connection = new GrpcTransport(systemClock).open(targetOf(identity, `127.0.0.1:${world.gateway.port}`));
+	const open = () => {
+		const ends: { code: string; message: string }[] = [];
+		const stream = connection.uploadOutput({
+			onFrame: () => {},
+			onWritable: () => {},
+			onClosed: ({ code, message }) => ends.push({ code, message }),
+		});
+		return { ends, stream };
+	};
+	const silent = [open(), open()];
+	await eventually('both count', () => world.registry.attachedCount(identity.nodeId) === 2);
+	const third = open();
+	await eventually('a third is refused before it said anything', () => third.ends[0]?.code === 'RESOURCE_EXHAUSTED');
+	await eventually('the silent ones end', () => silent.every(({ ends }) => ends.length === 1));
+	expect(silent.map(({ ends }) => ends[0])).toEqual(
+		Array(2).fill({ code: 'INVALID_ARGUMENT', message: 'no Hello came' }),
+	);
+	expect(world.registry.attachedCount(identity.nodeId)).toBe(0);
+	connection.close();
+});
+
+test('the output of the 20th running task is seen while 19 others go on', async () => {
+	await using world = await startWorld();
+	const agent = world.agent(await world.enroll());
+	const output = new NumberedOutput();
+	const running = Promise.withResolvers<void>();
+	const read = output.read.bind(output);
+	output.read = async function* (taskId, attempt, fromOffset) {
+		yield* read(taskId, attempt, fromOffset);
+		await running.promise;
+	};
+	const stopping = uploading(agent, output);
+	const tasks = await Promise.all(Array.from({ length: 20 }, () => addTask(world, agent.identity.nodeId)));
+	for (const taskId of tasks) output.add(taskId, 1, 1024);
+	await eventually('all are seen', async () => {
+		const stored = await Promise.all(tasks.map((taskId) => storedBytes(world, taskId)));
+		return stored.every((bytes) => bytes === 1024);
+	});
+	expect(output.pending()).toHaveLength(20);
+	running.resolve();
+	await eventually('all are stored', () => output.pending().length === 0);
+	stopping.abort();
+});

@@ -16,7 +16,7 @@ import {
 	RenewCertificateRequestSchema,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { eventually } from '../eventually.ts';
-import { startWorld, TRUST_DOMAIN, type World } from './link-world.ts';
+import { startWorld, TRUST_DOMAIN, targetOf, type World } from './link-world.ts';
 import { RawLink } from './raw-link.ts';
 
 let world: World;
@@ -203,7 +203,7 @@ test('opening and resetting streams in a row ends the connection, not the proces
 	});
 	session.on('error', () => {});
 	await once(session, 'remoteSettings');
-	expect(session.remoteSettings.maxConcurrentStreams).toBe(32);
+	expect(session.remoteSettings.maxConcurrentStreams).toBe(256);
 	expect(session.remoteSettings.initialWindowSize).toBe(1024 * 1024);
 	let opened = 0;
 	await eventually('the connection is closed', () => {
@@ -264,6 +264,46 @@ test('addresses above their handshake rate and connections above the cap are cut
 	).toBe('UNAVAILABLE');
 	expect(turned.at(-1)).toBe('connections');
 	only.close();
+});
+
+test('one address may hold only so many connections, and gets a place back when one of them ends', async () => {
+	const turned: string[] = [];
+	await using world = await startWorld({
+		gateway: { acceptor: { connectionsPerAddressMax: 2 }, onTurnedAway: (why) => turned.push(why) },
+	});
+	const first = raw(await world.enroll(), world.gateway.port);
+	await first.hello().welcomed();
+	const second = raw(await world.enroll(), world.gateway.port);
+	await second.hello().welcomed();
+	const third = raw(await world.enroll(), world.gateway.port);
+	expect((await third.hello().closed()).end.code).toBe('UNAVAILABLE');
+	expect(turned).toEqual(['address']);
+	first.close();
+	await eventually('it is gone', () => world.gateway.connections() === 1);
+	const fourth = raw(await world.enroll(), world.gateway.port);
+	await fourth.hello().welcomed();
+	second.close();
+	fourth.close();
+});
+
+test('a node that asks for certificates without end is told when to come again; another is not held up', async () => {
+	await using world = await startWorld({ limits: { renewalsBurstPerNode: 2 } });
+	const request = create(RenewCertificateRequestSchema, { csr: new Uint8Array([1]), joinState: 'x' });
+	const ask = async (who: StoredIdentity, times: number) => {
+		const connection = transport.open(targetOf(who, `127.0.0.1:${world.gateway.port}`));
+		const answers: { reason?: string; metadata?: Record<string, string> }[] = [];
+		for (let count = 0; count < times; count += 1)
+			await connection.renewCertificate(request, new AbortController().signal).catch((error) => answers.push(error));
+		connection.close();
+		return answers;
+	};
+	const greedy = await ask(await world.enroll(), 4);
+	expect(greedy.map(({ reason }) => reason === 'RATE_LIMITED')).toEqual([false, false, true, true]);
+	const retryAfterMs = Number(greedy[2]?.metadata?.retry_after_ms);
+	expect(retryAfterMs).toBeGreaterThan(1000);
+	expect(retryAfterMs).toBeLessThanOrEqual(60_000);
+	const [other] = await ask(await world.enroll(), 1);
+	expect(other?.reason).not.toBe('RATE_LIMITED');
 });
 
 test('the credentials of grpc-js alone would not do: this is what the subclass is for', async () => {

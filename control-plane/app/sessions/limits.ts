@@ -20,11 +20,17 @@ export interface LinkLimits {
 	readonly lostGraceMs: number;
 	/** A deployment of the control plane sends everybody away at once: they come back spread over this. */
 	readonly shutdownSpreadMs: number;
-	/** Upload streams of one node at once. */
+	/**
+	 * Upload streams of one node at once, over all its connections, from their opening on. Twice what an agent opens, so
+	 * that those of a connection that broke and wasn't noticed yet don't hold up the next.
+	 */
 	readonly uploadsPerNodeMax: number;
 	/** Bytes of one upload that wait for the output store. */
 	readonly uploadBytesQueuedMax: number;
 	readonly telemetryPeriodMs: number;
+	/** Renewals of one node: a certificate lives a day, and every one that was issued is a row for ever. */
+	readonly renewalsPerMinutePerNode: number;
+	readonly renewalsBurstPerNode: number;
 }
 
 export const LINK_LIMITS_DEFAULT: LinkLimits = Object.freeze({
@@ -39,7 +45,9 @@ export const LINK_LIMITS_DEFAULT: LinkLimits = Object.freeze({
 	reconnectFloorMs: 20_000,
 	lostGraceMs: 300_000,
 	shutdownSpreadMs: 5000,
-	uploadsPerNodeMax: 8,
+	uploadsPerNodeMax: 128,
 	uploadBytesQueuedMax: 1024 * 1024,
 	telemetryPeriodMs: 15_000,
+	renewalsPerMinutePerNode: 1,
+	renewalsBurstPerNode: 5,
 });

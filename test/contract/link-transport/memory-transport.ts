@@ -10,7 +10,7 @@ import type {
 import { AgentLink } from '../../../control-plane/gateway/link.ts';
 import type { LinkDeps } from '../../../control-plane/gateway/link-deps.ts';
 import { OutputUploads } from '../../../control-plane/gateway/output.ts';
-import { renewForPeer } from '../../../control-plane/gateway/renew.ts';
+import { Renewals } from '../../../control-plane/gateway/renew.ts';
 import type { ServerStream, StreamListener } from '../../../control-plane/gateway/stream.ts';
 import type { Clock } from '../../../kit/clock.ts';
 import { GpuaasError } from '../../../kit/error.ts';
@@ -30,10 +30,11 @@ export interface MemoryGateway {
 	readonly deps: LinkDeps;
 	readonly link: AgentLink;
 	readonly uploads: OutputUploads;
+	readonly renewals: Renewals;
 }
 
 export function memoryGateway(deps: LinkDeps): MemoryGateway {
-	return { deps, link: new AgentLink(deps), uploads: new OutputUploads(deps) };
+	return { deps, link: new AgentLink(deps), uploads: new OutputUploads(deps), renewals: new Renewals(deps) };
 }
 
 /** How the network treats one frame: undefined loses the whole connection. */
@@ -107,7 +108,7 @@ class MemoryConnection implements LinkConnection {
 			const message = 'nothing listens there';
 			throw new GpuaasError({ code: 'UNAVAILABLE', reason: 'UNREACHABLE', message });
 		}
-		return await renewForPeer(gateway.deps, this.#target.credential.leafDer, this.#peer, request);
+		return await gateway.renewals.renew(this.#target.credential.leafDer, this.#peer, request);
 	};
 
 	close(): void {
