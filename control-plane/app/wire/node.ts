@@ -62,17 +62,17 @@ export function* factsOf(tx: Tx, nodes: readonly NodeRow[]): Plan<readonly NodeF
 	const ids = nodes.map((node) => node.id);
 	const assignments = new Map((yield* tx.assignments.openOfNodes(ids)).map((row) => [row.nodeId, row]));
 	const sessions = new Map((yield* tx.sessions.getMany(ids)).map((row) => [row.nodeId, row]));
-	const facts: NodeFacts[] = [];
-	for (const node of nodes) {
-		const slots = yield* tx.certificates.slots(node.id);
-		facts.push({
-			node,
-			assignment: assignments.get(node.id),
-			session: sessions.get(node.id),
-			certificateExpiresAtMs: (slots.current ?? slots.pending)?.notAfterMs ?? null,
-		});
+	const expiries = new Map<string, number>();
+	for (const { subjectId, state, notAfterMs } of yield* tx.certificates.slotsOf(ids)) {
+		// The one in use counts; before its first there is only the pending one.
+		if (state === 'current' || !expiries.has(subjectId)) expiries.set(subjectId, notAfterMs);
 	}
-	return facts;
+	return nodes.map((node) => ({
+		node,
+		assignment: assignments.get(node.id),
+		session: sessions.get(node.id),
+		certificateExpiresAtMs: expiries.get(node.id) ?? null,
+	}));
 }
 
 /** As `factsOf`, for one. */

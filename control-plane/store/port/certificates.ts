@@ -35,6 +35,8 @@ export interface Certificates {
 	slots(
 		nodeId: string,
 	): Plan<{ readonly current: CertificateRow | undefined; readonly pending: CertificateRow | undefined }>;
+	/** The certificates in the slots of these nodes, in no order. */
+	slotsOf(nodeIds: readonly string[]): Plan<readonly CertificateRow[]>;
 	/** All of a subject that are not revoked and not expired at `nowMs`. */
 	listLive(subjectId: string, nowMs: number): Plan<readonly CertificateRow[]>;
 	/** By serial. */

@@ -20,6 +20,14 @@ export function certificatesTable(compiler: Compiler): Certificates {
 				.where(sql<boolean>`state in ('current', 'pending')`),
 		),
 	);
+	const slotsOf = compiler.prepare<{ nodeIds: readonly string[] }>((db, slot) =>
+		db
+			.selectFrom('certificates')
+			.select(CERTIFICATES.columns)
+			.where(compiler.inList('subject_id', slot('nodeIds')))
+			.where(sql<boolean>`kind = 'node'`)
+			.where(sql<boolean>`state in ('current', 'pending')`),
+	);
 	const live = compiler.prepare<{ subjectId: string; nowMs: number }>((db, slot) =>
 		db
 			.selectFrom('certificates')
@@ -71,6 +79,9 @@ export function certificatesTable(compiler: Compiler): Certificates {
 				current: rows.find((row) => row.state === 'current'),
 				pending: rows.find((row) => row.state === 'pending'),
 			};
+		},
+		*slotsOf(nodeIds) {
+			return nodeIds.length === 0 ? [] : CERTIFICATES.all(yield slotsOf({ nodeIds }));
 		},
 		*listLive(subjectId, nowMs) {
 			return CERTIFICATES.all(yield live({ subjectId, nowMs }));

@@ -42,6 +42,13 @@ eachStore('tables', (kind) => {
 		expect(promote).toEqual(certificateRow('2', 'n', { state: 'current', firstUsedAtMs: 9 }));
 		const slots = await store.read((tx) => tx.certificates.slots('n'));
 		expect([slots.current?.serial, slots.pending]).toEqual(['2', undefined]);
+		await insert('5', 'n');
+		await insert('6', 'm', { state: 'revoked' });
+		await insert('7', 'm', { state: 'current' });
+		await insert('8', 'other', { state: 'current' });
+		const many = await store.read((tx) => tx.certificates.slotsOf(['n', 'm', 'none']));
+		expect(many.map(({ serial }) => serial).sort()).toEqual(['2', '5', '7']);
+		expect(await store.read((tx) => tx.certificates.slotsOf([]))).toEqual([]);
 		expect(await store.unit((tx) => tx.certificates.update('none', {}))).toBeUndefined();
 	});
 
