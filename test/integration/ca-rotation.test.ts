@@ -138,6 +138,27 @@ describe('rotation of the issuing CAs', () => {
 		await rotate(world, DRAIN);
 	});
 
+	it('believes no acknowledgement of a host in other hands: it is waived or waited for', async () => {
+		await using world = await World.start();
+		const [one, two] = await twoNodes(world);
+		await rotate(world, PREPARE);
+		await acknowledge(world, one);
+		await acknowledge(world, two);
+		for (const custody of ['tenant', 'transit'] as const) {
+			await world.store.unit((tx) => tx.nodes.update(one.nodeId, { custody }));
+			await expect(rotate(world, ACTIVATE)).rejects.toMatchObject({
+				...BLOCKED,
+				message: expect.stringContaining('outside platform custody'),
+				metadata: expect.objectContaining({ laggards: 'one' }),
+			});
+		}
+		await rotate(world, ACTIVATE, ['one'], 'in the hands of a tenant');
+		await world.store.unit((tx) => tx.nodes.update(one.nodeId, { custody: 'platform' }));
+		await acknowledge(world, one);
+		await acknowledge(world, two);
+		await rotate(world, DRAIN);
+	});
+
 	it('does not wait for quarantined and removed nodes', async () => {
 		await using world = await World.start();
 		const [one, two] = await twoNodes(world);

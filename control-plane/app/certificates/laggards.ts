@@ -6,7 +6,8 @@ import type { Plan } from '../../store/port/unit.ts';
 
 /**
  * What nodes have acknowledged, as rotation asks it. Only nodes that may hold a step up are read: those behind the
- * bundle, and those whose certificate has the issuer that the step would cut off.
+ * bundle, and those whose certificate has the issuer that the step would cut off. What the agent of a host in other
+ * hands says satisfies no gate: outside platform custody a node lags until it is waived, whatever it acknowledged.
  */
 export interface TrustFacts {
 	readonly facts: readonly NodeTrustFact[];
@@ -16,6 +17,9 @@ export interface TrustFacts {
 
 /** Above the largest fleet of one control plane: a list cut short could let a step pass that it must not. */
 const NODES_MAX = 100_000;
+
+/** Below every bundle. */
+const NOTHING_ACKED = -1;
 
 export function* trustFacts(tx: Tx, rotation: Rotation, step: RotationStep): Plan<TrustFacts> {
 	const { oldKeyId, nextKeyId, bundleSeq } = rotation;
@@ -28,7 +32,7 @@ export function* trustFacts(tx: Tx, rotation: Rotation, step: RotationStep): Pla
 	const facts = [...nodes.values()].map((node) => ({
 		nodeId: node.id,
 		quarantined: node.state === 'quarantined',
-		bundleSeqAcked: node.bundleSeqAcked,
+		bundleSeqAcked: node.custody === 'platform' ? node.bundleSeqAcked : NOTHING_ACKED,
 		leafIssuerKeyId: held.has(node.id) ? other : wanted,
 	}));
 	return { facts, nodes };
@@ -51,4 +55,11 @@ export function* laggardNames(tx: Tx, rotation: Rotation | null): Plan<readonly 
 
 export function namesOf(nodeIds: readonly string[], nodes: ReadonlyMap<string, NodeRow>): readonly string[] {
 	return nodeIds.map((id) => nodes.get(id)?.name ?? id).sort();
+}
+
+/** For the refusal: why some of the laggards will not stop being ones by waiting; empty when there is none. */
+export function custodyNote(nodeIds: readonly string[], nodes: ReadonlyMap<string, NodeRow>): string {
+	const elsewhere = nodeIds.filter((id) => (nodes.get(id)?.custody ?? 'platform') !== 'platform');
+	if (elsewhere.length === 0) return '';
+	return `; ${elsewhere.length} of them are outside platform custody, where no acknowledgement counts and waiting changes nothing: waive them`;
 }

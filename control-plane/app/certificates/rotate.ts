@@ -14,7 +14,7 @@ import type { Plan } from '../../store/port/unit.ts';
 import { mutation } from '../use-case.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
 import { type AuthorityDocument, decodeDocument, encodeDocument, type IssuingSet, issuingSet } from './document.ts';
-import { laggardNames, namesOf, trustFacts } from './laggards.ts';
+import { custodyNote, laggardNames, namesOf, trustFacts } from './laggards.ts';
 import { signerRow } from './record.ts';
 import { RunningAuthority } from './running-authority.ts';
 import { authorityMessage } from './view.ts';
@@ -88,7 +88,9 @@ function* stepped(
 	const waiver = waiverOf(request, nodes);
 	const bundleSeq = before.bundleSeq + 1;
 	const result = advance(rotation, { step, bundleSeq, ...(waiver === undefined ? {} : { waiver }) }, facts);
-	if (result.kind === 'blocked') throw blocked(namesOf(result.laggards, nodes), result.message);
+	if (result.kind === 'blocked') {
+		throw blocked(namesOf(result.laggards, nodes), `${result.message}${custodyNote(result.laggards, nodes)}`);
+	}
 	if (result.kind === 'refused') throw invalidStep(result.message);
 	const sets = nextSet === undefined ? before.sets : [...before.sets, nextSet];
 	const isOver = result.rotation.phase === 'revoked';

@@ -98,7 +98,10 @@ export interface Nodes {
 	nextFencingTokens(id: string, count: number): Plan<number>;
 	setFactSeq(id: string, factSeq: number): Plan<void>;
 	setLastSeen(ids: readonly string[], atMs: number): Plan<void>;
-	/** Not retired, not quarantined, whose acknowledged bundle is below `bundleSeq`: names, at most `limit`. */
+	/**
+	 * Not retired, not quarantined, whose acknowledged bundle is below `bundleSeq`, or whose acknowledgement counts for
+	 * nothing because the host isn't in platform custody; by id, at most `limit`.
+	 */
 	listBundleLaggards(bundleSeq: number, limit: number): Plan<readonly NodeRow[]>;
 	/** Not retired, not quarantined, whose certificate in use has another issuer. */
 	listIssuerLaggards(issuerKeyId: string, limit: number): Plan<readonly NodeRow[]>;

@@ -61,7 +61,7 @@ function lookups(compiler: Compiler): Pick<Nodes, Lookups> {
 			.selectFrom('nodes')
 			.select(NODES.columns)
 			.where('state', 'not in', ['retired', 'quarantined'])
-			.where('bundle_seq_acked', '<', slot('seq'))
+			.where((of) => of.or([of('bundle_seq_acked', '<', slot('seq')), of('custody', '<>', 'platform')]))
 			.orderBy('id')
 			.limit(slot('limit')),
 	);

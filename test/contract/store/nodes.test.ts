@@ -115,6 +115,9 @@ eachStore('nodes and sessions', (kind) => {
 		});
 		const ids = (rows: readonly { readonly id: string }[]) => rows.map(({ id }) => id);
 		expect(ids(await store.read((tx) => tx.nodes.listBundleLaggards(5, 10)))).toEqual(['a', 'c']);
+		await store.unit((tx) => tx.nodes.update('b', { custody: 'tenant' }));
+		expect(ids(await store.read((tx) => tx.nodes.listBundleLaggards(5, 10)))).toEqual(['a', 'b', 'c']);
+		await store.unit((tx) => tx.nodes.update('b', { custody: 'platform' }));
 		expect(ids(await store.read((tx) => tx.nodes.listBundleLaggards(5, 1)))).toEqual(['a']);
 		expect(ids(await store.read((tx) => tx.nodes.listIssuerLaggards('new', 10)))).toEqual(['a', 'c']);
 	});
