@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { create } from '@bufbuild/protobuf';
 import { describe, expect, it } from 'vitest';
 import { IdentityFolder } from '../../agent/identity/state-file.ts';
 import { loadIdentity } from '../../agent/identity/stored-identity.ts';
@@ -8,9 +9,12 @@ import { systemRng } from '../../kit/ids.ts';
 import { encodeJoinToken } from '../../pki/keys/join-token.ts';
 import { generateNodeKey } from '../../pki/keys/node-key.ts';
 import { createCsr } from '../../pki/x509/csr.ts';
+import { TaskSpecSchema } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import { assignmentRow } from '../contract/store/rows.ts';
 import { lacks, tool } from '../tools.ts';
 import { World } from './enrollment-world.ts';
 import { RawJoiner } from './raw-joiner.ts';
+import { taskRow } from './tasks-world.ts';
 
 const PENDING = { state: 'pending', generation: 1 };
 
@@ -218,6 +222,36 @@ describe('enrolling a machine again', () => {
 		expect(world.sessions.closed).toEqual([old.nodeId]);
 		await expect(world.recover(old)).rejects.toMatchObject({ reason: 'STALE_GENERATION' });
 		expect(await world.audited()).toContain('nodes.reenroll');
+	});
+
+	it('ends the assignment of the image before, and its tasks, with the takeover', async () => {
+		await using world = await World.start();
+		const { nodeId, nodeName } = await world.enroll(await world.token(), { name: 'old', serial: 'SN1' });
+		const spec = create(TaskSpecSchema, { kind: { case: 'run', value: { argv: ['true'] } } });
+		const queued = taskRow(nodeId, spec, { assignmentId: 's1' });
+		const running = taskRow(nodeId, spec, { assignmentId: 's1', state: 'running', attempt: 1 });
+		const platforms = taskRow(nodeId, spec);
+		await world.store.unit(function* (tx) {
+			yield* tx.assignments.insert(assignmentRow('s1', nodeId, { mode: 'host' }));
+			yield* tx.nodes.update(nodeId, { custody: 'tenant' });
+			for (const row of [queued, running, platforms]) yield* tx.tasks.insert(row);
+		});
+		await world.enroll(await world.token({ nodeName }), { name: 'new', serial: 'SN1' });
+		const after = await world.store.unit(function* (tx) {
+			const tasks = [];
+			for (const { id } of [queued, running, platforms]) tasks.push((yield* tx.tasks.get(id))?.state);
+			const documents = yield* tx.tasks.getDocuments(queued.id, 0);
+			const events = yield* tx.outbox.take(100);
+			return { tasks, documents, events, assignment: yield* tx.assignments.get('s1') };
+		});
+		expect(after.assignment?.untilMs).toEqual(expect.any(Number));
+		expect(await world.node(nodeId)).toMatchObject({ generation: 2, custody: 'transit' });
+		expect(after.tasks).toEqual(['cancelled', 'cancelling', 'queued']);
+		expect(after.documents?.closing).toBeInstanceOf(Uint8Array);
+		const told = after.events.map(({ topic, key }) => `${topic} ${key}`);
+		expect(told).toContain('assignments.ended s1');
+		expect(told).toContain(`tasks.changed ${queued.id}`);
+		expect(told).toContain(`tasks.changed ${running.id}`);
 	});
 
 	it('takes it over by serial only when the token is bound to that serial', async () => {

@@ -7,22 +7,31 @@ import type { JoinTokenRow } from '../../store/port/join-tokens.ts';
 import type { NodeRow } from '../../store/port/nodes.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
+import type { PreparedEnding } from '../tasks/end-tasks.ts';
 import { burnToken, recordRefusal } from './burn.ts';
 import type { Challenge, TokenClaim } from './challenges.ts';
 import type { EnrollmentDeps } from './deps.ts';
+import { type EndedAssignments, endAssignments, prepareEnd } from './end-assignments.ts';
 import type { Completed } from './exchange.ts';
 import { type Issue, issueAgain, issueToNode, revokeNode } from './issue.ts';
 import { type EnrollTarget, judgeToken, type TokenVerdict, targetOf } from './judge-token.ts';
 
 /**
  * Consumes a join token: in one unit the token is used, the node is inserted (or taken over: generation + 1, its old
- * certificates denied), its certificate waits in the pending slot, and the audit record and the outbox rows are there.
+ * certificates denied, its assignments ended), its certificate waits in the pending slot, and the audit record and the outbox rows are there.
  * The certificate is made before, and thrown away when the unit finds that something changed meanwhile.
  */
 interface Seen {
 	readonly token: JoinTokenRow | undefined;
 	readonly verdict: TokenVerdict;
 	readonly target: EnrollTarget;
+}
+
+/** What the unit wrote. */
+interface Done {
+	readonly node: NodeRow;
+	/** Of a node that was taken over. */
+	readonly assignments?: EndedAssignments;
 }
 
 export async function completeWithToken(
@@ -42,7 +51,8 @@ export async function completeWithToken(
 	const renewalSeq = (node?.renewalSeq ?? 0) + 1;
 	const issue = await issueToNode(deps, { nodeId, generation, renewalSeq, csrDer: challenge.csrDer });
 	const eventIds = [uuidv7(nowMs, deps.rng), uuidv7(nowMs, deps.rng)] as const;
-	const done = await deps.store.unit(function* (tx): Plan<Seen | NodeRow> {
+	const endings = node === undefined ? [] : await prepareEnd(deps, node.id);
+	const done = await deps.store.unit(function* (tx): Plan<Seen | Done> {
 		const again = yield* look(tx, challenge, claim, nowMs);
 		if (isRefused(again) || again.token === undefined) return again;
 		if (!isSameTarget(seen.target, again.target)) throw changedMeanwhile();
@@ -52,15 +62,16 @@ export async function completeWithToken(
 			'unused',
 		);
 		if (consumed === undefined) throw changedMeanwhile();
-		const input = { deps, ctx, challenge, token: again.token, issue, nowMs, eventIds };
-		return again.target.kind === 'existing' ? yield* takeOver(tx, input, again.target.node) : yield* insert(tx, input);
+		const input = { deps, ctx, challenge, token: again.token, issue, nowMs, eventIds, endings };
+		if (again.target.kind === 'existing') return yield* takeOver(tx, input, again.target.node);
+		return { node: yield* insert(tx, input) };
 	});
 	if ('verdict' in done) {
 		await refuseIfRefused(deps, ctx, done);
 		throw changedMeanwhile();
 	}
 	announce(deps, ctx, done, node !== undefined);
-	return { node: done, chain: issue.chain, joinState: issue.joinState };
+	return { node: done.node, chain: issue.chain, joinState: issue.joinState };
 }
 
 function* look(tx: Tx, challenge: Challenge, claim: TokenClaim, nowMs: number): Plan<Seen> {
@@ -137,6 +148,7 @@ interface UnitInput {
 	readonly issue: Issue;
 	readonly nowMs: number;
 	readonly eventIds: readonly [string, string];
+	readonly endings: readonly PreparedEnding[];
 }
 
 function* insert(tx: Tx, input: UnitInput): Plan<NodeRow> {
@@ -177,11 +189,13 @@ function* insert(tx: Tx, input: UnitInput): Plan<NodeRow> {
 }
 
 /** A reimaged machine: the image before may not speak for the node any more, from this commit on. */
-function* takeOver(tx: Tx, input: UnitInput, node: NodeRow): Plan<NodeRow> {
-	const { challenge, token, issue, nowMs, eventIds } = input;
+function* takeOver(tx: Tx, input: UnitInput, node: NodeRow): Plan<Done> {
+	const { deps, challenge, token, issue, nowMs, eventIds, endings } = input;
 	const { facts, agentVersion } = challenge;
 	yield* revokeNode(tx, { nodeId: node.id, reason: 'enrolled again', nowMs, eventId: eventIds[1] });
+	const assignments = yield* endAssignments(tx, deps, node.id, endings, nowMs);
 	const changed = yield* tx.nodes.update(node.id, {
+		...assignments.patch,
 		state: 'enrolling',
 		generation: issue.row.generation,
 		labels: { ...node.labels, ...token.labels },
@@ -198,11 +212,12 @@ function* takeOver(tx: Tx, input: UnitInput, node: NodeRow): Plan<NodeRow> {
 	if (changed === undefined) throw changedMeanwhile();
 	// The new image has a new journal.
 	yield* tx.nodes.setFactSeq(node.id, 0);
-	yield* record(tx, input, changed, 'nodes.reenroll');
-	return changed;
+	const ended = assignments.closed.map(({ id }) => id).join(' ');
+	yield* record(tx, input, changed, 'nodes.reenroll', { assignments_ended: ended });
+	return { node: changed, assignments };
 }
 
-function* record(tx: Tx, input: UnitInput, node: NodeRow, action: string): Plan<void> {
+function* record(tx: Tx, input: UnitInput, node: NodeRow, action: string, more = {}): Plan<void> {
 	const { deps, ctx, token, issue, nowMs, eventIds, challenge } = input;
 	yield* tx.certificates.insert(issue.row);
 	yield* deps.appendAudit(tx, ctx, {
@@ -219,6 +234,7 @@ function* record(tx: Tx, input: UnitInput, node: NodeRow, action: string): Plan<
 			issuer: issue.row.issuerKeyId,
 			spki_sha256: issue.row.spkiSha256,
 			machine_serial: challenge.facts.serial,
+			...more,
 		},
 	});
 	yield* tx.outbox.append({ id: eventIds[0], topic: 'nodes.changed', key: node.id, atMs: nowMs });
@@ -250,12 +266,13 @@ function nameOf(hostname: string): string {
 		.replaceAll(/^-+|-+$/g, '');
 }
 
-function announce(deps: EnrollmentDeps, ctx: RequestContext, node: NodeRow, isReimage: boolean): void {
+function announce(deps: EnrollmentDeps, ctx: RequestContext, { node, assignments }: Done, isReimage: boolean): void {
 	deps.bus.publish({ topic: 'nodes.changed', key: node.id });
 	if (isReimage) {
 		deps.bus.publish({ topic: 'certificates.revoked', key: node.id });
 		const message = `the host was enrolled again as generation ${node.generation}; this image may not speak for it`;
 		deps.sessions.close(node.id, CloseCode.STALE_GENERATION, message);
+		assignments?.announce(deps);
 	}
 	const { id, name, generation } = node;
 	ctx.log.info(isReimage ? 'node enrolled again' : 'node enrolled', { node: id, name, generation });
