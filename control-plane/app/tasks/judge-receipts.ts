@@ -43,12 +43,13 @@ export async function judgeReceipts(
 				envelope: finish.envelope,
 			});
 			if (verdict.kind === 'invalid') {
-				ctx.log.warn('refused a receipt', { node: nodeId, task: task.id, message: verdict.message });
+				const about = { node: nodeId, task: task.id, correlation_id: task.correlationId };
+				ctx.log.warn('refused a receipt', { ...about, message: verdict.message });
 				judgements.set(fact.seq, { kind: 'receipt-invalid', message: verdict.message });
 				return;
 			}
 			const { outcome } = verdict;
-			const stored = bringsItsOutput(finished, outcome) && (await keepOutput(deps, ctx, finished));
+			const stored = bringsItsOutput(finished, outcome) && (await keepOutput(deps, ctx, task, finished));
 			judgements.set(fact.seq, { kind: 'finished', outcome, stored });
 		}),
 	);
@@ -75,7 +76,7 @@ async function readEvidence(deps: AppDeps, finishes: readonly Finish[]): Promise
 }
 
 /** Durable before the fact is acknowledged, because the agent then forgets it. */
-async function keepOutput(deps: AppDeps, ctx: RequestContext, finished: TaskFinished): Promise<boolean> {
+async function keepOutput(deps: AppDeps, ctx: RequestContext, task: TaskRow, finished: TaskFinished): Promise<boolean> {
 	const { taskId, attempt, output } = finished;
 	if (output.length === 0) return true;
 	try {
@@ -95,7 +96,8 @@ async function keepOutput(deps: AppDeps, ctx: RequestContext, finished: TaskFini
 		// A full or broken disk: the agent keeps the fact and sends it again. Anything else would come again for ever.
 		if (error instanceof GpuaasError && (error.code === 'RESOURCE_EXHAUSTED' || error.code === 'UNAVAILABLE'))
 			throw error;
-		ctx.log.error('the output of a task could not be stored', { task: taskId, error: messageOf(error) });
+		const about = { task: taskId, correlation_id: task.correlationId };
+		ctx.log.error('the output of a task could not be stored', { ...about, error: messageOf(error) });
 		return false;
 	}
 }

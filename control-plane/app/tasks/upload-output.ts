@@ -54,7 +54,8 @@ export async function openUpload(
 			await settle(durableOffset);
 			const stored = await deps.output.storedOffset(taskId, attempt);
 			if (BigInt(stored) !== nextOffset) {
-				ctx.log.warn('an output ended at another offset than what is stored', { task: taskId, stored, nextOffset });
+				const about = { task: taskId, correlation_id: task.correlationId };
+				ctx.log.warn('an output ended at another offset than what is stored', { ...about, stored, nextOffset });
 				return false;
 			}
 			await markComplete(deps, taskId, attempt);
