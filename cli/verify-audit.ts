@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Client } from '@connectrpc/connect';
 import { GpuaasError } from '../kit/error.ts';
-import { verifyAuditChain } from '../pki/verify/audit-chain.ts';
+import { verifyAuditChain, verifyCommitments } from '../pki/verify/audit-chain.ts';
 import { type NoteKey, parseNoteKey } from '../pki/verify/signed-note.ts';
 import type { AuditService } from '../proto/gen/gpuaas/audit/v1/audit_pb.ts';
 
@@ -68,17 +68,43 @@ export interface AuditCheck {
 	readonly size: number;
 }
 
-/** Recomputes the chain over what the control plane serves and holds it against the anchors. */
+/**
+ * Recomputes the chain over what the control plane serves and holds it against the anchors, and clear text against the
+ * commitments in its leaf: the chain doesn't cover clear text.
+ */
 export async function verifyAudit(client: Client<typeof AuditService>, anchors: Anchors): Promise<AuditCheck> {
+	let forged: { readonly seq: number; readonly what: string } | undefined;
 	const leaves = async function* () {
 		for await (const { leaves: page } of client.exportAudit({ fromSeq: 1n })) {
-			for (const { seq, leaf, chain } of page) yield { seq: Number(seq), leaf, chain };
+			for (const { seq, leaf, chain, clear } of page) {
+				const what = clear.length === 0 ? undefined : forgedClear(leaf, clear);
+				if (what !== undefined) forged ??= { seq: Number(seq), what };
+				yield { seq: Number(seq), leaf, chain };
+			}
 		}
 	};
 	const result = await verifyAuditChain(leaves(), anchors.notes, anchors.key);
+	if (forged !== undefined && (result.kind === 'verified' || (result.kind === 'tampered' && forged.seq < result.at))) {
+		return {
+			ok: false,
+			message: `NOT verified: record ${forged.seq} can't be right: ${forged.what}`,
+			size: forged.seq,
+		};
+	}
 	if (result.kind === 'verified') {
 		return { ok: true, message: `verified to anchored head ${result.headSize}`, size: result.headSize };
 	}
 	const where = result.kind === 'tampered' ? `record ${result.at} can't be right: ` : '';
 	return { ok: false, message: `NOT verified: ${where}${result.what}`, size: result.at };
+}
+
+/** Undefined when the clear text is what the leaf commits to. */
+function forgedClear(leaf: Uint8Array, clear: Uint8Array): string | undefined {
+	try {
+		const [mismatch] = verifyCommitments(leaf, Buffer.from(clear).toString('utf8'));
+		if (mismatch === undefined) return undefined;
+		return `the clear text of ${JSON.stringify(mismatch.field)} is not what the leaf commits to (${mismatch.what})`;
+	} catch {
+		return 'its clear text can not be read';
+	}
 }

@@ -12,6 +12,7 @@ import {
 	type Welcome,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import type { TelemetryFrame } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
+import { KeptAuditHead } from './audit-head.ts';
 import type { ControlDeps } from './control-deps.ts';
 import { FactSender } from './fact-sender.ts';
 import type { ClientStream, LinkConnection, LinkTarget, StreamEnd } from './link-transport.ts';
@@ -48,6 +49,7 @@ export class Link {
 	#onOpened: (welcome: Welcome) => void = () => {};
 	#onEnded: (ended: LinkEnded) => void = () => {};
 	#close: LinkEnded | undefined;
+	readonly #auditHead: KeptAuditHead;
 	#epoch = 0n;
 	#leaseTtlMs = 0;
 	#heartbeatTimer: Timer | undefined;
@@ -62,6 +64,7 @@ export class Link {
 
 	constructor(deps: ControlDeps, target: LinkTarget) {
 		this.#deps = deps;
+		this.#auditHead = new KeptAuditHead(deps.journal, deps.log);
 		this.target = target;
 		this.#lastHeardMs = deps.clock.monotonic();
 		this.ended = new Promise((resolve) => {
@@ -146,7 +149,7 @@ export class Link {
 			instanceId: host.instanceId,
 			hostname: host.hostname,
 			renewalSeq: BigInt(identity.renewalSeq()),
-			auditHead: journal.getSetting(AUDIT_HEAD) ?? '',
+			auditHead: this.#auditHead.note(),
 			agentTime: timestampFromMs(clock.now()),
 			attempts: commands.attempts().map(({ taskId, attempt }) => ({ taskId, attempt })),
 		};
@@ -218,9 +221,7 @@ export class Link {
 	#leaseAck({ leaseTtl, serverTime, auditHead }: LeaseAck): void {
 		if (leaseTtl !== undefined) this.#setLease(durationMs(leaseTtl));
 		this.#setServerTime(serverTime === undefined ? undefined : timestampMs(serverTime));
-		// A witness: a control plane that was rolled back shows an older head than we have kept.
-		if (auditHead !== '' && auditHead !== this.#deps.journal.getSetting(AUDIT_HEAD))
-			this.#deps.journal.putSetting(AUDIT_HEAD, auditHead);
+		this.#auditHead.shown(auditHead);
 	}
 
 	#setServerTime(serverMs: number | undefined): void {
@@ -319,5 +320,3 @@ export class Link {
 		this.#onEnded(ended);
 	}
 }
-
-const AUDIT_HEAD = 'link.audit_head';

@@ -190,6 +190,8 @@ export class AgentLink {
 		const { stream } = opening;
 		const correlationId = uuidv7(app.clock.now(), app.rng);
 		const anonymous = nodeContext(app, 'Connect', stream.peer, correlationId, undefined);
+		// Before all that reads the database: one that was restored from an old backup may not know this node any more.
+		app.heads.witness(hello.auditHead);
 		const authorized = await this.#deps.authorizeStream(anonymous, stream.leafDer);
 		if (authorized.kind === 'refused') {
 			app.log.warn('agent stream refused', { peer: stream.peer, node: authorized.nodeId, reason: authorized.reason });

@@ -183,6 +183,66 @@ test('a restored backup is refused and said so, and the newer database works', a
 	(await newer.open()).assertSigning();
 });
 
+test('a restored backup whose anchors were removed is found by the head that a node kept, once and for all', async () => {
+	const world = new World();
+	const first = await world.open();
+	await world.record(2);
+	await world.pass(1100);
+	const backup = world.store.snapshot();
+	await world.record(3);
+	await world.pass(1100);
+	const kept = first.latest();
+
+	const restored = new World(backup);
+	const seal = await restored.open();
+	seal.assertSigning();
+	seal.witness(kept);
+	const [id = ''] = await restored.record();
+	await expect(restored.run(seal.covered(id), 1)).rejects.toMatchObject({ reason: 'AUDIT_UNAVAILABLE' });
+	expect(() => seal.assertSigning()).toThrow(/5 records was signed and the database has \d/);
+	expect(restored.errors).toHaveLength(1);
+	expect(restored.anchor.newest()?.note).toBe(kept);
+	// The next start knows it before any node connects.
+	const again = new World(restored.store.snapshot());
+	again.anchor.heads.push(...restored.anchor.heads);
+	const stopped = await again.open();
+	expect(() => stopped.assertSigning()).toThrow(/was signed/);
+	// Nor is the head of the log that went back shown to any.
+	expect(stopped.latest()).toBe('');
+});
+
+test('a log that grew past what it forgot is another history to a node', async () => {
+	const world = new World();
+	const first = await world.open();
+	const backup = world.store.snapshot();
+	await world.record(3);
+	await world.pass(1100);
+	const restored = new World(backup);
+	const seal = await restored.open();
+	await restored.record(7);
+	await restored.pass(1100);
+	expect(restored.sizes).toEqual([7]);
+	seal.witness(first.latest());
+	await restored.pass(20);
+	expect(() => seal.assertSigning()).toThrow(/record 3 is not the one that was signed/);
+});
+
+test('heads that nodes kept change nothing while the log continues them, nor does anything we did not sign', async () => {
+	const world = new World();
+	const seal = await world.open();
+	await world.record(2);
+	await world.pass(1100);
+	const older = seal.latest();
+	await world.record(2);
+	await world.pass(1100);
+	const forged = older.replace('\n2\n', '\n9\n');
+	for (const note of ['', older, seal.latest(), forged, 'rubbish']) seal.witness(note);
+	await world.pass(2000);
+	seal.assertSigning();
+	expect(world.errors).toEqual([]);
+	expect(world.sizes).toEqual([2, 4]);
+});
+
 test('a head that was anchored just before a crash is taken over by the next start', async () => {
 	const world = new World();
 	await world.open();

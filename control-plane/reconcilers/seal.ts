@@ -51,6 +51,12 @@ export class SealReconciler implements HeadKeeper, AsyncDisposable {
 		this.#sequencer.assertSigning();
 	}
 
+	witness(note: string): void {
+		this.#sequencer.witness(note);
+		// Soon, and not with the next tick: until then privileged calls would go through.
+		if (this.#sequencer.hasWitnessed) this.#want();
+	}
+
 	async [Symbol.asyncDispose](): Promise<void> {
 		if (this.#closed) return;
 		this.#closed = true;

@@ -65,6 +65,14 @@ export function verifyChainHead(note: string, origin: string, keys: readonly Not
 	return { kind: 'ok', head: { origin, size, chain: new Uint8Array(chain) } };
 }
 
+/** What a note says, unverified: for comparing heads with each other and with a chain. Undefined for anything else. */
+export function chainPointOf(note: string): ChainHead | undefined {
+	const [origin, sizeText = '', encoded = ''] = note.split('\n', 3);
+	const chain = Buffer.from(encoded, 'base64');
+	if (origin === undefined || !/^[1-9]\d{0,15}$/.test(sizeText) || chain.length !== 32) return undefined;
+	return { origin, size: Number(sizeText), chain: new Uint8Array(chain) };
+}
+
 export interface ChainBroken {
 	readonly kind: 'broken';
 	/** The first position (from 1) that can't be right. */

@@ -244,6 +244,7 @@ export class HeadsProbe implements HeadKeeper {
 	readonly waitedFor: string[] = [];
 	stopped: Error | undefined;
 	latest = () => '';
+	witness(): void {}
 	async covered(leafId: string): Promise<void> {
 		this.waitedFor.push(leafId);
 		if (this.stopped !== undefined) throw this.stopped;

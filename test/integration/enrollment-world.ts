@@ -161,7 +161,7 @@ export class World implements AsyncDisposable {
 			sessions,
 			authority,
 			output: NO_OUTPUT,
-			heads: { latest: () => '', covered: () => Promise.resolve(), assertSigning: () => {} },
+			heads: { latest: () => '', covered: () => Promise.resolve(), assertSigning: () => {}, witness: () => {} },
 			limits: { ...APP_LIMITS_DEFAULT, ...this.#options.limits },
 			replicaId: 'replica-1',
 			version: 'test',

@@ -15,6 +15,7 @@ import { StoredIdentity, storedCredential, toBase64 } from '../../agent/identity
 import { MemoryJournal } from '../../agent/journal/memory.ts';
 import { createAppendAudit } from '../../control-plane/app/audit/append.ts';
 import type { AppendAudit } from '../../control-plane/app/audit/event.ts';
+import type { HeadKeeper } from '../../control-plane/app/audit/head-keeper.ts';
 import { Denylist } from '../../control-plane/app/certificates/denylist.ts';
 import {
 	issueReplicaCertificate,
@@ -41,6 +42,7 @@ import type { NodeRow } from '../../control-plane/store/port/nodes.ts';
 import type { Store } from '../../control-plane/store/port/store.ts';
 import { SqliteStore } from '../../control-plane/store/sqlite/store.ts';
 import { systemClock } from '../../kit/clock.ts';
+import { GpuaasError } from '../../kit/error.ts';
 import { systemRng, uuidv7 } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { KeyFolder } from '../../pki/keys/file.ts';
@@ -62,6 +64,7 @@ export interface WorldOptions {
 
 export interface World extends AsyncDisposable {
 	readonly app: AppDeps;
+	readonly heads: ShownHead;
 	readonly appendAudit: AppendAudit;
 	readonly store: Store;
 	readonly authority: RunningAuthority;
@@ -96,6 +99,24 @@ export interface TestAgent {
 	stop(): Promise<void>;
 }
 
+/** Shows the head that a test wants, and says which ones agents brought. */
+export class ShownHead implements HeadKeeper {
+	note = headNote(3);
+	readonly witnessed: string[] = [];
+	latest = () => this.note;
+	async covered(): Promise<void> {}
+	assertSigning(): void {}
+	witness(note: string): void {
+		this.witnessed.push(note);
+	}
+}
+
+/** As an agent sees a head: it can't check the signature. */
+export function headNote(size: number, chainByte = 7): string {
+	const chain = Buffer.alloc(32, chainByte).toString('base64');
+	return `${TRUST_DOMAIN}/audit-chain/v1\n${size}\n${chain}\n\n— ${TRUST_DOMAIN}/audit c2lnbmF0dXJl\n`;
+}
+
 export class MemoryOutput implements OutputStore {
 	readonly chunks = new Map<string, OutputChunk[]>();
 	/** Set to make appends wait. */
@@ -106,7 +127,7 @@ export class MemoryOutput implements OutputStore {
 		const last = this.chunks.get(`${taskId}/${attempt}`)?.at(-1);
 		return last === undefined ? 0 : last.offset + last.data.length;
 	}
-	async append(taskId: string, attempt: number, chunks: readonly OutputChunk[]): Promise<number> {
+	async append(taskId: string, attempt: number, chunks: readonly OutputChunk[], storedBytesMax: number) {
 		this.appends += 1;
 		await this.gate;
 		const key = `${taskId}/${attempt}`;
@@ -116,6 +137,13 @@ export class MemoryOutput implements OutputStore {
 			const offset = await this.storedOffset(taskId, attempt);
 			if (chunk.offset < offset) continue;
 			if (chunk.offset - chunk.droppedBytes > offset) throw new Error(`a gap at ${offset}`);
+			const storedBytes = stored.reduce((sum, { data }) => sum + data.length, 0);
+			if (storedBytes + chunk.data.length > storedBytesMax)
+				throw new GpuaasError({
+					code: 'FAILED_PRECONDITION',
+					reason: 'OUTPUT_TOO_LARGE',
+					message: 'more than allowed',
+				});
 			stored.push(chunk);
 		}
 		return await this.storedOffset(taskId, attempt);
@@ -184,6 +212,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
 	};
 	return {
 		app,
+		heads: app.heads,
 		appendAudit,
 		store,
 		authority,
@@ -238,7 +267,7 @@ async function openApp(folder: string, limits: Partial<AppLimits> = {}) {
 		sessions: registry,
 		authority,
 		output,
-		heads: { latest: () => 'a signed head', covered: async () => {}, assertSigning: () => {} },
+		heads: new ShownHead(),
 		limits: { ...APP_LIMITS_DEFAULT, ...limits },
 		replicaId: 'replica-1',
 		version: 'test',

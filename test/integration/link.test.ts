@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
+import { AUDIT_HEAD } from '../../agent/control/audit-head.ts';
 import { eventually } from '../eventually.ts';
-import { auditFacts, startWorld } from './link-world.ts';
+import { auditFacts, headNote, startWorld } from './link-world.ts';
 
 test('an agent connects, is welcomed, keeps its lease, and its facts are committed and forgotten', async () => {
 	await using world = await startWorld({ appLimits: { leaseTtlFloorMs: 1000 } });
@@ -21,10 +22,7 @@ test('an agent connects, is welcomed, keeps its lease, and its facts are committ
 		const now = await world.store.read((tx) => tx.sessions.get(identity.nodeId));
 		return (now?.leaseUntilMs ?? 0) > (before?.leaseUntilMs ?? 0);
 	});
-	await eventually(
-		'the agent kept the audit head',
-		() => agent.journal.getSetting('link.audit_head') === 'a signed head',
-	);
+	await eventually('the agent kept the audit head', () => agent.journal.getSetting(AUDIT_HEAD) === headNote(3));
 	expect(agent.control.state()).toMatchObject({ phase: 'connected', epoch: 1, replicaId: 'replica-1' });
 	await agent.stop();
 	await eventually('the end is recorded', async () => {
@@ -32,4 +30,30 @@ test('an agent connects, is welcomed, keeps its lease, and its facts are committ
 		return row?.disconnectedAtMs !== null;
 	});
 	expect(world.registry.isConnected(identity.nodeId)).toBe(false);
+});
+
+test('an agent brings the largest audit head it was shown, and puts on record that the log went back', async () => {
+	await using world = await startWorld({ appLimits: { leaseTtlFloorMs: 1000 } });
+	const identity = await world.enroll();
+	world.heads.note = headNote(5);
+	const first = world.agent(identity);
+	first.start();
+	await eventually('the head is kept', () => first.journal.getSetting(AUDIT_HEAD) === headNote(5));
+	await first.stop();
+
+	world.heads.note = headNote(2);
+	const second = world.agent(identity, { journal: first.journal });
+	second.start();
+	const said = async () =>
+		(await world.store.read((tx) => tx.audit.listUnchained(1000))).filter(
+			({ action }) => action === 'agent.audit.head-went-back',
+		);
+	await eventually('it is on record', async () => (await said()).length > 0);
+	expect(world.heads.witnessed).toEqual(['', headNote(5)]);
+	expect(Buffer.from((await said())[0]?.leaf ?? []).toString()).toMatch(/kept \S+ 5 \S+ shown \S+ 2 /);
+	expect(second.journal.getSetting(AUDIT_HEAD)).toBe(headNote(5));
+	// It goes on when the log does.
+	world.heads.note = headNote(6);
+	await eventually('the newer head is kept', () => second.journal.getSetting(AUDIT_HEAD) === headNote(6));
+	expect(await said()).toHaveLength(1);
 });

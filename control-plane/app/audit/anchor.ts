@@ -29,11 +29,3 @@ export class MemoryAnchor implements HeadAnchor {
 		return Promise.resolve();
 	}
 }
-
-/** Size and chain value of a note, unverified: for comparing with our own chain. Undefined for anything else. */
-export function chainPointOf(note: string): { origin: string; size: number; chain: Uint8Array } | undefined {
-	const [origin, sizeText = '', encoded = ''] = note.split('\n', 3);
-	const chain = Buffer.from(encoded, 'base64');
-	if (origin === undefined || !/^[1-9]\d{0,15}$/.test(sizeText) || chain.length !== 32) return undefined;
-	return { origin, size: Number(sizeText), chain: new Uint8Array(chain) };
-}

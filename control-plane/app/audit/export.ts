@@ -6,12 +6,16 @@ import {
 	ExportAuditResponseSchema,
 } from '../../../proto/gen/gpuaas/audit/v1/audit_pb.ts';
 import { stream } from '../use-case.ts';
+import { untampered } from './untampered.ts';
 
 const LEAVES_PER_READ = 256;
 /** Of one message; a leaf with its clear text may have about 130 KB. */
 const MESSAGE_BYTES_MAX = 1024 * 1024;
 
-/** Every leaf that has its position, byte for byte, up to the end of the chain at the time of asking. */
+/**
+ * Every leaf that has its position, byte for byte, up to the end of the chain at the time of asking. Copies beside a leaf
+ * don't leave, so they are compared here; clear text does, and whoever verifies holds it against the leaf.
+ */
 export const exportAudit = stream('platform', AuditService.method.exportAudit, {
 	async *events(call, _target, decideAgain) {
 		const { store } = call.deps;
@@ -23,7 +27,9 @@ export const exportAudit = stream('platform', AuditService.method.exportAudit, {
 			if (rows.length === 0) return;
 			let leaves: AuditLeaf[] = [];
 			let bytes = 0;
-			for (const { seq, leaf, chain, clear } of rows) {
+			for (const row of rows) {
+				untampered(row);
+				const { seq, leaf, chain, clear } = row;
 				const size = leaf.length + (clear?.length ?? 0);
 				if (bytes + size > MESSAGE_BYTES_MAX && leaves.length > 0) {
 					yield create(ExportAuditResponseSchema, { leaves });

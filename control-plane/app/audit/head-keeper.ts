@@ -9,4 +9,9 @@ export interface HeadKeeper {
 	covered(leafId: string): Promise<void>;
 	/** Throws AUDIT_UNAVAILABLE while signing is stopped: asked before a privileged transaction. */
 	assertSigning(): void;
+	/**
+	 * A head that somebody outside kept; unverified, may be empty or rubbish. One that we signed and that our chain
+	 * doesn't continue shows a restored or forked log: signing stops, as it does for such a head in the anchor.
+	 */
+	witness(note: string): void;
 }

@@ -9,7 +9,10 @@ import { nextPageToken, pageOf } from '../list-page.ts';
 import { query } from '../use-case.ts';
 import { auditRecord } from './record.ts';
 
-/** By position. The newest-first page begins with what has no position yet, so that a change is seen at once. */
+/**
+ * By position. The newest-first page begins with what has no position yet, so that a change is seen at once. The filter
+ * goes by copies beside the leaves: a changed copy can hide a record from it (untampered.ts), which an export finds.
+ */
 export const listAuditRecords = query('platform', AuditService.method.listAuditRecords, {
 	*read(tx, call) {
 		const { action, target, newestFirst } = call.request;

@@ -3,20 +3,16 @@ import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { type AuditRecord, AuditRecordSchema } from '../../../proto/gen/gpuaas/audit/v1/audit_pb.ts';
 import type { AuditLeafRow } from '../../store/port/audit.ts';
 import { canonicalJson } from './canonical-json.ts';
-import { parseLeaf } from './leaf.ts';
-
-type Clear = Readonly<Record<string, { readonly salt: string; readonly value: string }>>;
+import { untampered, untamperedClear } from './untampered.ts';
 
 /**
  * A leaf as people read it: personal facts in clear text where that was not erased, else as their commitment. The
- * actor is its name, or its id where it has none.
+ * actor is its name, or its id where it has none. All of it is out of the leaf. Throws AUDIT_TAMPERED for a row whose
+ * copies or clear text differ from it.
  */
 export function auditRecord(row: AuditLeafRow): AuditRecord {
-	const leaf = parseLeaf(row.leaf);
-	const base = { seq: BigInt(row.seq ?? 0), at: timestampFromMs(row.atMs), action: row.action, target: row.target };
-	// Written by a later version: what is copied out of it still tells what it is about.
-	if (leaf === undefined) return create(AuditRecordSchema, base);
-	const clear: Clear = row.clear === null ? {} : JSON.parse(row.clear);
+	const leaf = untampered(row);
+	const clear = untamperedClear(row);
 	const detail: Record<string, string | number | boolean> = {};
 	for (const [name, value] of Object.entries(leaf.detail)) {
 		if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') detail[name] = value;
@@ -25,7 +21,10 @@ export function auditRecord(row: AuditLeafRow): AuditRecord {
 		if (name !== 'actor' && name !== 'peer') detail[name] = clear[name]?.value ?? `sha256:${commitment}`;
 	}
 	return create(AuditRecordSchema, {
-		...base,
+		seq: BigInt(row.seq ?? 0),
+		at: timestampFromMs(Date.parse(leaf.at)),
+		action: leaf.action,
+		target: leaf.target,
 		actor: clear.actor?.value ?? leaf.actor.id,
 		actorKind: leaf.actor.kind,
 		organization: leaf.organization,

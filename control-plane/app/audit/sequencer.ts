@@ -3,11 +3,18 @@ import type { Clock } from '../../../kit/clock.ts';
 import { GpuaasError, messageOf } from '../../../kit/error.ts';
 import type { Logger } from '../../../kit/log.ts';
 import type { Signer } from '../../../pki/keys/signer.ts';
-import { CHAIN_START, nextChain, signChainHead } from '../../../pki/verify/chain-head.ts';
+import {
+	CHAIN_START,
+	chainPointOf,
+	nextChain,
+	signChainHead,
+	verifyChainHead,
+} from '../../../pki/verify/chain-head.ts';
+import { type NoteKey, noteKey } from '../../../pki/verify/signed-note.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { AuditHeadRow, AuditLeafRow } from '../../store/port/audit.ts';
 import type { Store } from '../../store/port/store.ts';
-import { chainPointOf, type HeadAnchor } from './anchor.ts';
+import type { AnchoredHead, HeadAnchor } from './anchor.ts';
 import type { HeadKeeper } from './head-keeper.ts';
 import { HeadWaiters } from './head-waiters.ts';
 
@@ -18,8 +25,9 @@ import { HeadWaiters } from './head-waiters.ts';
  * once can't fork the chain.
  *
  * Invariants: a head is anchored outside the database before the database knows of it; nothing is signed that doesn't
- * continue the newest anchored head (a restored backup must not fork the log): then signing stops for good, which is
- * logged as an error, and privileged calls are refused.
+ * continue the newest anchored head and those that agents kept (a restored backup must not fork the log): then signing
+ * stops for good, which is logged as an error, and privileged calls are refused. What was kept by an agent and proves a
+ * loss is anchored, so that the next start knows of it before that agent connects.
  */
 export interface SequencerOptions {
 	readonly store: Store;
@@ -39,6 +47,8 @@ export interface SequencerOptions {
 const BATCH_LEAVES_MAX = 256;
 /** Then the lease is looked at again. */
 const ROUND_LEAVES_MAX = 32 * BATCH_LEAVES_MAX;
+/** Kept heads that wait for the next round; what comes on top is told again with the agent's next Hello. */
+const WITNESSED_MAX = 256;
 const LEASE_NAME = 'audit-sequencer';
 const LEASE_TTL_MS = 5000;
 /** Somebody waits for a head, maybe on another replica than the one that signs. */
@@ -59,10 +69,14 @@ export class AuditSequencer implements HeadKeeper {
 	/** Why signing is stopped; undefined while it works. */
 	#stopped: GpuaasError | undefined = unavailable('has not been looked at yet');
 	#halted = false;
+	/** Heads of ours that agents kept and that nobody has compared with the chain, by note. */
+	readonly #witnessed = new Map<string, AnchoredHead>();
+	readonly #key: NoteKey;
 
 	constructor(options: SequencerOptions) {
 		this.#options = options;
 		this.#waiters = new HeadWaiters(options.clock);
+		this.#key = noteKey(options.keyName, options.signer.spki());
 	}
 
 	latest(): string {
@@ -71,6 +85,23 @@ export class AuditSequencer implements HeadKeeper {
 
 	assertSigning(): void {
 		if (this.#stopped !== undefined) throw this.#stopped;
+	}
+
+	/** Compared in the next round, before anything is signed. */
+	witness(note: string): void {
+		if (this.#halted || note === '' || note === this.#head?.note || this.#witnessed.has(note)) return;
+		if (this.#witnessed.size >= WITNESSED_MAX) return;
+		const { clock, log, origin } = this.#options;
+		const checked = verifyChainHead(note, origin, [this.#key]);
+		if (checked.kind === 'ok' && checked.head.size > 0) {
+			this.#witnessed.set(note, { size: checked.head.size, note, atMs: clock.now() });
+		} else if (checked.kind === 'refused') {
+			log.info('an audit head that a node kept says nothing', { why: checked.message });
+		}
+	}
+
+	get hasWitnessed(): boolean {
+		return this.#witnessed.size > 0;
 	}
 
 	covered(leafId: string): Promise<void> {
@@ -84,6 +115,7 @@ export class AuditSequencer implements HeadKeeper {
 	async round(): Promise<{ readonly isBusy: boolean }> {
 		if (this.#halted) return { isBusy: false };
 		try {
+			await this.#compareWitnessed();
 			const isHolder = await this.#holdLease();
 			const chained = isHolder ? await this.#sequence() : await this.#follow();
 			await this.#settleWaiters();
@@ -142,10 +174,11 @@ export class AuditSequencer implements HeadKeeper {
 		const { last, head } = await store.read(function* (tx) {
 			return { last: yield* tx.audit.last(), head: yield* tx.audit.lastHead() };
 		});
+		const end = chainedOf(last);
+		await this.#assertContinues(end, 'the newest head in the anchor', this.#options.anchor.newest());
+		await this.#assertContinues(end, 'the newest head in the database', head);
+		// Agents are told of it: not before it is known to continue what was signed.
 		if (head !== undefined) this.#head = head;
-		const end = last === undefined ? { seq: 0, chain: CHAIN_START } : chainedOf(last);
-		await this.#assertContinues(end, 'anchor', this.#options.anchor.newest());
-		await this.#assertContinues(end, 'database', head);
 		return end;
 	}
 
@@ -181,14 +214,35 @@ export class AuditSequencer implements HeadKeeper {
 		const { last, head } = await store.read(function* (tx) {
 			return { last: yield* tx.audit.last(), head: yield* tx.audit.lastHead() };
 		});
-		const end = last === undefined ? { seq: 0, chain: CHAIN_START } : chainedOf(last);
-		await this.#assertContinues(end, 'anchor', anchor.newest());
+		const end = chainedOf(last);
+		await this.#assertContinues(end, 'the newest head in the anchor', anchor.newest());
 		if (head === undefined || head.size <= (this.#head?.size ?? 0)) return 0;
-		await this.#assertContinues(end, 'database', head);
+		await this.#assertContinues(end, 'the newest head in the database', head);
 		if (head.size > (anchor.newest()?.size ?? 0)) await anchor.append(head);
 		this.#head = head;
 		this.#waiters.signed(head.size);
 		return 0;
+	}
+
+	async #compareWitnessed(): Promise<void> {
+		if (this.#witnessed.size === 0) return;
+		const { anchor, store } = this.#options;
+		const heads = [...this.#witnessed.values()];
+		// Read after they came: whoever signed them had chained their records before.
+		const end = chainedOf(await store.read((tx) => tx.audit.last()));
+		for (const head of heads) {
+			try {
+				await this.#assertContinues(end, 'a head that a node kept', head);
+				this.#witnessed.delete(head.note);
+			} catch (error) {
+				if (this.#halted && head.size > (anchor.newest()?.size ?? 0)) {
+					await anchor.append(head).catch((failure: unknown) => {
+						this.#options.log.error('a head that a node kept was not anchored', { error: failure });
+					});
+				}
+				throw error;
+			}
+		}
 	}
 
 	async #settleWaiters(): Promise<void> {
@@ -202,12 +256,12 @@ export class AuditSequencer implements HeadKeeper {
 	}
 
 	/** Whether our chain, as far as `head` goes, is the one that was signed. */
-	async #assertContinues(end: Chained, where: string, head: { size: number; note: string } | undefined): Promise<void> {
+	async #assertContinues(end: Chained, what: string, head: { size: number; note: string } | undefined): Promise<void> {
 		if (head === undefined) return;
 		const point = chainPointOf(head.note);
 		const { origin, store } = this.#options;
-		assert(point !== undefined && point.size === head.size, `the newest head in the ${where} is no audit head`);
-		if (point.origin !== origin) throw this.#halt(`the newest head in the ${where} is of another log: ${point.origin}`);
+		assert(point !== undefined && point.size === head.size, `${what} is no audit head`);
+		if (point.origin !== origin) throw this.#halt(`${what} is of another log: ${point.origin}`);
 		if (head.size > end.seq) throw this.#forked(head.size, end.seq);
 		const [at] = await store.read((tx) => tx.audit.list(head.size, 1));
 		const chain = at?.seq === head.size ? at.chain : null;
@@ -238,7 +292,8 @@ export class AuditSequencer implements HeadKeeper {
 	}
 }
 
-function chainedOf(row: AuditLeafRow): Chained {
+function chainedOf(row: AuditLeafRow | undefined): Chained {
+	if (row === undefined) return { seq: 0, chain: CHAIN_START };
 	assert(row.seq !== null && row.chain !== null, 'the last chained leaf has its position');
 	return { seq: row.seq, chain: row.chain };
 }

@@ -15,7 +15,7 @@ export interface AuditLeafRow {
 	readonly chain: Uint8Array | null;
 	/** JSON {field: {salt, value}} of committed fields; null once erased. */
 	readonly clear: string | null;
-	/** Copied out of the leaf for queries; the leaf is the truth. */
+	/** Copied out of the leaf for queries; the leaf is the truth: app/audit/untampered.ts compares. */
 	readonly action: string;
 	readonly target: string;
 	readonly atMs: number;

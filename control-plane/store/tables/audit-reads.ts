@@ -8,7 +8,7 @@ type Reads = Exclude<keyof AuditLog, 'append' | 'listUnchained' | 'chain'>;
 /** What is the same in both dialects: everything about leaves that have their position, and heads. */
 export function auditReads(compiler: Compiler): Pick<AuditLog, Reads> {
 	const chained = `select link.seq as "seq", leaf.id as "id", leaf.leaf as "leaf", link.chain as "chain",
-		side.clear as "clear", leaf.action as "action", leaf.target as "target", leaf.at_ms as "atMs"
+		side.clear as "clear", ${both('action')}, ${both('target')}, leaf.at_ms as "atMs"
 		from audit_chain as link join audit_leaves as leaf on leaf.ord = link.ord
 		left join audit_clear as side on side.leaf_id = leaf.id`;
 	const last = `${chained} order by link.seq desc limit 1`;
@@ -36,6 +36,14 @@ export function auditReads(compiler: Compiler): Pick<AuditLog, Reads> {
 			yield { sql: erase, parameters: [id] };
 		},
 	};
+}
+
+/**
+ * The copy beside the leaf and the one beside the chain, which is searched: where they differ it is neither, so that
+ * whoever holds the row against its leaf finds either of them changed.
+ */
+function both(name: 'action' | 'target'): string {
+	return `case when link.${name} = leaf.${name} then leaf.${name} else '(copies differ)' end as "${name}"`;
 }
 
 function queryStatement(compiler: Compiler, chained: string, filter: Parameters<AuditLog['query']>[0]): Statement {
