@@ -48,6 +48,10 @@ export const AGENT_SCHEMA = {
 			min: 1024 * 1024,
 			max: 1024 ** 4,
 		}),
+		rebootAllowed: bool({
+			doc: 'Let a task restart this machine, if the policy allows it too. Never in a container.',
+			default: false,
+		}),
 		/** The demo's `up` stops everything; a real agent leaves tasks running. */
 		stopHostWithAgent: bool({
 			doc: 'End the process host, and with it all tasks, when the agent is stopped by SIGTERM.',

@@ -1,10 +1,6 @@
-import { accessSync, constants, readFileSync, realpathSync, statSync } from 'node:fs';
-import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { create } from '@bufbuild/protobuf';
 import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
-import { type Clock, every } from '../kit/clock.ts';
-import { GpuaasError, messageOf } from '../kit/error.ts';
-import { type Rng, uuidv7 } from '../kit/ids.ts';
 import type { Logger } from '../kit/log.ts';
 import { aborted, Scope } from '../kit/scope.ts';
 import {
@@ -12,50 +8,36 @@ import {
 	type RenewCertificateResponse,
 	type TelemetryPlan,
 } from '../proto/gen/gpuaas/link/v1/link_pb.ts';
+import type { AgentDeps } from './agent-deps.ts';
 import type { AgentConfig } from './config.ts';
-import { CONTROL_LIMITS_DEFAULT, type HostFacts } from './control/control-deps.ts';
+import { CONTROL_LIMITS_DEFAULT } from './control/control-deps.ts';
 import { GrpcTransport } from './control/grpc-transport.ts';
 import { OutputUploader } from './control/output-uploader.ts';
 import { Control } from './control/session.ts';
+import { hostFacts, readPolicy, runnerPlatform } from './host-side.ts';
 import { hardwareFacts, identify } from './identify.ts';
 import { recover } from './identity/enroll.ts';
 import type { AgentIdentity } from './identity/identity.ts';
 import { Renewal, type RenewedCertificate } from './identity/renewal.ts';
-import { identityStatus } from './identity/status.ts';
-import type { Journal } from './journal/journal.ts';
 import { SqliteJournal } from './journal/sqlite.ts';
-import { passwdHomes } from './platform/accounts.ts';
-import { type PlatformFacts, readPlatformFacts } from './platform/facts.ts';
-import { machineRebooter } from './platform/reboot.ts';
+import { readPlatformFacts } from './platform/facts.ts';
 import { startProcessHost } from './process-host/start.ts';
-import { type AgentFolders, foldersOf } from './settings.ts';
+import { announceReady, writeStatus } from './reporting.ts';
+import { foldersOf } from './settings.ts';
 import { keepHost } from './tasks/host-keeper.ts';
-import { DENY_ALL, type Policy, parsePolicy } from './tasks/policy.ts';
 import { TaskRunner } from './tasks/runner.ts';
 import { RUNNER_LIMITS_DEFAULT } from './tasks/runner-deps.ts';
 import { sampleHost } from './telemetry/host.ts';
 import { TelemetrySampler } from './telemetry/sampler.ts';
+
+/** Between SIGTERM and SIGKILL of tasks that end with the agent. */
+const HOST_SHUTDOWN_GRACE_MS = 3000;
 
 /**
  * The agent, top to bottom: who it is, what it remembers, what it may run, the process host, the link, telemetry. The
  * parts run under one scope that ends with `signal`; the process host and its tasks go on unless the configuration says
  * that they end with the agent.
  */
-export interface AgentDeps {
-	readonly config: AgentConfig;
-	readonly version: string;
-	readonly clock: Clock;
-	readonly rng: Rng;
-	readonly log: Logger;
-	/** Once, when the control plane has welcomed this agent. */
-	readonly onReady: (identity: AgentIdentity) => void;
-}
-
-const READY_POLL_MS = 20;
-const STATUS_PERIOD_MS = 5000;
-/** Between SIGTERM and SIGKILL of tasks that end with the agent. */
-const HOST_SHUTDOWN_GRACE_MS = 3000;
-
 export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<void> {
 	const { config, version, clock, rng, log } = deps;
 	const folders = foldersOf(config);
@@ -74,7 +56,7 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<vo
 			identity,
 			journal,
 			policy: readPolicy(config.core.policy, log),
-			platform: runnerPlatform(facts, version),
+			platform: runnerPlatform(facts, deps),
 			limits: RUNNER_LIMITS_DEFAULT,
 		}),
 	);
@@ -130,71 +112,8 @@ export function hostConfigOf({ tasks }: AgentConfig): { readonly runningMax: num
 	return { runningMax: tasks.runningMax, spoolBytesMax: tasks.spoolBytes };
 }
 
-/** Without a file nothing is allowed; a file that can't be understood stops the agent rather than allow the wrong thing. */
-function readPolicy(path: string, log: Logger): Policy {
-	let text: string;
-	try {
-		text = readFileSync(path, 'utf8');
-	} catch (error) {
-		if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
-			throw new GpuaasError({
-				code: 'FAILED_PRECONDITION',
-				reason: 'CONFIG_INVALID',
-				message: `the policy can't be read: ${messageOf(error)}`,
-			});
-		}
-		log.warn('no policy file: every task will be refused', { path });
-		return DENY_ALL;
-	}
-	return parsePolicy(text, path);
-}
-
-function runnerPlatform(facts: PlatformFacts, agentVersion: string) {
-	return {
-		bootId: facts.bootId,
-		agentVersion,
-		ownUser: facts.ownUser,
-		findHome: passwdHomes(),
-		isExecutable,
-		realPath,
-		rebooter: machineRebooter({ isContainer: facts.isContainer, isAllowed: process.env.GPUAAS_ALLOW_REBOOT === '1' }),
-		agentLogs: '',
-	};
-}
-
-function realPath(path: string): string | undefined {
-	try {
-		return realpathSync.native(path);
-	} catch {
-		return undefined;
-	}
-}
-
-function isExecutable(path: string): boolean {
-	try {
-		accessSync(path, constants.X_OK);
-		return statSync(path).isFile();
-	} catch {
-		return false;
-	}
-}
-
-function hostFacts({ clock, rng, version }: AgentDeps, facts: PlatformFacts): HostFacts {
-	return {
-		bootId: facts.bootId,
-		agentVersion: version,
-		capabilities: capabilities(facts),
-		hostname: facts.hostname,
-		instanceId: uuidv7(clock.now(), rng),
-	};
-}
-
 function renewedOf(answer: RenewCertificateResponse, nowMs: number): RenewedCertificate {
 	return { ...answer, serverTimeMs: answer.serverTime === undefined ? nowMs : timestampMs(answer.serverTime) };
-}
-
-function capabilities(facts: PlatformFacts): readonly string[] {
-	return ['task.run', 'task.collect_bundle', ...(facts.isContainer ? ['container'] : ['task.reboot'])];
 }
 
 function planOf(plan: TelemetryPlan) {
@@ -228,52 +147,6 @@ function startSampler(
 		},
 		{ periodMs: config.telemetry.periodMs, fastPeriodMs: 0, fastUntilMs: 0 },
 	);
-}
-
-function announceReady(deps: AgentDeps, control: Control, identity: AgentIdentity, scope: Scope): void {
-	const timer = every(
-		deps.clock,
-		READY_POLL_MS,
-		() => {
-			if (control.state().phase !== 'connected') return;
-			timer.cancel();
-			deps.onReady(identity);
-		},
-		(error) => deps.log.error('readiness could not be told', { error }),
-	);
-	scope.defer(() => timer.cancel());
-}
-
-/** A snapshot for `agent status`, which must work when the agent doesn't answer. */
-function writeStatus(
-	deps: AgentDeps,
-	folders: AgentFolders,
-	parts: {
-		readonly control: Control;
-		readonly identity: AgentIdentity;
-		readonly renewal: Renewal;
-		readonly journal: Journal;
-	},
-	scope: Scope,
-): void {
-	const { clock, log } = deps;
-	const { control, identity, renewal, journal } = parts;
-	const write = async () => {
-		const { clockOffsetMs } = control.state();
-		if (clockOffsetMs !== undefined) renewal.noteServerTime(clock.now() + clockOffsetMs);
-		const document = {
-			at: new Date(clock.now()).toISOString(),
-			certificate: identityStatus(identity, clock.now(), renewal.facts()),
-			link: control.state(),
-		};
-		await writeFile(`${folders.status}.tmp`, `${JSON.stringify(document)}\n`, { mode: 0o600 });
-		await rename(`${folders.status}.tmp`, folders.status);
-		// Whoever doubts the control plane compares its log with what this agent kept: gpuaas audit verify --anchors.
-		await writeFile(folders.auditHead, journal.getSetting('link.audit_head') ?? '', { mode: 0o644 });
-	};
-	const report = (error: unknown) => log.warn('the status file could not be written', { error });
-	const timer = every(clock, STATUS_PERIOD_MS, () => void write().catch(report), report);
-	scope.defer(() => timer.cancel());
 }
 
 async function stopHost(connect: () => ReturnType<typeof startProcessHost>, log: Logger): Promise<void> {

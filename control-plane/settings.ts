@@ -14,7 +14,7 @@ export function loadSettings(args: DaemonArgs, env: NodeJS.ProcessEnv): LoadedCo
 		env,
 		overrides: args.overrides,
 		// Of the command and of an agent, which may share this shell.
-		foreignEnv: ['GPUAAS_CONFIG_DIR', 'GPUAAS_CONTEXT', 'GPUAAS_DEBUG', 'GPUAAS_ALLOW_REBOOT'],
+		foreignEnv: ['GPUAAS_CONFIG_DIR', 'GPUAAS_CONTEXT', 'GPUAAS_DEBUG'],
 	});
 }
 

@@ -28,8 +28,7 @@ import { digestOf, type PageTokens } from './paging.ts';
  * forget authorization, idempotency or audit: there is no other way to reach `apply`.
  *
  * mutation: prepare (async: keys, other reads) -> apply (one unit) -> effects (after commit).
- * query: read (one snapshot) -> answer. stream: open decides, then events. delegate: decides, then a function that
- * makes its own unit.
+ * query: read (one snapshot) -> answer. stream: open decides, then events.
  */
 export interface UseCaseDeps extends AppDeps {
 	readonly appendAudit: AppendAudit;
@@ -214,25 +213,6 @@ export function stream<I extends DescMessage, O extends DescMessage, K extends T
 			const decideAgain = async () =>
 				narrow(await deps.store.read((tx) => authorizedTarget(tx, ctx, policy, request, deps.clock.now())), on);
 			yield* steps.events(call, await decideAgain(), decideAgain);
-		},
-	};
-}
-
-/** For a function of another part that makes its own unit, audit record included. Decides first. */
-export function delegate<I extends DescMessage, O extends DescMessage, K extends TargetKind>(
-	on: K,
-	method: DescMethodUnary<I, O>,
-	serve: (call: Call<MessageShape<I>>, target: TargetOf[K]) => Promise<MessageShape<O>>,
-): UnaryUseCase<I, O> {
-	const policy = policyFor(method, on);
-	return {
-		kind: 'unary',
-		method,
-		policy,
-		async run(deps, ctx, request) {
-			const call = { deps, ctx, request, nowMs: deps.clock.now() };
-			const target = await deps.store.read((tx) => authorizedTarget(tx, ctx, policy, request, call.nowMs));
-			return await serve(call, narrow(target, on));
 		},
 	};
 }

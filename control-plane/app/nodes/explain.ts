@@ -101,7 +101,11 @@ function certificate({ certificateExpiresAtMs: expiresAtMs }: NodeFacts, nowMs: 
 			'the agent recovers by itself when it reaches the enrollment listener',
 			expiresAtMs,
 		);
-	return line('certificate', `valid until ${iso(expiresAtMs)}`, 'the agent renews it at half of its life, long before that');
+	return line(
+		'certificate',
+		`valid until ${iso(expiresAtMs)}`,
+		'the agent renews it at half of its life, long before that',
+	);
 }
 
 function line(subject: string, finding: string, next: string, deadlineMs?: number): Explanation {

@@ -1,11 +1,7 @@
 import { create } from '@bufbuild/protobuf';
-import { type Duration, DurationSchema, type Timestamp, timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { type Duration, DurationSchema } from '@bufbuild/protobuf/wkt';
 
-/** Rows keep milliseconds, messages keep Timestamp and Duration; absent stays absent. */
-export function optionalTimestamp(ms: number | null): { readonly value?: Timestamp } {
-	return ms === null ? {} : { value: timestampFromMs(ms) };
-}
-
+/** Rows keep milliseconds, messages keep Duration. */
 export function durationFromMs(ms: number): Duration {
 	const seconds = Math.floor(ms / 1000);
 	return create(DurationSchema, { seconds: BigInt(seconds), nanos: Math.round((ms - seconds * 1000) * 1_000_000) });
