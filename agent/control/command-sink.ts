@@ -11,6 +11,8 @@ export interface CommandSink {
 	 * The link calls it before it acknowledges them, and acknowledges nothing when it throws.
 	 */
 	commit?(): void;
+	/** At each Welcome, before any command: the highest fencing token that this node was given. */
+	welcomed?(fencingSeq: bigint): void;
 	/** Attempts that the process host has or the journal holds open: goes into Hello. */
 	attempts(): readonly { readonly taskId: string; readonly attempt: number }[];
 	/** For the heartbeat. */

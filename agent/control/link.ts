@@ -175,6 +175,7 @@ export class Link {
 	#welcomed(welcome: Welcome): void {
 		this.#state = 'open';
 		this.#epoch = welcome.epoch;
+		this.#deps.commands.welcomed?.(welcome.fencingSeq);
 		this.#facts = new FactSender(this.#deps.journal, this.#stream, welcome.factAck);
 		this.#setLease(welcome.leaseTtl === undefined ? 0 : durationMs(welcome.leaseTtl));
 		this.#setServerTime(welcome.serverTime === undefined ? undefined : timestampMs(welcome.serverTime));

@@ -1,11 +1,16 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import { durationMs } from '@bufbuild/protobuf/wkt';
 import { assert } from '../../kit/assert.ts';
-import type { Fact, TaskOffer } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
-import { type TaskEnvelope, TaskEnvelopeSchema } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
+import type { Fact, TaskCancel, TaskOffer } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import {
+	TaskResult as Result,
+	type TaskEnvelope,
+	TaskEnvelopeSchema,
+} from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
 import type { AttemptRow } from '../journal/journal.ts';
 import { Attempt, attemptLog } from './attempt.ts';
-import { type AttemptName, acceptedFact, auditFact, type Refusal, refusedFact } from './facts.ts';
+import { type AttemptName, acceptedFact, auditFact, finishedFact, type Refusal, refusedFact } from './facts.ts';
+import { outcomeWithoutHost } from './outcome.ts';
 import { type Decision, decide } from './policy.ts';
 import type { RunnerDeps } from './runner-deps.ts';
 import { type Claimed, type EnvelopeVerdict, verifyEnvelope } from './verify-envelope.ts';
@@ -34,12 +39,15 @@ export class Intake {
 	readonly #openCount: () => number;
 	#answers: Answer[] = [];
 	readonly #accepted: Attempt[] = [];
+	#floor: bigint | undefined;
 	/** Tasks with an answer that isn't committed: the journal doesn't know it yet. */
 	readonly #answered = new Set<string>();
 
 	/** `openCount`: attempts accepted and not ended. */
 	constructor(deps: RunnerDeps, openCount: () => number) {
 		this.#deps = deps;
+		const floor = deps.journal.getSetting(FLOOR);
+		this.#floor = floor === undefined ? undefined : BigInt(floor);
 		this.#openCount = openCount;
 	}
 
@@ -107,9 +115,28 @@ export class Intake {
 		attemptLog(log, row, correlationId).info('refused a task', { reason: refusal.reason });
 	}
 
-	/** A cancel overtook its offer, or the offer never came: if it still comes, it is refused. */
-	refuseUnseen(taskId: string, attempt: number, correlationId: string): void {
-		this.refuse(this.#rowOf({ taskId, attempt, fencingToken: 0n }), correlationId, CANCELLED);
+	/**
+	 * A cancel overtook its offer, or the offer never came: if it still comes, it is refused. One that a journal before
+	 * this one may have seen isn't answered: its offer is sent again before it, with each session.
+	 */
+	refuseUnseen(cancel: TaskCancel, correlationId: string): void {
+		const { taskId, attempt, fencingToken } = cancel;
+		if (this.#isBeforeJournal(fencingToken)) return;
+		this.refuse(this.#rowOf({ taskId, attempt, fencingToken }), correlationId, CANCELLED);
+	}
+
+	/**
+	 * The first Welcome of this journal's life says which tokens were given out before it. What was claimed under them
+	 * may have run under a journal that is gone, and been forgotten by everybody: it is never run, and called lost.
+	 */
+	setFloor(fencingSeq: bigint): void {
+		const { journal } = this.#deps;
+		if (this.#floor === undefined) journal.putSetting(FLOOR, `${fencingSeq}`);
+		this.#floor ??= fencingSeq;
+	}
+
+	#isBeforeJournal(fencingToken: bigint): boolean {
+		return this.#floor === undefined || fencingToken <= this.#floor;
 	}
 
 	/** What the policy says now about an attempt that was accepted before this process started. */
@@ -124,6 +151,10 @@ export class Intake {
 	#accept(verdict: Extract<EnvelopeVerdict, { readonly kind: 'ok' }>, correlationId: string): void {
 		const { envelope, payload, payloadSha256 } = verdict;
 		const row = { ...this.#rowOf(envelope), envelope: payload, envelopeSha256: payloadSha256 };
+		if (this.#isBeforeJournal(row.fencingToken)) {
+			this.#lose(row, envelope.correlationId);
+			return;
+		}
 		const decision = this.#decide(envelope);
 		const refusal = this.#noRoom(row) ?? this.#refusalOf(decision);
 		if (refusal !== undefined) {
@@ -132,6 +163,21 @@ export class Intake {
 		}
 		const fact = acceptedFact({ nowMs: this.#deps.clock.now(), correlationId }, row);
 		this.#answer({ row, fact, attempt: new Attempt(row, envelope.correlationId, decision, this.#deps.log) });
+	}
+
+	/** Nobody can say whether it ran. */
+	#lose(row: AttemptRow, correlationId: string): void {
+		const { clock, identity, platform, log } = this.#deps;
+		attemptLog(log, row, correlationId).warn('a task was offered to a journal before this one: it is lost');
+		const nowMs = clock.now();
+		const message =
+			"the agent's journal was lost after the task was sent to it: it may have run, and nothing of it was kept";
+		const outcome = outcomeWithoutHost({ result: Result.LOST, reason: 'JOURNAL_LOST', message, endedAtMs: nowMs });
+		const signatory = { identity, agentVersion: platform.agentVersion, bootId: platform.bootId };
+		this.#answer({
+			row: { ...row, phase: 'finished', outputStored: true },
+			fact: finishedFact({ nowMs, correlationId }, row, { outcome, output: [] }, signatory),
+		});
 	}
 
 	#noRoom(row: AttemptRow): Refusal | undefined {
@@ -207,3 +253,5 @@ export class Intake {
 function taskOf(verdict: EnvelopeVerdict): string | undefined {
 	return verdict.kind === 'ok' ? verdict.envelope.taskId : verdict.claimed?.taskId;
 }
+
+const FLOOR = 'tasks.fencing_floor';

@@ -71,6 +71,10 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		else if (what.case === 'taskCancel') this.#cancel(what.value, correlationId);
 	}
 
+	welcomed(fencingSeq: bigint): void {
+		this.#intake.setFloor(fencingSeq);
+	}
+
 	commit(): void {
 		for (const attempt of this.#intake.commit()) this.#enqueue(attempt);
 	}
@@ -124,7 +128,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		this.#writes.flush();
 		const row = journal.getAttempt(taskId, number);
 		if (row === undefined) {
-			this.#intake.refuseUnseen(taskId, number, correlationId);
+			this.#intake.refuseUnseen(cancel, correlationId);
 			return;
 		}
 		if (row.phase === 'finished' || row.phase === 'done') return;

@@ -227,7 +227,10 @@ export class AgentLink {
 		this.#openings.delete(opening);
 		this.#sessions.add(session);
 		if (!registry.add(session)) return;
-		session.welcome(this.#welcome(hello, peer, result.epoch, BigInt(result.factSeq), commandStream));
+		session.welcome({
+			...this.#welcome(hello, peer, result.epoch, BigInt(result.factSeq), commandStream),
+			fencingSeq: BigInt(result.fencingSeq),
+		});
 		if (result.journalRestarted) ctx.log.warn("the agent's journal is new or was restored", { node: peer.nodeId });
 		const { attempts, instanceId } = hello;
 		this.#deps.onSessionOpen({ nodeId: peer.nodeId, epoch: result.epoch, attempts, instanceId });

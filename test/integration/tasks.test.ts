@@ -117,14 +117,14 @@ describe('tasks', () => {
 	});
 
 	async function cancel(id: string): Promise<void> {
-		const { attempt, correlationId } = await tasks.task(id);
+		const { attempt, fencingToken, correlationId } = await tasks.task(id);
 		await tasks.world.store.unit((tx) =>
 			tx.tasks.update(id, { state: 'cancelling', cancelRequestedAtMs: systemClock.now(), cancelGraceMs: 1000 }, [
 				'leased',
 				'running',
 			]),
 		);
-		const command = { taskId: id, attempt, graceMs: 1000, reason: 'CANCELLED', correlationId };
+		const command = { taskId: id, attempt, fencingToken, graceMs: 1000, reason: 'CANCELLED', correlationId };
 		expect(tasks.world.registry.cancel(nodeId, command)).toBe(true);
 	}
 
@@ -391,9 +391,26 @@ describe('tasks', () => {
 		await tasks.wait(id, ({ state }) => state === 'running');
 		await first.stop();
 		await forgetful.start({ journal: new SqliteJournal({ path: join(folder, 'lost-2.db') }) });
-		expect(await tasks.ended(id)).toMatchObject({ state: 'lost', reason: 'HOST_DIED' });
+		expect(await tasks.ended(id)).toMatchObject({ state: 'lost', reason: 'JOURNAL_LOST' });
 		await tasks.ended(await tasks.submit(forgetful.identity.nodeId, run('/bin/true')));
 		expect(processesWith(mark)).toEqual([]);
+	});
+
+	it('never runs again what a lost journal may have seen', async () => {
+		const forgetful = await tasks.newNode();
+		const first = await forgetful.start({ journal: new SqliteJournal({ path: join(folder, 'seen-1.db') }) });
+		await tasks.ended(await tasks.submit(forgetful.identity.nodeId, run('/bin/true')));
+		await first.stop();
+		// Sent under the first journal, as far as the control plane can know.
+		const file = join(folder, 'seen');
+		const id = await tasks.submit(forgetful.identity.nodeId, sh(`echo x >>${file}`));
+		await tasks.world.store.unit((tx) => tx.tasks.claim(forgetful.identity.nodeId, 1, systemClock.now() + 60_000));
+		await forgetful.start({ journal: new SqliteJournal({ path: join(folder, 'seen-2.db') }) });
+		expect(await tasks.ended(id)).toMatchObject({ state: 'lost', reason: 'JOURNAL_LOST' });
+		expect(await tasks.ended(await tasks.submit(forgetful.identity.nodeId, run('/bin/true')))).toMatchObject({
+			state: 'succeeded',
+		});
+		expect(readdirSync(folder)).not.toContain('seen');
 	});
 
 	it('keeps nothing of a task once everything is stored', async () => {

@@ -32,6 +32,7 @@ export interface TaskOfferCommand {
 export interface TaskCancelCommand {
 	readonly taskId: string;
 	readonly attempt: number;
+	readonly fencingToken: number;
 	readonly graceMs: number;
 	readonly reason: string;
 	readonly correlationId: string;

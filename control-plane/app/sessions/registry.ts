@@ -98,10 +98,13 @@ export class SessionRegistry implements AgentSessions {
 	}
 
 	cancel(nodeId: string, cancel: TaskCancelCommand): boolean {
-		const { taskId, attempt, graceMs, reason, correlationId } = cancel;
+		const { taskId, attempt, fencingToken, graceMs, reason, correlationId } = cancel;
 		return this.#command(nodeId, `cancel ${taskId} ${attempt}`, {
 			correlationId,
-			command: { case: 'taskCancel', value: { taskId, attempt, grace: durationFromMs(graceMs), reason } },
+			command: {
+				case: 'taskCancel',
+				value: { taskId, attempt, fencingToken: BigInt(fencingToken), grace: durationFromMs(graceMs), reason },
+			},
 		});
 	}
 

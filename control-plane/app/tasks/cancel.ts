@@ -54,6 +54,7 @@ export function sendCancel(deps: Pick<AppDeps, 'sessions'>, task: TaskRow, reaso
 	deps.sessions.cancel(task.nodeId, {
 		taskId: task.id,
 		attempt: task.attempt,
+		fencingToken: task.fencingToken,
 		graceMs: task.cancelGraceMs ?? CANCEL_GRACE_DEFAULT_MS,
 		reason,
 		correlationId: task.correlationId,

@@ -40,7 +40,7 @@ export async function loseUnknownAttempts(
 		deps,
 		ctx,
 		affected,
-		'HOST_DIED',
+		'JOURNAL_LOST',
 		'the agent came back without its journal and knows nothing of this task: it may have run, and nothing of it was kept',
 	);
 }

@@ -79,7 +79,8 @@ export async function resend(
 		const active = yield* tx.tasks.listActive(nodeId, deps.limits.tasksOpenPerNodeMax);
 		const known = new Map<string, Uint8Array | null>();
 		for (const task of active) {
-			if (task.state !== 'leased' || task.acceptedAtMs !== null) continue;
+			// A cancelling one too: the cancel of an attempt that was never seen can't be answered with certainty.
+			if ((task.state !== 'leased' && task.state !== 'cancelling') || task.acceptedAtMs !== null) continue;
 			const stored = yield* tx.tasks.getDocuments(task.id, task.attempt);
 			known.set(task.id, stored?.envelope ?? null);
 		}
@@ -108,6 +109,7 @@ function sendCancel(deps: AppDeps, task: TaskRow): boolean {
 	return deps.sessions.cancel(task.nodeId, {
 		taskId: task.id,
 		attempt: task.attempt,
+		fencingToken: task.fencingToken,
 		graceMs: task.cancelGraceMs ?? CANCEL_GRACE_DEFAULT_MS,
 		reason: 'CANCELLED',
 		correlationId: task.correlationId,
