@@ -9,8 +9,9 @@ import {
 	type UploadOutputResponse,
 	UploadOutputResponseSchema,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
-import { type OutputChunk as ChunkMessage, OutputStream } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import type { OutputChunk as ChunkMessage } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import type { AcceptedStream } from '../app/enrollment/authorize-stream.ts';
+import { checkChunk } from '../app/tasks/output-chunk.ts';
 import type { OutputChunk } from '../app/tasks/output-store.ts';
 import { statusOfClose } from './close-reason.ts';
 import { nodeContext } from './context.ts';
@@ -60,6 +61,8 @@ class Upload {
 	#paused = false;
 	#working = false;
 	#storedOffset = 0n;
+	/** Where the newest chunk ended. */
+	#takenOffset = 0;
 	/** Set once the agent has said that nothing more comes. */
 	#endOffset: bigint | undefined;
 
@@ -159,12 +162,14 @@ class Upload {
 	}
 
 	#take(message: ChunkMessage): void {
-		this.#chunks.push({
-			offset: Number(message.offset),
-			stream: message.stream === OutputStream.STDERR ? 'stderr' : 'stdout',
-			data: message.data,
-			droppedBytes: Number(message.droppedBytes),
-		});
+		const checked = checkChunk(message, this.#takenOffset);
+		if (checked.kind === 'invalid') {
+			this.#protocol(checked.message);
+			return;
+		}
+		const { chunk } = checked;
+		this.#takenOffset = chunk.offset + chunk.data.length;
+		this.#chunks.push(chunk);
 		this.#bytes += message.data.length;
 		if (!this.#paused && this.#bytes >= this.#deps.limits.uploadBytesQueuedMax) {
 			this.#paused = true;

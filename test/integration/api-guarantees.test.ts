@@ -353,11 +353,21 @@ describe('following a task', () => {
 		await store.unit((tx) => tx.tasks.update(task.id, { state: 'running', attempt: 1, startedAtMs: 1 }));
 		bus.publish({ topic: 'tasks.changed', key: task.id });
 		await eventually('the second state', () => events.length === 2);
-		await output.append(task.id, 1, [{ offset: 0, stream: 'stdout', data: Buffer.from('hello'), droppedBytes: 0 }]);
+		await output.append(
+			task.id,
+			1,
+			[{ offset: 0, stream: 'stdout', data: Buffer.from('hello'), droppedBytes: 0 }],
+			1 << 20,
+		);
 		bus.publish({ topic: 'tasks.output', key: task.id });
 		await eventually('output', () => events.includes('llo'));
 		// Without a hint: losing one costs time only.
-		await output.append(task.id, 1, [{ offset: 5, stream: 'stderr', data: Buffer.from('bye'), droppedBytes: 0 }]);
+		await output.append(
+			task.id,
+			1,
+			[{ offset: 5, stream: 'stderr', data: Buffer.from('bye'), droppedBytes: 0 }],
+			1 << 20,
+		);
 		await store.unit((tx) =>
 			tx.tasks.update(task.id, { state: 'succeeded', endedAtMs: 2, exitCode: 0, outputComplete: true }),
 		);

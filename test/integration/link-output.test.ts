@@ -8,6 +8,7 @@ import { systemClock } from '../../kit/clock.ts';
 import { systemRng, uuidv7 } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { UploadOutputRequestSchema, type UploadOutputResponse } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import { OutputStream } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { eventually } from '../eventually.ts';
 import { DelayRelay } from '../fakes/delay-relay.ts';
 import { startWorld, type TestAgent, targetOf, type World } from './link-world.ts';
@@ -49,7 +50,7 @@ class NumberedOutput implements OutputSource {
 	}
 }
 
-async function addTask(world: World, nodeId: string): Promise<string> {
+async function addTask(world: World, nodeId: string, change: Partial<TaskRow> = {}): Promise<string> {
 	const id = uuidv7(systemClock.now(), systemRng);
 	const row: TaskRow = {
 		id,
@@ -86,6 +87,7 @@ async function addTask(world: World, nodeId: string): Promise<string> {
 		organization: null,
 		project: null,
 		generation: 1,
+		...change,
 	};
 	await world.store.unit((tx) => tx.tasks.insert(row));
 	return id;
@@ -265,4 +267,49 @@ test('the output of the 20th running task is seen while 19 others go on', async 
 	running.resolve();
 	await eventually('all are stored', () => output.pending().length === 0);
 	stopping.abort();
+});
+
+test('output past what the task may have is cut, and the agent lets go of it', async () => {
+	await using world = await startWorld();
+	const agent = world.agent(await world.enroll());
+	const output = new NumberedOutput();
+	const stopping = uploading(agent, output);
+	const taskId = await addTask(world, agent.identity.nodeId, { outputBytesMax: 64 * 1024 });
+	output.add(taskId, 400, 16 * 1024);
+	await eventually('the agent lets go of it', () => output.pending().length === 0);
+	const bytes = await storedBytes(world, taskId);
+	expect(bytes).toBeGreaterThanOrEqual(64 * 1024);
+	expect(bytes).toBeLessThanOrEqual(2 * 64 * 1024 + 1024 * 1024);
+	// Closed: who follows it doesn't wait for more.
+	expect((await world.store.read((tx) => tx.tasks.get(taskId)))?.outputComplete).toBe(true);
+	stopping.abort();
+});
+
+test.each([
+	['a stream that has no name', { offset: 0n, stream: OutputStream.UNSPECIFIED, data: new Uint8Array(1) }],
+	['too much at once', { offset: 0n, stream: OutputStream.STDOUT, data: new Uint8Array(1024 * 1024 + 1) }],
+	[
+		'a gap larger than its offset',
+		{ offset: 5n, stream: OutputStream.STDOUT, data: new Uint8Array(1), droppedBytes: 6n },
+	],
+	['an offset that no file has', { offset: 1n << 63n, stream: OutputStream.STDOUT, data: new Uint8Array(1) }],
+])('a chunk with %s ends the upload', async (_name, value) => {
+	await using world = await startWorld();
+	const identity = await world.enroll();
+	const taskId = await addTask(world, identity.nodeId);
+	const connection = new GrpcTransport(systemClock).open(targetOf(identity, `127.0.0.1:${world.gateway.port}`));
+	const frames: UploadOutputResponse[] = [];
+	const ends: string[] = [];
+	const stream = connection.uploadOutput({
+		onFrame: (frame) => frames.push(frame),
+		onWritable: () => {},
+		onClosed: ({ reason }) => ends.push(reason),
+	});
+	const hello = { taskId, attempt: 1, fencingToken: 1n };
+	stream.send(create(UploadOutputRequestSchema, { message: { case: 'hello', value: hello } }));
+	await eventually('it is open', () => frames.length === 1);
+	stream.send(create(UploadOutputRequestSchema, { message: { case: 'chunk', value } }));
+	await eventually('it ends', () => ends[0] === 'INVALID_REQUEST');
+	expect(await storedBytes(world, taskId)).toBe(0);
+	connection.close();
 });

@@ -51,6 +51,11 @@ export class AttemptLog {
 		return this.#endOffset;
 	}
 
+	/** Bytes of the log, framing included. */
+	get storedBytes(): number {
+		return this.#endPosition;
+	}
+
 	/** The chunks must follow on the end; see FileOutputStore. A failed write leaves the log as it was. */
 	async append(chunks: readonly OutputChunk[]): Promise<void> {
 		const records = chunks.flatMap(split).map((chunk) => ({ chunk, record: encodeRecord(chunk) }));

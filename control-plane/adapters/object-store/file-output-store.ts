@@ -5,6 +5,7 @@ import { GpuaasError } from '../../../kit/error.ts';
 import { isUuid } from '../../../kit/ids.ts';
 import type { OutputChunk, OutputStore } from '../../app/tasks/output-store.ts';
 import { AttemptLog, diskError } from './attempt-log.ts';
+import { RECORD_OVERHEAD_BYTES } from './record.ts';
 
 /**
  * Task output in files: `<folder>/<last two of the id>/<task id>/<attempt>.log`. Invariants: one writer an attempt at a
@@ -51,7 +52,12 @@ export class FileOutputStore implements OutputStore, AsyncDisposable {
 		return (await this.#existing(taskId, attempt, (log) => Promise.resolve(log.endOffset))) ?? 0;
 	}
 
-	async append(taskId: string, attempt: number, chunks: readonly OutputChunk[]): Promise<number> {
+	async append(
+		taskId: string,
+		attempt: number,
+		chunks: readonly OutputChunk[],
+		storedBytesMax: number,
+	): Promise<number> {
 		this.#uncheckedBytes += chunks.reduce((sum, { data }) => sum + data.length, 0);
 		if (this.#uncheckedBytes >= CHECK_EVERY_BYTES) {
 			await this.check();
@@ -59,7 +65,9 @@ export class FileOutputStore implements OutputStore, AsyncDisposable {
 		}
 		return await this.#run(taskId, attempt, async (log) => {
 			const fresh = followingOn(chunks, log.endOffset);
-			if (fresh.length > 0) await log.append(fresh);
+			const { fitting, refused } = cutToSize(fresh, storedBytesMax - log.storedBytes);
+			if (fitting.length > 0) await log.append(fitting);
+			if (refused) throw tooLarge(storedBytesMax);
 			return log.endOffset;
 		});
 	}
@@ -212,5 +220,42 @@ function gap(end: number, offset: number): GpuaasError {
 		reason: 'OUTPUT_GAP',
 		message: `output up to ${end} is stored and what was sent begins at ${offset}; send from ${end} on`,
 		metadata: { stored_offset: String(end) },
+	});
+}
+
+/** The chunks that fit into `bytesMax` as records, and the first that doesn't as a gap. */
+function cutToSize(
+	chunks: readonly OutputChunk[],
+	bytesMax: number,
+): { readonly fitting: readonly OutputChunk[]; readonly refused: boolean } {
+	const fitting: OutputChunk[] = [];
+	// Room for the gap is kept free.
+	let left = bytesMax - RECORD_OVERHEAD_BYTES;
+	for (const chunk of chunks) {
+		left -= chunk.data.length + RECORD_OVERHEAD_BYTES;
+		if (left >= 0) {
+			fitting.push(chunk);
+			continue;
+		}
+		const { offset, data, droppedBytes } = chunk;
+		const gap = { ...chunk, offset: offset + data.length, data: data.subarray(0, 0) };
+		if (bytesMax - recordBytes(fitting) >= RECORD_OVERHEAD_BYTES)
+			fitting.push({ ...gap, droppedBytes: droppedBytes + data.length });
+		return { fitting, refused: true };
+	}
+	return { fitting, refused: false };
+}
+
+function recordBytes(chunks: readonly OutputChunk[]): number {
+	return chunks.reduce((sum, { data }) => sum + data.length + RECORD_OVERHEAD_BYTES, 0);
+}
+
+function tooLarge(storedBytesMax: number): GpuaasError {
+	return new GpuaasError({
+		// Not RESOURCE_EXHAUSTED: trying again can't help.
+		code: 'FAILED_PRECONDITION',
+		reason: 'OUTPUT_TOO_LARGE',
+		message: `more output came than the task may have (${storedBytesMax} bytes are kept of it); the rest is dropped`,
+		metadata: { stored_bytes_max: String(storedBytesMax) },
 	});
 }

@@ -1,10 +1,12 @@
 import { GpuaasError, messageOf } from '../../../kit/error.ts';
 import type { Fact, TaskFinished } from '../../../proto/gen/gpuaas/link/v1/link_pb.ts';
-import { OutputStream } from '../../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import type { OutputChunk as ChunkMessage } from '../../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import type { RequestContext } from '../../context.ts';
 import type { CertificateRow } from '../../store/port/certificates.ts';
 import type { TaskRow } from '../../store/port/tasks.ts';
 import type { AppDeps } from '../deps.ts';
+import { checkChunk, storedBytesMax } from './output-chunk.ts';
+import type { OutputChunk } from './output-store.ts';
 import { bringsItsOutput, isSameAttempt, type TaskFact } from './transition.ts';
 import { serialOf, verifyReceipt } from './verify-receipt.ts';
 
@@ -80,24 +82,32 @@ async function keepOutput(deps: AppDeps, ctx: RequestContext, task: TaskRow, fin
 	const { taskId, attempt, output } = finished;
 	if (output.length === 0) return true;
 	try {
-		await deps.output.append(
-			taskId,
-			attempt,
-			output.map((chunk) => ({
-				offset: Number(chunk.offset),
-				stream: chunk.stream === OutputStream.STDERR ? 'stderr' : 'stdout',
-				data: chunk.data,
-				droppedBytes: Number(chunk.droppedBytes),
-			})),
-		);
+		await deps.output.append(taskId, attempt, checkedChunks(output), storedBytesMax(task.outputBytesMax));
 		await deps.output.sync(taskId, attempt);
 		return true;
 	} catch (error) {
 		// A full or broken disk: the agent keeps the fact and sends it again. Anything else would come again for ever.
 		if (error instanceof GpuaasError && (error.code === 'RESOURCE_EXHAUSTED' || error.code === 'UNAVAILABLE'))
 			throw error;
+		if (error instanceof GpuaasError && error.reason === 'OUTPUT_TOO_LARGE') {
+			ctx.log.warn('the output of a task was cut', { task: taskId, error: messageOf(error) });
+			await deps.output.sync(taskId, attempt);
+			// Nothing more will come, and what is stored says itself that it was cut.
+			return true;
+		}
 		const about = { task: taskId, correlation_id: task.correlationId };
 		ctx.log.error('the output of a task could not be stored', { ...about, error: messageOf(error) });
 		return false;
 	}
+}
+
+function checkedChunks(messages: readonly ChunkMessage[]): readonly OutputChunk[] {
+	let endOffset = 0;
+	return messages.map((message) => {
+		const checked = checkChunk(message, endOffset);
+		if (checked.kind === 'invalid')
+			throw new GpuaasError({ code: 'INVALID_ARGUMENT', reason: 'INVALID_REQUEST', message: checked.message });
+		endOffset = checked.chunk.offset + checked.chunk.data.length;
+		return checked.chunk;
+	});
 }

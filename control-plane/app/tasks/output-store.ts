@@ -13,8 +13,12 @@ export interface OutputChunk {
 export interface OutputStore {
 	/** Where to go on: everything below is durable or will be after `sync`. 0 for an unknown attempt. */
 	storedOffset(taskId: string, attempt: number): Promise<number>;
-	/** Appends chunks that follow on; overlap with what is stored is ignored, a gap is an error. Returns the new offset. */
-	append(taskId: string, attempt: number, chunks: readonly OutputChunk[]): Promise<number>;
+	/**
+	 * Appends chunks that follow on; overlap with what is stored is ignored, a gap is an error. Returns the new offset.
+	 * The attempt never takes more than `storedBytesMax` with its framing: past it the chunks that fit are kept, the first
+	 * that doesn't is kept as a gap, so that readers see that something is missing, and OUTPUT_TOO_LARGE is thrown.
+	 */
+	append(taskId: string, attempt: number, chunks: readonly OutputChunk[], storedBytesMax: number): Promise<number>;
 	/** Makes everything appended durable. */
 	sync(taskId: string, attempt: number): Promise<void>;
 	/** Chunks from the one that contains `offset` on, cut to begin there, together at most `bytesMax`. */

@@ -3,6 +3,7 @@ import { uuidv7 } from '../../../kit/ids.ts';
 import type { OutputHello } from '../../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import type { RequestContext } from '../../context.ts';
 import type { AppDeps } from '../deps.ts';
+import { storedBytesMax } from './output-chunk.ts';
 import type { OutputChunk } from './output-store.ts';
 
 /**
@@ -14,7 +15,10 @@ export interface OutputUpload {
 	readonly storedOffset: bigint;
 	/** All of it is here already. */
 	readonly complete: boolean;
-	/** Appends what follows on; returns the offset below which everything is durable. */
+	/**
+	 * Appends what follows on; returns the offset below which everything is durable. Throws OUTPUT_TOO_LARGE past what the
+	 * task may have: then nothing more is taken, and what is stored ends with a gap.
+	 */
 	append(chunks: readonly OutputChunk[]): Promise<bigint>;
 	/** The agent has no more; returns whether the whole output is durable. */
 	end(nextOffset: bigint): Promise<boolean>;
@@ -46,7 +50,16 @@ export async function openUpload(
 		async append(chunks) {
 			// A complete output is closed: a second upload of it changes nothing.
 			if (complete) return BigInt(durableOffset);
-			await settle(await deps.output.append(taskId, attempt, chunks));
+			try {
+				await settle(await deps.output.append(taskId, attempt, chunks, storedBytesMax(task.outputBytesMax)));
+			} catch (error) {
+				if (!(error instanceof GpuaasError) || error.reason !== 'OUTPUT_TOO_LARGE') throw error;
+				await settle(await deps.output.storedOffset(taskId, attempt));
+				// Closed, so that those who follow it don't wait for more.
+				await markComplete(deps, taskId, attempt);
+				complete = true;
+				throw error;
+			}
 			return BigInt(durableOffset);
 		},
 		async end(nextOffset) {

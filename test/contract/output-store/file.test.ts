@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { FileOutputStore } from '../../../control-plane/adapters/object-store/file-output-store.ts';
 import { present } from '../../../kit/assert.ts';
-import { chunk, newTaskId, outputStoreContract, shown } from './output-store-contract.ts';
+import { chunk, newTaskId, outputStoreContract, shown, UNCAPPED } from './output-store-contract.ts';
 
 function folder(): { readonly path: string } & Disposable {
 	const path = mkdtempSync(join(tmpdir(), 'gpuaas-output-'));
@@ -59,13 +59,13 @@ describe('files', () => {
 			const task = newTaskId();
 			{
 				await using store = open(place.path);
-				await store.append(task, 1, [chunk(0, 'whole'), chunk(5, 'torn')]);
+				await store.append(task, 1, [chunk(0, 'whole'), chunk(5, 'torn')], UNCAPPED);
 			}
 			truncateSync(fileOf(place.path, task), statSync(fileOf(place.path, task)).size - bytes);
 			rmSync(`${fileOf(place.path, task)}.index`);
 			await using again = open(place.path);
 			expect(await again.storedOffset(task, 1)).toBe(5);
-			expect(await again.append(task, 1, [chunk(5, 'TORN')])).toBe(9);
+			expect(await again.append(task, 1, [chunk(5, 'TORN')], UNCAPPED)).toBe(9);
 			expect(shown(await again.read(task, 1, 0, 100))).toEqual([
 				[0, 'stdout', 'whole', 0],
 				[5, 'stdout', 'TORN', 0],
@@ -79,7 +79,7 @@ describe('files', () => {
 		for (const noise of [Buffer.alloc(5000), Buffer.alloc(5000, 0xff), Buffer.from('x')]) {
 			{
 				await using store = open(place.path);
-				await store.append(task, 1, [chunk(0, 'whole')]);
+				await store.append(task, 1, [chunk(0, 'whole')], UNCAPPED);
 			}
 			appendFileSync(fileOf(place.path, task), noise);
 			await using again = open(place.path);
@@ -92,7 +92,7 @@ describe('files', () => {
 		const task = newTaskId();
 		{
 			await using store = open(place.path);
-			await store.append(task, 1, [chunk(0, 'first'), chunk(5, 'second'), chunk(11, 'third')]);
+			await store.append(task, 1, [chunk(0, 'first'), chunk(5, 'second'), chunk(11, 'third')], UNCAPPED);
 		}
 		const path = fileOf(place.path, task);
 		const bytes = readFileSync(path);
@@ -102,7 +102,7 @@ describe('files', () => {
 		{
 			await using again = open(place.path);
 			expect(await again.storedOffset(task, 1)).toBe(5);
-			await again.append(task, 1, [chunk(5, 'SECOND')]);
+			await again.append(task, 1, [chunk(5, 'SECOND')], UNCAPPED);
 		}
 		// What stood after it was cut with it, and doesn't come back behind what was sent again.
 		await using later = open(place.path);
@@ -118,7 +118,7 @@ describe('files', () => {
 			{
 				await using store = open(place.path);
 				for (let offset = 0; offset < 2_000_000; offset += data.length)
-					await store.append(task, 1, [chunk(offset, data)]);
+					await store.append(task, 1, [chunk(offset, data)], UNCAPPED);
 				await store.sync(task, 1);
 			}
 			const index = `${fileOf(place.path, task)}.index`;
@@ -136,7 +136,7 @@ describe('files', () => {
 		const task = newTaskId();
 		await using small = new FileOutputStore({ folder: place.path, freeBytesMin: Number.MAX_SAFE_INTEGER });
 		await expect(small.check()).rejects.toMatchObject({ code: 'RESOURCE_EXHAUSTED', reason: 'DISK_FULL' });
-		await expect(small.append(task, 1, [chunk(0, 'abc')])).rejects.toMatchObject({ reason: 'DISK_FULL' });
+		await expect(small.append(task, 1, [chunk(0, 'abc')], UNCAPPED)).rejects.toMatchObject({ reason: 'DISK_FULL' });
 		expect(await small.storedOffset(task, 1)).toBe(0);
 	});
 
@@ -149,7 +149,7 @@ describe('files', () => {
 		expect(reason).toBe('DISK_FULL');
 		await using again = open(place.path);
 		expect(await again.storedOffset(task, 1)).toBe(Number(stored));
-		expect(await again.append(task, 1, [chunk(Number(stored), 'room')])).toBe(Number(stored) + 4);
+		expect(await again.append(task, 1, [chunk(Number(stored), 'room')], UNCAPPED)).toBe(Number(stored) + 4);
 		expect((await again.read(task, 1, Number(stored), 10)).length).toBe(1);
 	});
 
@@ -178,7 +178,7 @@ describe('files', () => {
 		await using store = new FileOutputStore({ folder: place.path, freeBytesMin: 0, openLogsMax: 8 });
 		const before = readdirSync('/proc/self/fd').length;
 		const tasks = Array.from({ length: 200 }, newTaskId);
-		for (const task of tasks) await store.append(task, 1, [chunk(0, task)]);
+		for (const task of tasks) await store.append(task, 1, [chunk(0, task)], UNCAPPED);
 		for (const task of tasks) expect(shown(await store.read(task, 1, 0, 100))).toEqual([[0, 'stdout', task, 0]]);
 		// Two files each, and those that are being closed.
 		expect(readdirSync('/proc/self/fd').length - before).toBeLessThan(64);
@@ -187,6 +187,6 @@ describe('files', () => {
 	test('a task id that is no UUID makes no path', async () => {
 		using place = folder();
 		await using store = open(place.path);
-		await expect(store.append('../../etc/x', 1, [chunk(0, 'a')])).rejects.toThrow('UUID');
+		await expect(store.append('../../etc/x', 1, [chunk(0, 'a')], UNCAPPED)).rejects.toThrow('UUID');
 	});
 });

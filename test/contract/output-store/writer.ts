@@ -8,7 +8,7 @@ const store = new FileOutputStore({ folder, freeBytesMin: 0 });
 const data = Buffer.alloc(1000, 'z');
 try {
 	for (let offset = 0; ; offset += data.length) {
-		await store.append(taskId, 1, [{ offset, stream: 'stdout', data, droppedBytes: 0 }]);
+		await store.append(taskId, 1, [{ offset, stream: 'stdout', data, droppedBytes: 0 }], Number.MAX_SAFE_INTEGER);
 		await store.sync(taskId, 1);
 		stdout.write(`${offset + data.length}\n`);
 	}
