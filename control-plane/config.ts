@@ -107,6 +107,12 @@ export const CONTROL_PLANE_SCHEMA = {
 			min: 0,
 			max: 1024 ** 4,
 		}),
+		retentionMs: duration({
+			doc: 'Task output is deleted this long after its task ended; the task itself stays.',
+			default: 30 * 24 * 3_600_000,
+			min: 3_600_000,
+			max: 3650 * 24 * 3_600_000,
+		}),
 	},
 } as const satisfies Schema;
 

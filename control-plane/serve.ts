@@ -13,6 +13,7 @@ import { DispatchReconciler } from './reconcilers/dispatch.ts';
 import { ExpiryReconciler } from './reconcilers/expiry.ts';
 import { LeaseReconciler } from './reconcilers/leases.ts';
 import { OutboxReconciler } from './reconcilers/outbox.ts';
+import { RetentionReconciler } from './reconcilers/retention.ts';
 import { listenerNames } from './settings.ts';
 import { DrainRunner } from './workflows/drain.ts';
 
@@ -45,6 +46,7 @@ export async function serve(options: ServeOptions, signal: AbortSignal): Promise
 	const dispatch = scope.use(new DispatchReconciler(deps));
 	scope.use(new ExpiryReconciler(deps, { resync: (nodeId) => dispatch.resync(nodeId) }));
 	scope.use(new OutboxReconciler(deps));
+	scope.use(new RetentionReconciler(deps, { retentionMs: config.output.retentionMs }));
 	scope.use(new DrainRunner(deps));
 
 	const names = { replicaId: deps.replicaId, ...listenerNames(config) };

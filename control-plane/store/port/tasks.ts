@@ -107,6 +107,11 @@ export interface Tasks {
 	listQueueExpired(nowMs: number, limit: number): Plan<readonly TaskRow[]>;
 	/** Leased and not accepted past their lease. */
 	listLeaseExpired(nowMs: number, limit: number): Plan<readonly TaskRow[]>;
+	/**
+	 * Ids of tasks that ended before a time, by id, among those with `afterId` < id < `beforeId`. Ids rise with the time of
+	 * creation, so the caller leaves out by `beforeId` all that is too new to have ended before it.
+	 */
+	listEndedBefore(endedBeforeMs: number, afterId: string, beforeId: string, limit: number): Plan<readonly string[]>;
 	/** Open tasks created under an assignment. */
 	listOpenByAssignment(assignmentId: string, limit: number): Plan<readonly TaskRow[]>;
 	/** Merges the given documents into the attempt's row. */

@@ -90,7 +90,13 @@ function lookups(compiler: Compiler): Pick<Tasks, 'get' | 'countOpen' | 'countBy
 	};
 }
 
-type Lists = 'list' | 'listActive' | 'listQueueExpired' | 'listLeaseExpired' | 'listOpenByAssignment';
+type Lists =
+	| 'list'
+	| 'listActive'
+	| 'listQueueExpired'
+	| 'listLeaseExpired'
+	| 'listEndedBefore'
+	| 'listOpenByAssignment';
 
 interface ListValues {
 	readonly afterId: string;
@@ -120,6 +126,9 @@ function lists(compiler: Compiler): Pick<Tasks, Lists> {
 	const leaseExpired = some(
 		`state = 'leased' and accepted_at_ms is null and lease_until_ms < ? order by lease_until_ms, id`,
 	);
+	const endedBefore = compiler.text(
+		'select id from tasks where id > ? and id < ? and ended_at_ms < ? order by id limit ?',
+	);
 	const ofAssignment = some(`${OPEN_SQL} and assignment_id = ? order by id`);
 	return {
 		*list({ afterId, limit, nodeId, batchId, states, visibility }) {
@@ -142,6 +151,10 @@ function lists(compiler: Compiler): Pick<Tasks, Lists> {
 		},
 		*listLeaseExpired(nowMs, limit) {
 			return TASKS.all(yield leaseExpired(nowMs, limit));
+		},
+		*listEndedBefore(endedBeforeMs, afterId, beforeId, limit) {
+			const { rows } = yield { sql: endedBefore, parameters: [afterId, beforeId, endedBeforeMs, limit] };
+			return rows.map((row) => String(row.id));
 		},
 		*listOpenByAssignment(assignmentId, limit) {
 			return TASKS.all(yield ofAssignment(assignmentId, limit));

@@ -105,6 +105,26 @@ eachStore('tasks', (kind) => {
 		});
 	});
 
+	test('ended tasks are listed by id between two ids, and open ones never', async () => {
+		await using world = await kind.create();
+		const { store } = world;
+		await withNodes(store, 'n');
+		const id = (atMs: number, rest: string) => `${atMs.toString(16).padStart(8, '0')}-0000-7000-8000-${rest}`;
+		const [first, second, third, open] = [id(1, 'aaaaaaaaaaaa'), id(1, 'bbbbbbbbbbbb'), id(2, 'a'), id(1, 'c')];
+		await store.unit(function* (tx) {
+			yield* tx.tasks.insert(taskRow(first, 'n', { state: 'succeeded', endedAtMs: 100 }));
+			yield* tx.tasks.insert(taskRow(second, 'n', { state: 'failed', endedAtMs: 200 }));
+			yield* tx.tasks.insert(taskRow(third, 'n', { state: 'lost', endedAtMs: 50 }));
+			yield* tx.tasks.insert(taskRow(open, 'n', { state: 'running' }));
+		});
+		const list = (endedBeforeMs: number, afterId: string, beforeId: string, limit = 10) =>
+			store.read((tx) => tx.tasks.listEndedBefore(endedBeforeMs, afterId, beforeId, limit));
+		expect(await list(1000, '', '00000003-0000')).toEqual([first, second, third]);
+		expect(await list(200, '', '00000003-0000')).toEqual([first, third]);
+		expect(await list(1000, '', '00000002-0000')).toEqual([first, second]);
+		expect(await list(1000, first, '00000003-0000', 1)).toEqual([second]);
+	});
+
 	test('pages are newest first and show a project what was created under its assignments', async () => {
 		await using world = await kind.create();
 		const { store } = world;
