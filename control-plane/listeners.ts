@@ -8,6 +8,7 @@ import { Challenges } from './app/enrollment/challenges.ts';
 import { renewCertificate } from './app/enrollment/renew.ts';
 import { ApiKeyAuthenticator } from './app/iam/authenticate.ts';
 import { LINK_LIMITS_DEFAULT } from './app/sessions/limits.ts';
+import { AgentAuditLimit } from './app/tasks/agent-audit-limit.ts';
 import { recordFacts } from './app/tasks/record-facts.ts';
 import { openUpload } from './app/tasks/upload-output.ts';
 import { LatestTelemetry } from './app/telemetry/latest.ts';
@@ -73,12 +74,13 @@ async function linkDeps(
 ): Promise<LinkDeps> {
 	const denylist = scope.use(await Denylist.open(deps));
 	const guard = scope.use(new StreamGuard(deps, denylist));
+	const recordDeps = { ...deps, agentAudit: new AgentAuditLimit(deps.clock) };
 	return {
 		app: deps,
 		registry,
 		limits: { ...LINK_LIMITS_DEFAULT, lostGraceMs: config.gateway.lostGraceMs },
 		authorizeStream: (ctx, leafDer) => guard.authorizeStream(ctx, leafDer),
-		recordFacts: (ctx, from, facts) => recordFacts(deps, ctx, from, facts),
+		recordFacts: (ctx, from, facts) => recordFacts(recordDeps, ctx, from, facts),
 		onSessionOpen,
 		ingestTelemetry: telemetry.ingest,
 		openUpload: (ctx, nodeId, hello) => openUpload(deps, ctx, nodeId, hello),

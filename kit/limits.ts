@@ -30,6 +30,11 @@ export class TokenBucket {
 		return Math.ceil(((1 - this.#tokens) / this.#ratePerSecond) * 1000);
 	}
 
+	/** Tokens that were taken for what then didn't happen. */
+	giveBack(tokens: number): void {
+		this.#tokens = Math.min(this.#burst, this.#tokens + tokens);
+	}
+
 	/** Whether nothing was taken lately: such a bucket can be forgotten without changing any answer. */
 	isFull(): boolean {
 		return this.#tokens + ((this.#clock.monotonic() - this.#refilledAtMs) / 1000) * this.#ratePerSecond >= this.#burst;
@@ -56,6 +61,11 @@ export class KeyedBuckets {
 			this.#buckets.set(key, bucket);
 		}
 		return bucket.take();
+	}
+
+	/** As `TokenBucket.giveBack`, for `key`. */
+	giveBack(key: string, tokens: number): void {
+		this.#buckets.get(key)?.giveBack(tokens);
 	}
 
 	#forget(): void {

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { StoredIdentity } from '../../agent/identity/stored-identity.ts';
 import type { AttemptRow } from '../../agent/journal/journal.ts';
 import { acceptedFact, finishedFact, startedFact } from '../../agent/tasks/facts.ts';
+import { AgentAuditLimit } from '../../control-plane/app/tasks/agent-audit-limit.ts';
 import { signEnvelope } from '../../control-plane/app/tasks/envelope.ts';
 import { recordFacts } from '../../control-plane/app/tasks/record-facts.ts';
 import { openUpload } from '../../control-plane/app/tasks/upload-output.ts';
@@ -19,7 +20,7 @@ import { DsseEnvelopeSchema } from '../../proto/gen/gpuaas/common/v1/types_pb.ts
 import { type Fact, FactSchema, OutputHelloSchema, type TaskFinished } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { TaskOutcomeSchema, TaskResult } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
 import { OutputChunkSchema, OutputStream, TaskSpecSchema } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
-import { startWorld, type World } from './link-world.ts';
+import { auditFacts, startWorld, type World } from './link-world.ts';
 import { run, taskRow } from './tasks-world.ts';
 
 /** What the control plane believes of an agent: facts are made by hand, everything that judges them is real. */
@@ -110,6 +111,30 @@ describe('facts and receipts', () => {
 		expect(ended).toMatchObject({ state: 'succeeded', exitCode: 0, outputComplete: true });
 		expect(await record(leased, facts)).toBe(3n);
 		expect(await taskNow(leased.task.id)).toEqual(ended);
+	});
+
+	it('records so many facts of an agent about itself, counts the rest, and says so once', async () => {
+		const { nodeId } = await world.enroll();
+		const other = await world.enroll();
+		const agentAudit = new AgentAuditLimit(systemClock, { burst: 5, perSecond: 0.001 });
+		const recordOf = (id: string, from: number, count: number) =>
+			recordFacts({ ...deps(), agentAudit }, ctx, { nodeId: id, epoch: 0 }, numbered(auditFacts(count), from));
+		const of = async (id: string, action: string) => {
+			const rows = await world.store.read((tx) => tx.audit.listUnchained(1000));
+			return rows.filter((row) => row.action === action && row.target === `nodes/${id}`).length;
+		};
+		// A unit that fails takes nothing away: its facts come again.
+		for (let count = 0; count < 3; count += 1)
+			await expect(
+				recordFacts({ ...deps(), agentAudit }, ctx, { nodeId, epoch: 9 }, numbered(auditFacts(12))),
+			).rejects.toMatchObject({ reason: 'SESSION_SUPERSEDED' });
+		expect(await recordOf(nodeId, 1, 12)).toBe(12n);
+		expect(await recordOf(nodeId, 13, 12)).toBe(24n);
+		expect(await of(nodeId, 'agent.test.happened')).toBe(5);
+		expect(await of(nodeId, 'agent.audit_suppressed')).toBe(1);
+		await recordOf(other.nodeId, 1, 3);
+		expect(await of(other.nodeId, 'agent.test.happened')).toBe(3);
+		expect(await of(other.nodeId, 'agent.audit_suppressed')).toBe(0);
 	});
 
 	it('takes nothing from a session that was replaced', async () => {

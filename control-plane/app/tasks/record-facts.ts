@@ -11,6 +11,7 @@ import type { TaskRow } from '../../store/port/tasks.ts';
 import type { Plan } from '../../store/port/unit.ts';
 import type { AppendAudit } from '../audit/event.ts';
 import type { AppDeps } from '../deps.ts';
+import type { AgentAuditLimit, AgentAuditVerdict } from './agent-audit-limit.ts';
 import { type Judgement, judgeReceipts } from './judge-receipts.ts';
 import { type AttemptId, isSameAttempt, type TaskFact, transition } from './transition.ts';
 
@@ -19,7 +20,11 @@ import { type AttemptId, isSameAttempt, type TaskFact, transition } from './tran
  * output is made durable before the unit; after it, hints say which tasks changed. What the agent says is stored with
  * the custody of its node at this moment. Called by the gateway, which acknowledges the returned number.
  */
-export type RecordDeps = AppDeps & { readonly appendAudit: AppendAudit };
+export type RecordDeps = AppDeps & {
+	readonly appendAudit: AppendAudit;
+	/** Absent: every fact becomes a record. */
+	readonly agentAudit?: AgentAuditLimit;
+};
 
 export interface FactSource {
 	readonly nodeId: string;
@@ -37,9 +42,16 @@ export async function recordFacts(
 	const fresh = [...facts].sort(bySeq);
 	const judgements = await judgeReceipts(deps, ctx, source.nodeId, fresh);
 	const outboxIds = fresh.map(() => uuidv7(nowMs, deps.rng));
-	const done = await deps.store.unit((tx) =>
-		apply(tx, ctx, { appendAudit: deps.appendAudit, source, fresh, judgements, outboxIds, nowMs }),
-	);
+	// Before the unit, which may run more than once.
+	const said = fresh.filter(({ fact }) => fact.case === 'agentAudit').length;
+	const audit = deps.agentAudit?.judge(source.nodeId, said) ?? { recorded: said, suppressed: 0, skipped: 0 };
+	const batch = { appendAudit: deps.appendAudit, source, fresh, judgements, outboxIds, nowMs, audit };
+	const done = await deps.store
+		.unit((tx) => apply(tx, ctx, batch))
+		.catch((error: unknown) => {
+			deps.agentAudit?.restore(source.nodeId, audit);
+			throw error;
+		});
 	for (const taskId of done.changed) deps.bus.publish({ topic: 'tasks.changed', key: taskId });
 	if (done.isRequeued) deps.bus.publish({ topic: 'tasks.queued', key: source.nodeId });
 	return done.factSeq;
@@ -52,6 +64,7 @@ interface Batch {
 	readonly judgements: ReadonlyMap<bigint, Judgement>;
 	readonly outboxIds: readonly string[];
 	readonly nowMs: number;
+	readonly audit: AgentAuditVerdict;
 }
 
 interface Recorded {
@@ -82,6 +95,7 @@ function* apply(tx: Tx, ctx: RequestContext, batch: Batch): Plan<Recorded> {
 			after.state === 'queued' ? { topic: 'tasks.queued', key: node.id } : { topic: 'tasks.changed', key: after.id };
 		yield* tx.outbox.append({ id: outboxId, ...event, atMs: nowMs });
 	}
+	if (batch.audit.suppressed > 0) yield* auditSuppressed(tx, ctx, node, batch);
 	yield* tx.nodes.setFactSeq(node.id, Number(factSeq));
 	return { factSeq, changed, isRequeued };
 }
@@ -191,7 +205,7 @@ function* recordAgentAudit(
 	batch: Batch,
 	facts: readonly Fact[],
 ): Plan<void> {
-	for (const { fact } of facts) {
+	for (const { fact } of facts.slice(0, batch.audit.recorded)) {
 		if (fact.case !== 'agentAudit') continue;
 		yield* batch.appendAudit(tx, ctx, {
 			action: `agent.${fact.value.action}`,
@@ -202,6 +216,17 @@ function* recordAgentAudit(
 			detail: { said: fact.value.detail },
 		});
 	}
+}
+
+function* auditSuppressed(tx: Tx, ctx: RequestContext, node: NodeRow, batch: Batch): Plan<void> {
+	yield* batch.appendAudit(tx, ctx, {
+		action: 'agent.audit_suppressed',
+		target: `nodes/${node.id}`,
+		result: 'denied',
+		reason: 'RATE_LIMITED',
+		custody: node.custody,
+		detail: { facts: batch.audit.suppressed },
+	});
 }
 
 function* auditInvalid(tx: Tx, ctx: RequestContext, node: NodeRow, batch: Batch, task: TaskRow): Plan<void> {
