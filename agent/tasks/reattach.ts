@@ -108,7 +108,9 @@ export class Reattach {
 	async #dropLeftovers(host: ProcessHost): Promise<void> {
 		for (const status of await host.list()) {
 			const row = this.#deps.journal.getAttempt(status.taskId, status.attempt);
-			if (row === undefined) await this.#dropUnknown(host, status);
+			// Done here and alive there: this agent died between writing it off and stopping it.
+			const isWrittenOff = row?.phase === 'done' && status.phase !== 'ENDED';
+			if (row === undefined || isWrittenOff) await this.#dropUnknown(host, status);
 			else if (row.outputStored && (row.phase === 'done' || row.phase === 'finished')) await host.forget(status);
 		}
 	}
