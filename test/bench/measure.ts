@@ -1,0 +1,111 @@
+import { availableParallelism, loadavg, totalmem } from 'node:os';
+import { present } from '../../kit/assert.ts';
+import { systemClock } from '../../kit/clock.ts';
+import type { Machine, Point, Result, Row, Sample, Spread } from './row.ts';
+
+/** Runs a row and folds its repetitions. */
+export async function measureRow(row: Row, quick: boolean): Promise<Result> {
+	const machine = machineFacts();
+	const startedMs = systemClock.monotonic();
+	const points: Point[] = [];
+	await using bench = await row.open();
+	for (const n of quick ? row.sizes.quick : row.sizes.full) {
+		const samples: Sample[] = [];
+		const repetitions = quick ? row.repetitions.quick : row.repetitions.full;
+		for (let done = 0; done < repetitions; done += 1) samples.push(await bench.run(n));
+		points.push(pointOf(n, samples));
+	}
+	return {
+		row: row.name,
+		what: row.what,
+		unit: row.unit,
+		per: row.per,
+		reference: row.reference,
+		quick,
+		points,
+		targets: row.targets.map(({ text, isMet }) => ({ text, met: isMet(points) ?? null })),
+		seconds: round((systemClock.monotonic() - startedMs) / 1000),
+		machine,
+	};
+}
+
+function pointOf(n: number, samples: readonly Sample[]): Point {
+	const beside = samples.filter(({ reference }) => reference !== undefined);
+	const references = beside.map(({ reference }) => reference ?? 0);
+	const ratios = beside.map(({ value, reference }) => value / (reference ?? 1));
+	const names = new Set(samples.flatMap(({ also = {} }) => Object.keys(also)));
+	const also: Record<string, Spread> = {};
+	for (const name of names)
+		also[name] = spread(samples.map((sample) => sample.also?.[name]).filter((number) => number !== undefined));
+	return {
+		n,
+		repetitions: samples.length,
+		value: spread(samples.map(({ value }) => value)),
+		reference: references.length === 0 ? null : spread(references),
+		ratio: ratios.length === 0 ? null : spread(ratios),
+		also,
+	};
+}
+
+function spread(numbers: readonly number[]): Spread {
+	return {
+		median: round(percentile(numbers, 50)),
+		min: round(Math.min(...numbers)),
+		max: round(Math.max(...numbers)),
+	};
+}
+
+/** Nearest rank. */
+export function percentile(numbers: readonly number[], percent: number): number {
+	const sorted = [...numbers].sort((a, b) => a - b);
+	const index = Math.min(sorted.length - 1, Math.max(0, Math.ceil((percent / 100) * sorted.length) - 1));
+	return present(sorted[index], 'at least one number');
+}
+
+/** Three significant digits: the machine doesn't know more. */
+export function round(number: number): number {
+	return Number(number.toPrecision(3));
+}
+
+/** Milliseconds that `work` took. */
+export async function timed(work: () => unknown): Promise<number> {
+	const startedMs = systemClock.monotonic();
+	await work();
+	return systemClock.monotonic() - startedMs;
+}
+
+/** Calls `work`, `callers` at a time, for about `ms`: a busy machine makes the rate less sure, not the run longer. */
+export async function rateDuring(
+	ms: number,
+	callers: number,
+	work: () => unknown,
+): Promise<{ rate: number; calls: number }> {
+	const startedMs = systemClock.monotonic();
+	let calls = 0;
+	const caller = async () => {
+		while (systemClock.monotonic() - startedMs < ms) {
+			await work();
+			calls += 1;
+		}
+	};
+	await Promise.all(Array.from({ length: callers }, caller));
+	return { rate: (calls / (systemClock.monotonic() - startedMs)) * 1000, calls };
+}
+
+export async function parallel(count: number, callers: number, work: (index: number) => unknown): Promise<void> {
+	let next = 0;
+	const caller = async () => {
+		for (let index = next++; index < count; index = next++) await work(index);
+	};
+	await Promise.all(Array.from({ length: Math.min(callers, count) }, caller));
+}
+
+function machineFacts(): Machine {
+	return {
+		cores: availableParallelism(),
+		memoryGiB: Math.round(totalmem() / 1024 ** 3),
+		arch: process.arch,
+		node: process.version,
+		loadBefore: round(loadavg()[0] ?? 0),
+	};
+}
