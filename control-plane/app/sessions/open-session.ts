@@ -84,7 +84,8 @@ function* open(
 	yield* tx.nodes.setLastSeen([nodeId], nowMs);
 	// The agent's journal is new or was restored: its numbers start below what is committed. Without this every fact
 	// up to the old number would be taken for a repetition and lost. Facts are idempotent by what they say.
-	const journalRestarted = Number(hello.factSeq) < node.factSeq;
+	// A journal is only ever lost with a restart: from the same process a lower number is a Hello that came late.
+	const journalRestarted = Number(hello.factSeq) < node.factSeq && hello.instanceId !== node.instanceId;
 	if (journalRestarted) {
 		yield* tx.nodes.setFactSeq(nodeId, 0);
 		// What was offered may have been accepted, run and forgotten: offered again it would run twice. Counted as accepted,
