@@ -1,3 +1,4 @@
+import { assert } from '../../kit/assert.ts';
 import { RateClass } from '../../proto/gen/gpuaas/common/v1/policy_pb.ts';
 
 /** Every limit of the API listener, with its reason. Times are of the clock that the server is given. */
@@ -74,5 +75,7 @@ export const API_LIMITS_DEFAULT: ApiLimits = Object.freeze({
 /** The classes that this listener serves. */
 export function rateOf(rate: RateClass): keyof ApiLimits['perPrincipal'] {
 	if (rate === RateClass.STREAM) return 'stream';
-	return rate === RateClass.READ ? 'read' : 'write';
+	if (rate === RateClass.READ) return 'read';
+	assert(rate === RateClass.WRITE, `rate class ${rate} belongs to another listener`);
+	return 'write';
 }

@@ -4,13 +4,14 @@
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { file_buf_validate_validate } from "../../../buf/validate/validate_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file gpuaas/common/v1/types.proto.
  */
 export const file_gpuaas_common_v1_types: GenFile = /*@__PURE__*/
-  fileDesc("ChxncHVhYXMvY29tbW9uL3YxL3R5cGVzLnByb3RvEhBncHVhYXMuY29tbW9uLnYxImEKDUFzc2lnbm1lbnRSZWYSFQoNYXNzaWdubWVudF9pZBgBIAEoCRIUCgxvcmdhbml6YXRpb24YAiABKAkSDwoHcHJvamVjdBgDIAEoCRISCgpnZW5lcmF0aW9uGAQgASgNImoKDERzc2VFbnZlbG9wZRIUCgxwYXlsb2FkX3R5cGUYASABKAkSDwoHcGF5bG9hZBgCIAEoDBIzCgpzaWduYXR1cmVzGAMgAygLMh8uZ3B1YWFzLmNvbW1vbi52MS5Ec3NlU2lnbmF0dXJlIisKDURzc2VTaWduYXR1cmUSDQoFa2V5aWQYASABKAkSCwoDc2lnGAIgASgMKmEKB0N1c3RvZHkSFwoTQ1VTVE9EWV9VTlNQRUNJRklFRBAAEhQKEENVU1RPRFlfUExBVEZPUk0QARISCg5DVVNUT0RZX1RFTkFOVBACEhMKD0NVU1RPRFlfVFJBTlNJVBADYgZwcm90bzM");
+  fileDesc("ChxncHVhYXMvY29tbW9uL3YxL3R5cGVzLnByb3RvEhBncHVhYXMuY29tbW9uLnYxImEKDUFzc2lnbm1lbnRSZWYSFQoNYXNzaWdubWVudF9pZBgBIAEoCRIUCgxvcmdhbml6YXRpb24YAiABKAkSDwoHcHJvamVjdBgDIAEoCRISCgpnZW5lcmF0aW9uGAQgASgNIooBCgxEc3NlRW52ZWxvcGUSHgoMcGF5bG9hZF90eXBlGAEgASgJQgi6SAVyAxiAAhIbCgdwYXlsb2FkGAIgASgMQgq6SAd6BRiAgIACEj0KCnNpZ25hdHVyZXMYAyADKAsyHy5ncHVhYXMuY29tbW9uLnYxLkRzc2VTaWduYXR1cmVCCLpIBZIBAhAQIj4KDURzc2VTaWduYXR1cmUSFgoFa2V5aWQYASABKAlCB7pIBHICGEASFQoDc2lnGAIgASgMQgi6SAV6AxiACCphCgdDdXN0b2R5EhcKE0NVU1RPRFlfVU5TUEVDSUZJRUQQABIUChBDVVNUT0RZX1BMQVRGT1JNEAESEgoOQ1VTVE9EWV9URU5BTlQQAhITCg9DVVNUT0RZX1RSQU5TSVQQA2IGcHJvdG8z", [file_buf_validate_validate]);
 
 /**
  * What a record was made under, copied at creation: it is authorized by this and never by the node's current holder.
