@@ -249,8 +249,10 @@ test('an agent whose journal is new loses none of its facts', async () => {
 	await link.hello({ factSeq: 20n }).welcomed();
 	for (let seq = 1n; seq <= 20n; seq += 1n) link.fact(seq);
 	await eventually('all are committed', () => link.factAck() === 20n);
+	const { link: late } = await connect(address, identity);
+	expect((await late.hello({ factSeq: 2n }).welcomed()).factAck, 'a late Hello of the same process').toBe(20n);
 	const { link: restarted } = await connect(address, identity);
-	expect((await restarted.hello({ factSeq: 2n }).welcomed()).factAck).toBe(0n);
+	expect((await restarted.hello({ factSeq: 2n, instanceId: 'restarted' }).welcomed()).factAck).toBe(0n);
 	restarted.fact(1n);
 	restarted.fact(2n);
 	await eventually('the new ones are committed', () => restarted.factAck() === 2n);
