@@ -106,7 +106,8 @@ export class Host {
 			runningMax: config.runningMax,
 			retainedMax: config.retainedMax,
 			stdinBytesMax,
-			outputCapBytesMax,
+			// More than the spool holds would never be promised to anybody.
+			outputCapBytesMax: Math.min(outputCapBytesMax, config.spoolBytesMax),
 		};
 	}
 

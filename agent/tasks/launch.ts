@@ -70,11 +70,12 @@ export function refusalOf(reason: LaunchRefusal, message: string): Refusal | 'wa
 	switch (reason) {
 		case 'TOO_MANY_TASKS':
 		case 'TOO_MANY_RETAINED':
+		// The spool is promised to tasks that run, and comes back with their ends; no cap is larger than all of it.
+		case 'SPOOL_FULL':
 		case 'SHUTTING_DOWN':
 			return 'wait';
-		case 'SPOOL_FULL':
 		case 'DISK_FULL':
-			return { reason: 'DISK_FULL', message, retryable: true };
+			return { reason, message, retryable: true };
 		case 'USER_SWITCH_UNAVAILABLE':
 			return { reason: 'POLICY_USER', message, retryable: false };
 		case 'INVALID_REQUEST':

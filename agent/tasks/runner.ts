@@ -41,6 +41,8 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 	/** Everything open was compared with what the host knows: new tasks may be launched. */
 	#isSettled = false;
 	#noRoomTimer: Timer | undefined;
+	/** How many attempts the host had room for when it last refused one; ends ask slowly for more. */
+	#room = Number.POSITIVE_INFINITY;
 	#isPumpScheduled = false;
 
 	constructor(deps: RunnerDeps) {
@@ -95,6 +97,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		});
 		void host.closed.then(unsubscribe);
 		this.#host = host;
+		this.#room = Number.POSITIVE_INFINITY;
 		this.#isSettled = false;
 		this.#shelf.setHost(host);
 		this.#queue.clear();
@@ -173,7 +176,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		const host = this.#host;
 		if (host === undefined || !this.#isSettled || this.#noRoomTimer !== undefined || this.#abort.signal.aborted) return;
 		for (const attempt of this.#queue) {
-			if (this.runningCount() >= host.capabilities.runningMax) return;
+			if (this.runningCount() >= Math.min(host.capabilities.runningMax, this.#room)) return;
 			this.#queue.delete(attempt);
 			attempt.phase = 'launching';
 			this.#launch(host, attempt).catch((error: unknown) => {
@@ -203,6 +206,8 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 			this.#ends.refuse(attempt, refusal);
 			return;
 		}
+		// Without this each end would send the whole queue to a host that has room for one.
+		this.#room = Math.max(1, this.runningCount() - 1);
 		this.#noRoomTimer ??= this.#deps.clock.setTimer(() => this.#roomMade(), this.#deps.limits.noRoomRetryMs);
 		this.#enqueue(attempt);
 	}
@@ -256,6 +261,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 	/** The end of an attempt is durable. */
 	#onClosed(attempt: Attempt): void {
 		this.#attempts.delete(attempt.key);
+		this.#room += ROOM_PROBE;
 		if (this.#noRoomTimer !== undefined) this.#roomMade();
 		else if (this.#queue.size > 0) this.#schedulePump();
 	}
@@ -263,6 +269,9 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 
 /** Up to here every start and end is committed by itself. */
 const FEW_ATTEMPTS = 4;
+
+/** One attempt more than the host had room for, after so many ends: small tasks may follow large ones. */
+const ROOM_PROBE = 1 / 8;
 
 /** link.proto: Hello.attempts. */
 const HELLO_ATTEMPTS_MAX = 2048;
