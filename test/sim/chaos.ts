@@ -59,6 +59,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
 	'keepalive blind': ({ network }, node) => {
 		network.path(node.name).keepaliveMs = Number.POSITIVE_INFINITY;
 	},
+	'journal lost': (_parts, node) => node.loseJournal(),
 	'process host dies': (_parts, node) => node.host.kill(),
 	'machine restarts': (_parts, node) => node.reboot(),
 	'journal disk': (parts, node) => {

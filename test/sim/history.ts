@@ -49,6 +49,9 @@ export class History {
 	readonly factAcks = new Map<string, bigint>();
 	/** By node and number: what the fact said. */
 	readonly facts = new Map<string, Fact>();
+	/** Attempts that began before their node's journal was lost. */
+	readonly unanswerable = new Set<string>();
+	#journalsLost = 0;
 	/** Notes whose signature was found right. */
 	readonly signedHeads = new Set<string>();
 	readonly #now: () => number;
@@ -68,6 +71,22 @@ export class History {
 		const known = this.executions.get(key);
 		if (known === undefined) this.executions.set(key, { node, count: 1 });
 		else known.count += 1;
+	}
+
+	/**
+	 * What only this journal knew is nobody's any more: its numbers begin again, and attempts that it held may end
+	 * without a receipt, or with a second one. That nothing runs twice holds all the same.
+	 */
+	onJournalLost(node: string): void {
+		this.#journalsLost += 1;
+		this.factAcks.delete(node);
+		for (const key of [...this.facts.keys()]) if (key.startsWith(`${node}/`)) this.facts.delete(key);
+		for (const [key, executed] of this.executions) if (executed.node === node) this.unanswerable.add(key);
+		for (const [key, finished] of this.finished) if (finished.node === node) this.unanswerable.add(key);
+	}
+
+	get journalsLost(): number {
+		return this.#journalsLost;
 	}
 
 	/** The agent sent it, whether or not it arrives. */

@@ -123,9 +123,12 @@ export class SimNode {
 		scheduler.after(RESTART_MS + rng.float() * 2000, () => this.startAgent());
 	}
 
-	/** The journal's file is lost, as after a damaged disk; identity and process host are still there. */
+	/**
+	 * The journal's file is lost, as after a damaged disk; identity and process host are still there. Only after a fact
+	 * was acknowledged: that is by what the control plane knows a new journal.
+	 */
 	loseJournal(): void {
-		if (!this.isUp) return;
+		if (!this.isUp || (this.#journal?.committed().ackedSeq ?? 0n) === 0n) return;
 		this.killAgent('its journal is lost');
 		this.#journalImage = undefined;
 		this.#options.onJournalLost(this.name);

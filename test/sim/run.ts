@@ -71,7 +71,8 @@ export async function runSeed(seed: number, options: RunOptions = {}): Promise<S
 		const name = `node-${index + 1}`;
 		const onExecution = (node: string, { taskId, attempt }: { taskId: string; attempt: number }) =>
 			history.onExecution(node, taskId, attempt);
-		return new SimNode({ name, scheduler, network, rng: rng.fork(name), onExecution, print });
+		const onJournalLost = (node: string) => history.onJournalLost(node);
+		return new SimNode({ name, scheduler, network, rng: rng.fork(name), onExecution, onJournalLost, print });
 	});
 	observe(network, history);
 	const images = new ImageChecks(history, controlPlane);
@@ -101,11 +102,14 @@ export async function runSeed(seed: number, options: RunOptions = {}): Promise<S
 	});
 	while (!isReady && history.violations.length === 0 && scheduler.elapsedMs < 60_000)
 		await scheduler.run(scheduler.elapsedMs + 100, () => afterEach() || isReady);
+	if (!isReady) history.violate('everything-ends', 'the machines could not enroll, and nothing was wrong yet');
 	const startMs = Math.max(FAULTS_FROM_MS, scheduler.elapsedMs);
-	workload.plan(startMs, startMs + FAULTS_MS);
-	chaos.plan(startMs, startMs + FAULTS_MS);
-	scheduler.at(startMs + FAULTS_MS, () => chaos.heal());
-	options.sabotage?.(parts);
+	if (isReady) {
+		workload.plan(startMs, startMs + FAULTS_MS);
+		chaos.plan(startMs, startMs + FAULTS_MS);
+		scheduler.at(startMs + FAULTS_MS, () => chaos.heal());
+		options.sabotage?.(parts);
+	}
 
 	const restMaxMs = startMs + FAULTS_MS + REST_MAX_MS;
 	while (history.violations.length === 0 && events <= EVENTS_MAX && scheduler.elapsedMs < restMaxMs) {

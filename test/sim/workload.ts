@@ -182,9 +182,13 @@ export class Workload {
 		}
 	}
 
-	/** As a rotation of the CA does. */
+	/** As a rotation of the CA does: by a command, and again by the next Welcome. */
 	async #renew(): Promise<void> {
-		const { rng, nodes, controlPlane } = this.#parts;
-		controlPlane.life?.registry.renewNow(nodeIdOf(rng.pick(nodes)), 'the simulation wants to see it');
+		const { rng, nodes, controlPlane, operator } = this.#parts;
+		const nodeId = nodeIdOf(rng.pick(nodes));
+		for (let times = rng.int(1, 3); times > 0; times -= 1) {
+			controlPlane.life?.registry.renewNow(nodeId, 'the simulation wants to see it');
+			await operator.pause(rng.float() * 10);
+		}
 	}
 }

@@ -57,14 +57,15 @@ const NODE_COUNTERS: readonly (keyof NodeRecord)[] = ['epoch', 'fencing_seq', 'f
 const TASK_COUNTERS: readonly (keyof TaskRecord)[] = ['attempt', 'fencing_token'];
 
 function checkCounters(history: History, image: Image, before: Image): void {
-	const compare = <R extends object>(what: string, now: R | undefined, then: R, counters: readonly (keyof R)[]) => {
-		for (const counter of counters) {
+	const compare = <R extends object>(what: string, now: R | undefined, then: R, rising: readonly (keyof R)[]) => {
+		for (const counter of rising) {
 			if (now === undefined || Number(now[counter]) >= Number(then[counter])) continue;
 			const message = `${String(counter)} of ${what} went from ${String(then[counter])} to ${String(now[counter])}`;
 			history.violate('nothing-goes-back', message);
 		}
 	};
-	for (const [id, then] of before.nodes) compare(`node ${then.name}`, image.nodes.get(id), then, NODE_COUNTERS);
+	const counters = NODE_COUNTERS.filter((counter) => counter !== 'fact_seq' || history.journalsLost === 0);
+	for (const [id, then] of before.nodes) compare(`node ${then.name}`, image.nodes.get(id), then, counters);
 	for (const [id, then] of before.tasks) {
 		const now = image.tasks.get(id);
 		compare(`task ${id}`, now, then, TASK_COUNTERS);
