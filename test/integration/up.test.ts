@@ -92,7 +92,11 @@ describe('gpuaas run', () => {
 			.split('\n')
 			.map((line) => JSON.parse(line) as Record<string, unknown>);
 		expect(lines.at(-1)).toMatchObject({ event: 'ended', exitCode: 0, task: { state: 'TASK_STATE_SUCCEEDED' } });
-		expect(Buffer.from(String(lines[0]?.base64), 'base64').toString()).toBe('hi\n');
+		expect(lines[0]).toMatchObject({ event: 'created', node: ready.node });
+		const output = lines
+			.filter(({ event }) => event === 'output')
+			.map(({ base64 }) => Buffer.from(String(base64), 'base64'));
+		expect(Buffer.concat(output).toString()).toBe('hi\n');
 	});
 
 	test('Ctrl-C cancels the task, and says so', async () => {
