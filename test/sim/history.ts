@@ -34,6 +34,9 @@ export interface Finished {
 	readonly node: string;
 }
 
+/** The longest from a launch to the beginning of its program. */
+const LAUNCH_MS = 100;
+
 export class History {
 	readonly violations: Violation[] = [];
 	/** Task ids that CreateTask answered with. */
@@ -51,7 +54,8 @@ export class History {
 	readonly facts = new Map<string, Fact>();
 	/** Attempts that began before their node's journal was lost. */
 	readonly unanswerable = new Set<string>();
-	#journalsLost = 0;
+	/** When each node last lost its journal. */
+	readonly #journalsLost = new Map<string, number>();
 	/** Notes whose signature was found right. */
 	readonly signedHeads = new Set<string>();
 	readonly #now: () => number;
@@ -68,6 +72,9 @@ export class History {
 
 	onExecution(node: string, taskId: string, attempt: number): void {
 		const key = `${taskId}/${attempt}`;
+		// Its launch was on the way to the host when the agent died.
+		if (this.#now() - (this.#journalsLost.get(node) ?? Number.NEGATIVE_INFINITY) < LAUNCH_MS)
+			this.unanswerable.add(key);
 		const known = this.executions.get(key);
 		if (known === undefined) this.executions.set(key, { node, count: 1 });
 		else known.count += 1;
@@ -78,7 +85,7 @@ export class History {
 	 * without a receipt, or with a second one. That nothing runs twice holds all the same.
 	 */
 	onJournalLost(node: string): void {
-		this.#journalsLost += 1;
+		this.#journalsLost.set(node, this.#now());
 		this.factAcks.delete(node);
 		for (const key of [...this.facts.keys()]) if (key.startsWith(`${node}/`)) this.facts.delete(key);
 		for (const [key, executed] of this.executions) if (executed.node === node) this.unanswerable.add(key);
@@ -86,7 +93,7 @@ export class History {
 	}
 
 	get journalsLost(): number {
-		return this.#journalsLost;
+		return this.#journalsLost.size;
 	}
 
 	/** The agent sent it, whether or not it arrives. */
