@@ -24,14 +24,17 @@ export interface UploaderLimits {
 	 * the output of others waits in the spool. At most half of what the server takes of a node.
 	 */
 	readonly parallelMax: number;
-	/** Sent and not acknowledged, of one upload: what the contract allows. */
+	/**
+	 * Sent and not acknowledged, of one upload: what the contract allows. Several times what the server takes at once, so
+	 * that the next part is on the way while it writes one.
+	 */
 	readonly unackedBytesMax: number;
 	readonly backoffMaxMs: number;
 }
 
 export const UPLOADER_LIMITS_DEFAULT: UploaderLimits = Object.freeze({
 	parallelMax: 64,
-	unackedBytesMax: 1024 * 1024,
+	unackedBytesMax: 4 * 1024 * 1024,
 	backoffMaxMs: 20_000,
 });
 

@@ -187,13 +187,14 @@ class Upload {
 				const chunks = this.#chunks;
 				this.#chunks = [];
 				this.#bytes = 0;
-				this.#storedOffset = await output.append(chunks);
-				if (this.#state !== 'open') return;
-				this.#send(false);
+				// While these are written the next ones come in: else disk and network would wait for each other.
 				if (this.#paused) {
 					this.#paused = false;
 					this.#stream.resume();
 				}
+				this.#storedOffset = await output.append(chunks);
+				if (this.#state !== 'open') return;
+				this.#send(false);
 			}
 			if (this.#endOffset === undefined || this.#state !== 'open') return;
 			const complete = await output.end(this.#endOffset);

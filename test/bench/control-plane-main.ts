@@ -27,7 +27,9 @@ export type ControlPlaneQuestion =
 	/** How many tasks are open, by state. */
 	| { readonly ask: 'tasks' }
 	/** The id of a new task that runs on this node, for its output to be uploaded. */
-	| { readonly ask: 'task'; readonly nodeId: string };
+	| { readonly ask: 'task'; readonly nodeId: string }
+	/** How many bytes of its output are kept. */
+	| { readonly ask: 'stored'; readonly taskId: string };
 
 export interface Usage {
 	readonly cpuUs: number;
@@ -71,10 +73,17 @@ async function answer({ deps, authority, gateway, sessions }: BenchControlPlane,
 			return await deps.store.read((tx) => tx.tasks.countByState());
 		case 'task': {
 			const spec = create(TaskSpecSchema, { kind: { case: 'run', value: { argv: ['/bin/true'] } } });
-			const row = taskRow(question.nodeId, spec, { state: 'running', attempt: 1, fencingToken: 1 });
+			const row = taskRow(question.nodeId, spec, {
+				state: 'running',
+				attempt: 1,
+				fencingToken: 1,
+				outputBytesMax: 2 ** 31,
+			});
 			await deps.store.unit((tx) => tx.tasks.insert(row));
 			return row.id;
 		}
+		case 'stored':
+			return await deps.output.storedOffset(question.taskId, 1);
 	}
 }
 

@@ -8,7 +8,7 @@ import { OutputUploader } from '../../agent/control/output-uploader.ts';
 import { agentBundleOf } from '../../agent/identity/bundle.ts';
 import { IdentityFolder, type IdentityState } from '../../agent/identity/state-file.ts';
 import { fromBase64, StoredIdentity } from '../../agent/identity/stored-identity.ts';
-import { present } from '../../kit/assert.ts';
+import { assert, present } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { systemRng } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
@@ -65,6 +65,8 @@ export const row: Row = {
 					await upload(connection, await next(), 1);
 					const taskId = await next();
 					const ms = await timed(() => upload(connection, taskId, pieces));
+					const bytes = await world.plane<number>({ ask: 'stored', taskId });
+					assert(bytes === pieces * PIECE.length, 'all of it was kept');
 					connection.close();
 					return rate(ms);
 				});

@@ -979,7 +979,7 @@ export const OutputEndSchema: GenMessage<OutputEnd> = /*@__PURE__*/
  */
 export type UploadOutputResponse = Message<"gpuaas.link.v1.UploadOutputResponse"> & {
   /**
-   * The first: where to start. Then: everything below is kept. The agent sends at most 1 MiB above it.
+   * The first: where to start. Then: everything below is kept. The agent sends at most 4 MiB above it.
    *
    * @generated from field: uint64 stored_offset = 1;
    */
