@@ -48,7 +48,7 @@ export interface World {
 	readonly history: History;
 }
 
-const FIRST_START_EVERY = 5;
+const FIRST_START_EVERY = 10;
 const FAULTS_FROM_MS = 5000;
 const FAULTS_MS = 90_000;
 /** After the last fault: a queue timeout, a task timeout, a lease that was lost, and what lies between them. */

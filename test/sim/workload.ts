@@ -72,7 +72,7 @@ export class Workload {
 		for (let renewals = rng.int(0, 3); renewals > 0; renewals -= 1) at(() => this.#renew());
 		if (rng.chance(0.4)) at(() => this.#drain());
 		if (rng.chance(0.4)) at(() => this.#assign());
-		if (rng.chance(0.25)) at(() => this.#rotate());
+		if (rng.chance(0.15)) at(() => this.#rotate());
 	}
 
 	#start(work: () => Promise<void>): void {
