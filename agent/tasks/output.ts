@@ -19,9 +19,11 @@ export async function* readPieces(
 	signal: AbortSignal,
 ): AsyncGenerator<OutputPiece, void, void> {
 	const records = host.attach(key, Number(fromOffset))[Symbol.asyncIterator]();
+	let onAbort = () => {};
 	const aborted = new Promise<undefined>((resolve) => {
+		onAbort = () => resolve(undefined);
 		if (signal.aborted) resolve(undefined);
-		else signal.addEventListener('abort', () => resolve(undefined), { once: true });
+		else signal.addEventListener('abort', onAbort, { once: true });
 	});
 	let droppedBytes = 0;
 	try {
@@ -43,6 +45,8 @@ export async function* readPieces(
 			return;
 		}
 	} finally {
+		// Node keeps a signal made by AbortSignal.any, and all that its listeners see, for as long as one listens.
+		signal.removeEventListener('abort', onAbort);
 		// Not awaited: with a read under way it would wait for the task's next output.
 		void records.return?.(undefined);
 	}
