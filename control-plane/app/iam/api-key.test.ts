@@ -1,5 +1,7 @@
+import { createHmac } from 'node:crypto';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { present } from '../../../kit/assert.ts';
 import { systemRng } from '../../../kit/ids.ts';
 import { redactText } from '../../../kit/redact.ts';
 import { macOf, mintApiKey, parseApiKey, sameMac } from './api-key.ts';
@@ -33,12 +35,19 @@ test('a verifier fits its own key and pepper only', () => {
 	const mine = mintApiKey('uk', 'dev', systemRng).key;
 	const other = mintApiKey('uk', 'dev', systemRng).key;
 	const ring = parsePeppers(`${mintPeppers(systemRng)}${mintPeppers(systemRng).replace('1 ', '2 ')}`);
-	const [first, second] = [ring.of(1) ?? new Uint8Array(), ring.of(2) ?? new Uint8Array()];
+	const [first, second] = [present(ring.of(1), 'version 1'), present(ring.of(2), 'version 2')];
 	expect(ring.currentVersion).toBe(2);
 	expect(sameMac(macOf(mine, first), macOf(mine, first))).toBe(true);
 	expect(sameMac(macOf(mine, first), macOf(mine, second))).toBe(false);
 	expect(sameMac(macOf(mine, first), macOf(other, first))).toBe(false);
 	expect(sameMac(macOf(mine, first), new Uint8Array(0))).toBe(false);
+});
+
+test('a verifier is the HMAC-SHA256 of the key under the bytes of the file, so that stored ones go on fitting', () => {
+	const pepper = Buffer.alloc(32, 7);
+	const { key } = mintApiKey('uk', 'dev', systemRng);
+	const { current } = parsePeppers(`1 ${pepper.toString('base64url')}`);
+	expect(macOf(key, current)).toEqual(createHmac('sha256', pepper).update(key.body).digest());
 });
 
 test.each(['', 'nonsense', '0 AAAA', '1 short', `1 ${'A'.repeat(43)}\n1 ${'B'.repeat(43)}`])(

@@ -1,4 +1,4 @@
-import { createHmac, timingSafeEqual } from 'node:crypto';
+import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import type { Rng } from '../../../kit/ids.ts';
 
@@ -48,7 +48,7 @@ export function mintApiKey(
 	return { key: { kind, environment, id, body }, text: `${body}${checksumOf(body)}` };
 }
 
-export function macOf(key: ApiKey, pepper: Uint8Array): Uint8Array {
+export function macOf(key: ApiKey, pepper: KeyObject): Uint8Array {
 	return createHmac('sha256', pepper).update(key.body).digest();
 }
 

@@ -1,3 +1,4 @@
+import { createSecretKey } from 'node:crypto';
 import type { Clock } from '../../../kit/clock.ts';
 import { GpuaasError } from '../../../kit/error.ts';
 import type { Logger } from '../../../kit/log.ts';
@@ -24,6 +25,8 @@ export interface ApiKeyAuthenticatorOptions {
 const CACHE_ENTRIES_MAX = 10_000;
 /** Bindings expire by time, which moves no epoch. */
 const CACHE_TTL_MS = 1000;
+/** For a version that isn't in the file: the same work, and no match. */
+const NO_PEPPER = createSecretKey(Buffer.alloc(32));
 
 /** Bearer API keys. Every failure looks alike to the caller until the secret itself was right. */
 export class ApiKeyAuthenticator implements Authenticator {
@@ -43,7 +46,7 @@ export class ApiKeyAuthenticator implements Authenticator {
 		const loaded = await this.#load(key);
 		// The same work for an unknown id, so that ids can't be found by timing.
 		const pepper = this.#options.pepper.of(loaded?.credential.pepperVersion ?? this.#options.pepper.currentVersion);
-		const mac = macOf(key, pepper ?? new Uint8Array(32));
+		const mac = macOf(key, pepper ?? NO_PEPPER);
 		const matches = sameMac(loaded?.credential.mac ?? new Uint8Array(mac.length), mac);
 		if (loaded === undefined || pepper === undefined || !matches) throw this.#refuse('unknown or wrong', WRONG, key);
 		if ((loaded.principal.kind === 'service_account') !== (key.kind === 'sk'))

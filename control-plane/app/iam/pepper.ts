@@ -1,4 +1,5 @@
-import { hkdfSync } from 'node:crypto';
+import { createSecretKey, hkdfSync, type KeyObject } from 'node:crypto';
+import { present } from '../../../kit/assert.ts';
 import { GpuaasError } from '../../../kit/error.ts';
 import type { Rng } from '../../../kit/ids.ts';
 
@@ -10,20 +11,21 @@ import type { Rng } from '../../../kit/ids.ts';
  * The file holds one pepper a line, `<version> <base64url of 32 bytes>`; the highest version makes new verifiers.
  */
 export class PepperRing {
-	readonly #peppers: ReadonlyMap<number, Uint8Array>;
+	/** As key objects: an HMAC with bytes makes one each time, which costs five times the HMAC. */
+	readonly #peppers: ReadonlyMap<number, KeyObject>;
 	readonly currentVersion: number;
 
-	constructor(peppers: ReadonlyMap<number, Uint8Array>) {
+	constructor(peppers: ReadonlyMap<number, KeyObject>) {
 		this.#peppers = peppers;
 		this.currentVersion = Math.max(...peppers.keys());
 	}
 
-	of(version: number): Uint8Array | undefined {
+	of(version: number): KeyObject | undefined {
 		return this.#peppers.get(version);
 	}
 
-	get current(): Uint8Array {
-		return this.#peppers.get(this.currentVersion) ?? new Uint8Array();
+	get current(): KeyObject {
+		return present(this.#peppers.get(this.currentVersion), 'a ring is never empty');
 	}
 
 	/** A key of its own for another purpose, equal on every replica that has this file: page tokens. */
@@ -36,14 +38,14 @@ const LINE = /^([1-9][0-9]{0,8}) ([A-Za-z0-9_-]{43})$/;
 
 /** Throws CONFIG_INVALID; the message never holds a pepper. */
 export function parsePeppers(text: string): PepperRing {
-	const peppers = new Map<number, Uint8Array>();
+	const peppers = new Map<number, KeyObject>();
 	for (const [index, line] of text.split('\n').entries()) {
 		if (line.trim() === '') continue;
 		const match = LINE.exec(line.trim());
 		const version = Number(match?.[1]);
 		if (match === null || peppers.has(version))
 			throw invalid(`line ${index + 1} is not "<version> <pepper>" or repeats`);
-		peppers.set(version, new Uint8Array(Buffer.from(match[2] ?? '', 'base64url')));
+		peppers.set(version, createSecretKey(match[2] ?? '', 'base64url'));
 	}
 	if (peppers.size === 0) throw invalid('it is empty');
 	return new PepperRing(peppers);
