@@ -27,6 +27,7 @@ export const row: Row = {
 	targets: [atLeast(300, '>= 300/s', ({ n, value }) => (n >= 300 ? value.median : undefined))],
 	sizes: { full: [30, 300, 3000], quick: [30, 300] },
 	repetitions: { full: 3, quick: 2 },
+	budgetSeconds: 60,
 	async open() {
 		const folder = mkdtempSync(join(tmpdir(), 'gpuaas-bench-host-'));
 		const product = await Product.open();

@@ -28,6 +28,7 @@ export const row: Row = {
 	],
 	sizes: { full: [1, 10, 100], quick: [1, 10] },
 	repetitions: { full: 5, quick: 2 },
+	budgetSeconds: 45,
 	async open() {
 		const server = new BenchChild('./api-main.ts', {});
 		const ready = (await server.ready) as ApiReady;

@@ -25,7 +25,8 @@ export const row: Row = {
 		atMost(120, 'completion <= 120 ms', ({ also }) => also.completionMs?.median),
 	],
 	sizes: { full: [1, 10, 100], quick: [1, 10] },
-	repetitions: { full: 3, quick: 2 },
+	repetitions: { full: 3, quick: 1 },
+	budgetSeconds: 35,
 	async open() {
 		const home = mkdtempSync(join(tmpdir(), 'gpuaas-bench-cli-'));
 		const env = { PATH: process.env.PATH ?? '', HOME: home, GPUAAS_CONFIG_DIR: home };

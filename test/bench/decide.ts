@@ -19,6 +19,7 @@ export const row: Row = {
 	targets: [atLeast(1_000_000, '>= 1 M/s (1 binding)', ({ n, value }) => (n === 1 ? value.median : undefined))],
 	sizes: { full: [1, 10, 100], quick: [1, 10] },
 	repetitions: { full: 5, quick: 3 },
+	budgetSeconds: 15,
 	open: async () => ({ run, [Symbol.asyncDispose]: async () => {} }),
 };
 

@@ -30,6 +30,7 @@ export const row: Row = {
 	targets: [atLeast(3000, '>= 3,000/s', ({ n, value }) => (n >= 1000 ? value.median : undefined))],
 	sizes: { full: [100, 1000, 10_000], quick: [100, 1000] },
 	repetitions: { full: 3, quick: 2 },
+	budgetSeconds: 60,
 	async open() {
 		const world = await FleetWorld.open();
 		const nodeIds = (await world.identities(AGENTS)).map(({ nodeId }) => nodeId);

@@ -27,8 +27,9 @@ export const row: Row = {
 			n === TARGET_AGENTS ? also.cpuPercent?.median : undefined,
 		),
 	],
-	sizes: { full: [100, 1000, 10_000], quick: [100, 1000] },
+	sizes: { full: [100, 1000, 10_000], quick: [100] },
 	repetitions: { full: 1, quick: 1 },
+	budgetSeconds: 130,
 	async open() {
 		const world = await FleetWorld.open();
 		return {

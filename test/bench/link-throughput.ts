@@ -39,6 +39,7 @@ export const row: Row = {
 	targets: [atLeast(0.8, '>= 80 % of bare with raised windows, at every RTT', ({ ratio }) => ratio?.median)],
 	sizes: { full: [0, 10, 50], quick: [0, 10] },
 	repetitions: { full: 5, quick: 2 },
+	budgetSeconds: 60,
 	async open() {
 		const world = await FleetWorld.open();
 		const ready = present(world.ready, 'the control plane is ready');

@@ -6,9 +6,10 @@ import { ROWS } from './rows.ts';
 import { tableOf } from './table.ts';
 
 /**
- * `npm run bench [-- ROW...] [--quick] [--profile]`: measures, prints the table, and writes one JSON file a row. Only a
- * full run replaces the committed results; a quick or profiled one goes to the cache. `--profile` leaves a CPU profile
- * of every process of a row, which `profile-main.ts` sums up.
+ * `npm run bench [-- ROW...] [--quick] [--patient] [--profile]`: measures, prints the table, and writes one JSON file a
+ * row. Only a full run replaces the committed results; a quick or profiled one goes to the cache. `--patient` measures
+ * the largest sizes also where they take long. `--profile` leaves a CPU profile of every process of a row, which
+ * `profile-main.ts` sums up.
  */
 const args = process.argv.slice(2);
 const quick = args.includes('--quick');
@@ -16,7 +17,7 @@ const profile = args.includes('--profile');
 const named = args.filter((arg) => !arg.startsWith('--'));
 const unknown = [
 	...named.filter((name) => !(name in ROWS)),
-	...args.filter((arg) => arg.startsWith('--') && !['--quick', '--profile'].includes(arg)),
+	...args.filter((arg) => arg.startsWith('--') && !['--quick', '--patient', '--profile'].includes(arg)),
 ];
 if (unknown.length > 0) {
 	process.stderr.write(`bench: unknown ${unknown.join(', ')}; rows: ${Object.keys(ROWS).join(', ')}\n`);
@@ -41,7 +42,12 @@ function runRow(name: string, file: string): Promise<number> {
 	const folder = join(cache, 'profiles', name);
 	const options = profile ? ['--cpu-prof', `--cpu-prof-dir=${folder}`] : [];
 	const env = { ...process.env, ...(profile ? { NODE_OPTIONS: options.join(' ') } : {}) };
-	const argv = [join(import.meta.dirname, 'row-main.ts'), name, file, ...(quick ? ['--quick'] : [])];
+	const argv = [
+		join(import.meta.dirname, 'row-main.ts'),
+		name,
+		file,
+		...args.filter((arg) => arg !== '--profile' && arg.startsWith('--')),
+	];
 	return new Promise((resolve, reject) => {
 		const child = spawn(process.execPath, argv, { stdio: ['ignore', 'inherit', 'inherit'], env });
 		child.on('error', reject);

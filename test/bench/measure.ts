@@ -3,16 +3,34 @@ import { present } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
 import type { Machine, Point, Result, Row, Sample, Spread } from './row.ts';
 
+export interface MeasureOptions {
+	readonly quick: boolean;
+	/** Every size, however long it takes. */
+	readonly patient: boolean;
+}
+
 /** Runs a row and folds its repetitions. */
-export async function measureRow(row: Row, quick: boolean): Promise<Result> {
+export async function measureRow(row: Row, { quick, patient }: MeasureOptions): Promise<Result> {
 	const machine = machineFacts();
 	const startedMs = systemClock.monotonic();
+	const budgetMs = patient ? Number.POSITIVE_INFINITY : row.budgetSeconds * (quick ? 250 : 1000);
+	const left = () => startedMs + budgetMs - systemClock.monotonic();
 	const points: Point[] = [];
+	const skipped: number[] = [];
+	const took: { readonly n: number; readonly ms: number }[] = [];
 	await using bench = await row.open();
 	for (const n of quick ? row.sizes.quick : row.sizes.full) {
+		if (expectedMs(took, n) > left()) {
+			skipped.push(n);
+			continue;
+		}
 		const samples: Sample[] = [];
 		const repetitions = quick ? row.repetitions.quick : row.repetitions.full;
-		for (let done = 0; done < repetitions; done += 1) samples.push(await bench.run(n));
+		let ms = 0;
+		while (samples.length < repetitions && (samples.length === 0 || ms < left())) {
+			ms = await timed(async () => samples.push(await bench.run(n)));
+		}
+		took.push({ n, ms });
 		points.push(pointOf(n, samples));
 	}
 	return {
@@ -22,11 +40,19 @@ export async function measureRow(row: Row, quick: boolean): Promise<Result> {
 		per: row.per,
 		reference: row.reference,
 		quick,
+		skipped,
 		points,
 		targets: row.targets.map(({ text, isMet }) => ({ text, met: isMet(points) ?? null })),
 		seconds: round((systemClock.monotonic() - startedMs) / 1000),
 		machine,
 	};
+}
+
+/** On a line through the last two sizes. */
+function expectedMs(took: readonly { readonly n: number; readonly ms: number }[], n: number): number {
+	const [before, last] = took.slice(-2);
+	if (before === undefined || last === undefined) return 0;
+	return last.ms + (Math.max(0, last.ms - before.ms) * (n - last.n)) / (last.n - before.n);
 }
 
 function pointOf(n: number, samples: readonly Sample[]): Point {

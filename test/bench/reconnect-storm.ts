@@ -1,6 +1,7 @@
 import { sleep, systemClock } from '../../kit/clock.ts';
 import type { BareServerReady } from './bare-server-main.ts';
 import { BenchChild } from './child.ts';
+import type { Usage } from './control-plane-main.ts';
 import { FleetWorld, HEAP } from './fleet-world.ts';
 import { percentile, timed } from './measure.ts';
 import { atMost, type Row } from './row.ts';
@@ -27,8 +28,9 @@ export const row: Row = {
 		atMost(90, 'last <= 90 s for 10,000', ({ n, also }) => (n === 10_000 ? also.lastS?.median : undefined)),
 		atMost(0, 'no link lost again', ({ also }) => also.lostAgain?.max),
 	],
-	sizes: { full: [100, 1000, 10_000], quick: [100, 1000] },
+	sizes: { full: [100, 1000, 10_000], quick: [100] },
 	repetitions: { full: 1, quick: 1 },
+	budgetSeconds: 130,
 	async open() {
 		const world = await FleetWorld.open();
 		return {
@@ -38,15 +40,24 @@ export const row: Row = {
 				await sleep(systemClock, OUTAGE_MS);
 				await world.restart();
 				const backAtMs = systemClock.now();
+				const atReady = await world.usage();
 				await world.fleet({ ask: 'forget' });
 				const { connectedAtMs, losses, silentMaxMs } = await world.connected(n);
 				const seconds = connectedAtMs.map((atMs) => (atMs - backAtMs) / 1000);
+				const { cpuUs } = await world.usage();
 				await world.disconnect();
+				const bare = await bareConnections(world, n);
 				const lastS = Math.max(...seconds);
 				return {
 					value: percentile(seconds, 99),
-					reference: await bareSeconds(world, n),
-					also: { lastS, perSecond: n / lastS, lostAgain: losses, silentMaxMs },
+					reference: bare.seconds,
+					also: {
+						lastS,
+						lostAgain: losses,
+						silentMaxMs,
+						cpuMsPerAgent: (cpuUs - atReady.cpuUs) / 1000 / n,
+						bareCpuMsPerConnection: bare.cpuMs,
+					},
 				};
 			},
 			[Symbol.asyncDispose]: () => world[Symbol.asyncDispose](),
@@ -54,13 +65,15 @@ export const row: Row = {
 	},
 };
 
-async function bareSeconds(world: FleetWorld, n: number): Promise<number> {
+async function bareConnections(world: FleetWorld, n: number) {
 	await using server = new BenchChild('./bare-server-main.ts', world.ready);
 	const { standard: address } = (await server.ready) as BareServerReady;
 	await using clients = new BenchChild('./bare-fleet-main.ts', {}, HEAP);
 	await clients.ready;
 	const count = Math.min(n, BARE_MAX);
 	const identities = await world.identities(count);
+	const before = await server.ask<Usage>('usage');
 	const ms = await timed(() => clients.ask({ ask: 'start', address, identities, parallel: 32, heartbeatMs: 10_000 }));
-	return (ms / 1000) * (n / count);
+	const { cpuUs } = await server.ask<Usage>('usage');
+	return { seconds: (ms / 1000) * (n / count), cpuMs: (cpuUs - before.cpuUs) / 1000 / count };
 }

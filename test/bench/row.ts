@@ -18,6 +18,8 @@ export interface Row {
 	readonly sizes: Choice<readonly number[]>;
 	/** Of each size: medians are of so many. */
 	readonly repetitions: Choice<number>;
+	/** A full run stops growing past this, unless it was told to be patient; a quick one at a quarter. */
+	readonly budgetSeconds: number;
 	/** Starts what the row measures. */
 	open(): Promise<Bench>;
 }
@@ -70,6 +72,8 @@ export interface Result {
 	readonly per: string;
 	readonly reference: string;
 	readonly quick: boolean;
+	/** Sizes that would have taken too long here. */
+	readonly skipped: readonly number[];
 	readonly points: readonly Point[];
 	readonly targets: readonly { readonly text: string; readonly met: boolean | null }[];
 	readonly seconds: number;

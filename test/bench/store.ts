@@ -23,6 +23,7 @@ export const row: Row = {
 	targets: [atLeast(0.3, '>= 30 % of bare at 64 callers', ({ n, ratio }) => (n === 64 ? ratio?.median : undefined))],
 	sizes: { full: [1, 8, 64, 640], quick: [1, 64] },
 	repetitions: { full: 5, quick: 3 },
+	budgetSeconds: 20,
 	async open() {
 		const folder = mkdtempSync(join(tmpdir(), 'gpuaas-bench-store-'));
 		const store = new SqliteStore({ at: { path: join(folder, 'store.db') }, clock: systemClock });

@@ -3,7 +3,7 @@ import type { Result, Spread } from './row.ts';
 /** The table that people read: a line a size, the targets under each row. */
 export function tableOf(results: readonly Result[]): string {
 	const lines = [['row', 'n', 'measured', '(min-max)', 'reference', 'ratio', 'also']];
-	for (const { row, unit, per, points, targets } of results) {
+	for (const { row, unit, per, points, skipped, targets } of results) {
 		for (const { n, value, reference, ratio, also } of points) {
 			lines.push([
 				row,
@@ -15,6 +15,8 @@ export function tableOf(results: readonly Result[]): string {
 				alsoOf(also),
 			]);
 		}
+		for (const n of skipped)
+			lines.push([row, `${n} ${per}`, 'skipped: it would take too long here (--patient measures it)']);
 		for (const { text, met } of targets)
 			lines.push(['', '', `target ${text}: ${met === null ? 'not measured' : met ? 'met' : 'NOT met'}`]);
 	}

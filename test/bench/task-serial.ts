@@ -21,6 +21,7 @@ export const row: Row = {
 	// Streams are limited to 100 a second for one principal: longer runs would measure that.
 	sizes: { full: [3, 30, 300], quick: [3, 30] },
 	repetitions: { full: 3, quick: 2 },
+	budgetSeconds: 45,
 	async open() {
 		const product = await Product.open();
 		const small = new BenchChild('./spawn-main.ts', {});
