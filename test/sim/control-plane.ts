@@ -127,6 +127,8 @@ export class SimControlPlane {
 		const { scheduler, network } = this.#options;
 		scheduler.note(`cp ${this.#lives} killed: ${why}`);
 		process.kill();
+		// Its ports are dead: this only ends what waits, which Node else keeps in memory for as long as it waits.
+		void this.#life?.scope[Symbol.asyncDispose]();
 		this.#life = undefined;
 		network.listen(undefined);
 		if (this.#store !== undefined) this.#image = this.#tamper(this.#store.crash());

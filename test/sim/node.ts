@@ -119,6 +119,9 @@ export class SimNode {
 		process.kill();
 		this.#journalImage = this.#journal?.committed();
 		this.#journal = undefined;
+		// Its ports are dead: this only ends what waits, which Node else keeps in memory for as long as it waits.
+		void this.#scope?.[Symbol.asyncDispose]();
+		this.#scope = undefined;
 		network.breakWires(this.name, rng.chance(0.7) ? 'reset' : 'both');
 		scheduler.after(RESTART_MS + rng.float() * 2000, () => this.startAgent());
 	}

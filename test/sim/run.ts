@@ -129,9 +129,12 @@ export async function runSeed(seed: number, options: RunOptions = {}): Promise<S
 		for (const node of nodes) checkNodeAtRest(history, node);
 		if (workload.openCalls > 0) history.violate('everything-ends', `${workload.openCalls} calls were never answered`);
 	}
+	const traceHash = trace.digest();
+	controlPlane.kill('the end');
+	for (const node of nodes) node.reboot();
 	return {
 		seed,
-		traceHash: trace.digest(),
+		traceHash,
 		violations: history.violations,
 		events,
 		tasks: last?.tasks.size ?? 0,

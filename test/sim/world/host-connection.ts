@@ -58,10 +58,7 @@ class HostConnection implements ProcessHost {
 		host.onDown(() =>
 			this.#agent.after(this.#rng.float() * WAY_MAX_MS, () => this.#end('LOST', 'it closed the connection')),
 		);
-		agent.onDeath(() => {
-			this.#over = true;
-			this.#unsubscribe();
-		});
+		agent.onDeath(() => this.#end('LOST', 'its agent died'));
 	}
 
 	launch(request: LaunchRequest): Promise<LaunchOutcome> {
@@ -135,8 +132,7 @@ class HostConnection implements ProcessHost {
 	#call<T>(serve: (answer: (value: T) => void) => void): Promise<T> {
 		return new Promise((resolve, reject) => {
 			if (this.#over) {
-				// A dead agent's calls go nowhere and never come back.
-				if (this.#agent.alive) reject(lost());
+				reject(lost());
 				return;
 			}
 			this.#waiting.add(reject);

@@ -12,6 +12,7 @@ export class Trace {
 	readonly #print: ((line: string) => void) | undefined;
 	#tail: string[] = [];
 	#lines = 0;
+	#ended = false;
 
 	/** `print` gets every line at once: `npm run sim -- --seed N --trace`. */
 	constructor(print?: (line: string) => void) {
@@ -19,6 +20,7 @@ export class Trace {
 	}
 
 	line(atMs: number, text: string): void {
+		if (this.#ended) return;
 		const line = `${atMs.toFixed(3)} ${text}`;
 		this.#hash.update(line).update('\n');
 		this.#lines += 1;
@@ -29,7 +31,7 @@ export class Trace {
 
 	/** Bytes that are part of what happened and too long to print. */
 	bytes(content: Uint8Array): void {
-		this.#hash.update(content);
+		if (!this.#ended) this.#hash.update(content);
 	}
 
 	get lines(): number {
@@ -42,6 +44,7 @@ export class Trace {
 
 	/** Ends the trace. */
 	digest(): string {
+		this.#ended = true;
 		return this.#hash.digest('hex');
 	}
 }
