@@ -46,9 +46,14 @@ export interface World {
 	readonly controlPlane: SimControlPlane;
 	readonly nodes: readonly SimNode[];
 	readonly history: History;
+	readonly operator: Operator;
+	readonly workload: Workload;
+	readonly chaos: Chaos;
+	readonly rng: SeededRng;
 }
 
 const FIRST_START_EVERY = 10;
+const ENROLL_MAX_MS = 60_000;
 const FAULTS_FROM_MS = 5000;
 const FAULTS_MS = 90_000;
 /** After the last fault: a queue timeout, a task timeout, a lease that was lost, and what lies between them. */
@@ -58,12 +63,42 @@ const LOOK_MS = 30_000;
 const EVENTS_MAX = 2_000_000;
 
 export async function runSeed(seed: number, options: RunOptions = {}): Promise<SeedResult> {
+	const world = await makeWorld(seed, options);
+	const { scheduler, controlPlane, nodes, history } = world;
+	using _ = bugsOf(history);
+	const run = new Run(world);
+	if (await run.enroll()) {
+		const startMs = Math.max(FAULTS_FROM_MS, scheduler.elapsedMs);
+		world.workload.plan(startMs, startMs + FAULTS_MS);
+		world.chaos.plan(startMs, startMs + FAULTS_MS);
+		scheduler.at(startMs + FAULTS_MS, () => world.chaos.heal());
+		options.sabotage?.(world);
+		await run.untilRest(startMs + FAULTS_MS);
+	} else history.violate('everything-ends', 'the machines could not enroll, and nothing was wrong yet');
+	// Node tells of rejections that nobody handled only when it gets its turn, between runs.
+	await new Promise<void>((resolve) => systemClock.defer(resolve));
+	const last = run.judge();
+	const traceHash = scheduler.trace.digest();
+	controlPlane.kill('the end');
+	for (const node of nodes) node.reboot();
+	return {
+		seed,
+		traceHash,
+		violations: history.violations,
+		events: run.events,
+		tasks: last?.tasks.size ?? 0,
+		executions: history.executions.size,
+		crashes: controlPlane.lives - 1,
+		tail: scheduler.trace.tail(),
+	};
+}
+
+async function makeWorld(seed: number, { print }: RunOptions): Promise<World> {
 	const rng = new SeededRng(`seed ${seed}`);
-	const trace = new Trace(options.print);
-	const scheduler = new Scheduler(rng.fork('scheduler'), trace);
+	const scheduler = new Scheduler(rng.fork('scheduler'), new Trace(print));
 	const history = new History(() => scheduler.elapsedMs);
 	const network = new Network(scheduler, rng.fork('network'));
-	const { print } = options;
+	observe(network, history);
 	// Making an authority takes as long as all the rest: only some seeds see a first start, and its crashes.
 	const disks = seed % FIRST_START_EVERY === 0 ? undefined : await firstStart();
 	const controlPlane = new SimControlPlane({ scheduler, network, disks, print });
@@ -74,74 +109,74 @@ export async function runSeed(seed: number, options: RunOptions = {}): Promise<S
 		const onJournalLost = (node: string) => history.onJournalLost(node);
 		return new SimNode({ name, scheduler, network, rng: rng.fork(name), onExecution, onJournalLost, print });
 	});
-	observe(network, history);
-	const images = new ImageChecks(history, controlPlane);
-	const resources = new ResourceCheck(history);
 	const operator = new Operator(scheduler, rng.fork('operator'), controlPlane);
-	const parts = { scheduler, network, controlPlane, nodes, history, operator };
+	const parts = { scheduler, network, controlPlane, nodes, history, operator, rng };
 	const workload = new Workload({ ...parts, rng: rng.fork('workload') });
 	const chaos = new Chaos({ ...parts, rng: rng.fork('chaos') });
+	return { ...parts, workload, chaos };
+}
 
-	let events = 0;
-	const afterEach = () => {
-		events += 1;
-		resources.look();
-		return history.violations.length > 0 || events > EVENTS_MAX;
-	};
-	using _ = bugsOf(history);
-	controlPlane.start();
-	const enrolled = Promise.all(
-		nodes.map(async (node) => {
-			await enroll(node, { scheduler, operator, controlPlane, rng: rng.fork(`enroll ${node.name}`) });
-			node.startAgent();
-		}),
-	);
-	let isReady = false;
-	void enrolled.then(() => {
-		isReady = true;
-	});
-	while (!isReady && history.violations.length === 0 && scheduler.elapsedMs < 60_000)
-		await scheduler.run(scheduler.elapsedMs + 100, () => afterEach() || isReady);
-	if (!isReady) history.violate('everything-ends', 'the machines could not enroll, and nothing was wrong yet');
-	const startMs = Math.max(FAULTS_FROM_MS, scheduler.elapsedMs);
-	if (isReady) {
-		workload.plan(startMs, startMs + FAULTS_MS);
-		chaos.plan(startMs, startMs + FAULTS_MS);
-		scheduler.at(startMs + FAULTS_MS, () => chaos.heal());
-		options.sabotage?.(parts);
+class Run {
+	readonly #world: World;
+	readonly #images: ImageChecks;
+	readonly #resources: ResourceCheck;
+	events = 0;
+
+	constructor(world: World) {
+		this.#world = world;
+		this.#images = new ImageChecks(world.history, world.controlPlane);
+		this.#resources = new ResourceCheck(world.history);
 	}
 
-	const restMaxMs = startMs + FAULTS_MS + REST_MAX_MS;
-	while (history.violations.length === 0 && events <= EVENTS_MAX && scheduler.elapsedMs < restMaxMs) {
-		await scheduler.run(scheduler.elapsedMs + LOOK_MS, afterEach);
-		const image = images.look();
+	/** False when it can't be done. */
+	async enroll(): Promise<boolean> {
+		const { scheduler, operator, controlPlane, nodes, rng } = this.#world;
+		controlPlane.start();
+		let waiting = nodes.length;
+		for (const node of nodes) {
+			void enroll(node, { scheduler, operator, controlPlane, rng: rng.fork(`enroll ${node.name}`) }).then(() => {
+				node.startAgent();
+				waiting -= 1;
+			});
+		}
+		await scheduler.run(ENROLL_MAX_MS, () => this.#isOver() || waiting === 0);
+		return waiting === 0;
+	}
+
+	async untilRest(healedMs: number): Promise<void> {
+		const { scheduler, nodes, workload, history } = this.#world;
+		while (!this.#isLost() && scheduler.elapsedMs < healedMs + REST_MAX_MS) {
+			await scheduler.run(scheduler.elapsedMs + LOOK_MS, () => this.#isOver());
+			const image = this.#images.look();
+			checkExecutions(history);
+			const isHealed = scheduler.elapsedMs > healedMs + LOOK_MS;
+			if (isHealed && image !== undefined && isAtRest(image, nodes, workload)) return;
+		}
+	}
+
+	/** What must hold now that it is over. */
+	judge(): Image | undefined {
+		const { history, controlPlane, nodes, workload } = this.#world;
+		const last = this.#images.look();
 		checkExecutions(history);
-		const isHealed = scheduler.elapsedMs > startMs + FAULTS_MS + LOOK_MS;
-		if (isHealed && image !== undefined && isAtRest(image, nodes, workload)) break;
-	}
-	// Node tells of rejections that nobody handled only when it gets its turn, between runs.
-	await new Promise<void>((resolve) => systemClock.defer(resolve));
-	const last = images.look();
-	checkExecutions(history);
-	if (last !== undefined && history.violations.length === 0) {
+		if (last === undefined || history.violations.length > 0) return last;
 		checkAtRest(history, last);
 		checkSealed(history, last, controlPlane.anchor.heads);
 		for (const node of nodes) checkNodeAtRest(history, node);
 		if (workload.openCalls > 0) history.violate('everything-ends', `${workload.openCalls} calls were never answered`);
+		return last;
 	}
-	const traceHash = trace.digest();
-	controlPlane.kill('the end');
-	for (const node of nodes) node.reboot();
-	return {
-		seed,
-		traceHash,
-		violations: history.violations,
-		events,
-		tasks: last?.tasks.size ?? 0,
-		executions: history.executions.size,
-		crashes: controlPlane.lives - 1,
-		tail: trace.tail(),
-	};
+
+	/** After each event. */
+	#isOver(): boolean {
+		this.events += 1;
+		this.#resources.look();
+		return this.#isLost();
+	}
+
+	#isLost(): boolean {
+		return this.#world.history.violations.length > 0 || this.events > EVENTS_MAX;
+	}
 }
 
 /** Runs it twice, because what isn't the same twice can't be looked at again. */
