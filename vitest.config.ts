@@ -4,7 +4,8 @@ import { defineConfig } from 'vitest/config';
  * One project a kind of test (docs: CONTRIBUTING.md). `npm run check` runs `architecture`, `npm test` all the others;
  * `vitest run --project unit kit` runs a part. Time limits only end what hangs: no test may measure with them.
  */
-const node = { environment: 'node', pool: 'forks', restoreMocks: true } as const;
+const expect = { poll: { timeout: 50_000 } } as const;
+const node = { environment: 'node', pool: 'forks', restoreMocks: true, expect } as const;
 
 /** What needs a machine that is not there must be asked for: TEST_HARDWARE=1. */
 const hardware =
@@ -20,10 +21,11 @@ function project(name: string, include: string[], timeoutMs: number, groupOrder:
 export default defineConfig({
 	test: {
 		projects: [
-			project('architecture', ['test/architecture/**/*.test.ts'], 120_000, 0),
-			project('unit', ['{kit,pki,proto,agent,control-plane,cli,packaging}/**/*.test.ts'], 60_000, 1),
-			project('contract', ['test/contract/**/*.test.ts'], 120_000, 2),
+			project('architecture', ['test/architecture/**/*.test.ts'], 300_000, 0),
+			project('unit', ['{kit,channel,health,pki,proto,agent,control-plane,cli,packaging}/**/*.test.ts'], 120_000, 1),
+			project('contract', ['test/contract/**/*.test.ts'], 300_000, 2),
 			project('integration', ['test/integration/**/*.test.ts'], 300_000, 3),
+			project('isolation', ['test/isolation/**/*.test.ts'], 300_000, 3),
 			project('conformance', ['test/conformance/**/*.test.ts'], 300_000, 3),
 			project('sim', ['test/sim/**/*.test.ts'], 600_000, 4),
 			...hardware,

@@ -10,6 +10,8 @@ export interface AgentDeps {
 	readonly clock: Clock;
 	readonly rng: Rng;
 	readonly log: Logger;
+	/** The newest lines of that log, for diagnosis on request. */
+	readonly recentLog: () => string;
 	/** Once, when the control plane has welcomed this agent. */
 	readonly onReady: (identity: AgentIdentity) => void;
 }

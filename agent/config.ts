@@ -1,6 +1,7 @@
 import type { ConfigOf, Schema } from '../kit/config.ts';
 import { bool, bytes, duration, int, list, oneOf, optional, path, string } from '../kit/config-fields.ts';
 import { LOG_LEVELS } from '../kit/log.ts';
+import { HOST_STARTERS } from './platform/host-units.ts';
 
 /** Everything that the owner of a host can set on its agent. What it may *run* is in agent.policy.toml, apart. */
 export const AGENT_SCHEMA = {
@@ -12,6 +13,10 @@ export const AGENT_SCHEMA = {
 		policy: path({
 			doc: 'The local policy that the control plane cannot widen.',
 			default: '/etc/gpuaas/agent.policy.toml',
+		}),
+		hosts: oneOf(HOST_STARTERS, {
+			doc: 'Who starts process host and pty host: their systemd units, or the agent; auto: the units where it runs as a service beside them.',
+			default: 'auto',
 		}),
 		logLevel: oneOf(LOG_LEVELS, { doc: 'Least severe lines that are written.', default: 'info' }),
 	},
@@ -58,8 +63,28 @@ export const AGENT_SCHEMA = {
 			default: false,
 		}),
 	},
+	gpu: {
+		probe: oneOf(['auto', 'on', 'off'], {
+			doc: 'Whether a child process asks the NVIDIA driver: auto starts one where the hardware is.',
+			default: 'auto',
+		}),
+		library: string({ doc: "Name or path of the driver's library.", default: 'libnvidia-ml.so.1' }),
+		kmsg: path({ doc: 'The kernel log, for XIDs.', default: '/dev/kmsg' }),
+		processes: bool({
+			doc: 'Report the processes on each GPU: pid, memory, multiprocessors, and the task or terminal that each belongs to.',
+			default: false,
+		}),
+	},
+	terminal: {
+		channelsMax: int({ doc: 'Terminals, commands, copies and forwards at once.', default: 256, min: 1, max: 256 }),
+		/** The demo's `up` stops everything; a real agent leaves shells running. */
+		stopHostWithAgent: bool({
+			doc: 'End the pty host, and with it all terminals, when the agent is stopped by SIGTERM.',
+			default: false,
+		}),
+	},
 	telemetry: {
-		enabled: bool({ doc: 'Sample /proc and send it.', default: true }),
+		enabled: bool({ doc: 'Sample this host and its GPUs and send it.', default: true }),
 		periodMs: duration({ doc: 'Until the control plane says otherwise.', default: 15_000, min: 1000, max: 3_600_000 }),
 	},
 } as const satisfies Schema;

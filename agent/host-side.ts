@@ -7,6 +7,7 @@ import type { HostFacts } from './control/control-deps.ts';
 import { passwdHomes } from './platform/accounts.ts';
 import type { PlatformFacts } from './platform/facts.ts';
 import { machineRebooter } from './platform/reboot.ts';
+import type { DeviceGuard } from './tasks/device-guard.ts';
 import { DENY_ALL, type Policy, parsePolicy } from './tasks/policy.ts';
 import type { RunnerPlatform } from './tasks/runner-deps.ts';
 
@@ -29,18 +30,25 @@ export function readPolicy(path: string, log: Logger): Policy {
 	return parsePolicy(text, path);
 }
 
-export function runnerPlatform(facts: PlatformFacts, { version, config }: AgentDeps): RunnerPlatform {
+export function runnerPlatform(
+	facts: PlatformFacts,
+	{ version, config, recentLog }: AgentDeps,
+	injectFaults: RunnerPlatform['injectFaults'],
+): RunnerPlatform {
 	return {
 		bootId: facts.bootId,
 		agentVersion: version,
 		ownUser: facts.ownUser,
 		findHome: passwdHomes(),
-		isExecutable,
-		realPath,
+		...programLooks,
 		rebooter: machineRebooter({ isContainer: facts.isContainer, isAllowed: config.tasks.rebootAllowed }),
-		agentLogs: '',
+		recentLog,
+		injectFaults,
 	};
 }
+
+/** Looks at this host's disk, for the policy. */
+export const programLooks = { isExecutable, realPath } as const;
 
 function realPath(path: string): string | undefined {
 	try {
@@ -59,16 +67,34 @@ function isExecutable(path: string): boolean {
 	}
 }
 
-export function hostFacts({ clock, rng, version }: AgentDeps, facts: PlatformFacts): HostFacts {
+export function hostFacts(
+	{ clock, rng, version }: AgentDeps,
+	facts: PlatformFacts,
+	devices: Pick<DeviceGuard, 'isolation' | 'mechanism' | 'isLeaky'>,
+): HostFacts {
 	return {
 		bootId: facts.bootId,
 		agentVersion: version,
-		capabilities: capabilities(facts),
+		get capabilities() {
+			return capabilities(facts, devices);
+		},
 		hostname: facts.hostname,
 		instanceId: uuidv7(clock.now(), rng),
 	};
 }
 
-function capabilities(facts: PlatformFacts): readonly string[] {
-	return ['task.run', 'task.collect_bundle', ...(facts.isContainer ? ['container'] : ['task.reboot'])];
+function capabilities(
+	facts: PlatformFacts,
+	{ isolation, mechanism, isLeaky }: Pick<DeviceGuard, 'isolation' | 'mechanism' | 'isLeaky'>,
+): readonly string[] {
+	const devices = isolation === 'off' ? 'off' : mechanism;
+	return [
+		'task.run',
+		'task.collect_bundle',
+		'task.inject_fault',
+		...(facts.isContainer ? ['container'] : ['task.reboot']),
+		...(devices === undefined ? [] : [`devices.${devices}`]),
+		// Said by `node show`: some account of tenants can have programs started that are held to nothing.
+		...(isLeaky ? ['devices.user_managers'] : []),
+	];
 }

@@ -4,18 +4,20 @@ import { printConfig } from '../kit/config.ts';
 import { parseDaemonArgs } from '../kit/config-args.ts';
 import { GpuaasError } from '../kit/error.ts';
 import { systemRng } from '../kit/ids.ts';
-import { createLogger } from '../kit/log.ts';
+import { createLogger, StandardError } from '../kit/log.ts';
+import { LogRing } from '../kit/log-ring.ts';
 import { ownVersion } from '../kit/version.ts';
 import { AGENT_SCHEMA } from './config.ts';
 import { enrollByToken } from './identify.ts';
 import { readPlatformFacts } from './platform/facts.ts';
 import { prepareHostUnit } from './process-host/start.ts';
+import { preparePtyHostUnit } from './pty-host/start.ts';
 import { hostConfigOf, runAgent } from './run.ts';
 import { foldersOf, loadSettings } from './settings.ts';
 import { readAgentStatus, statusText } from './status.ts';
 import { demoPolicy } from './tasks/policy.ts';
 
-/** The node-agent's entry: `run`, `enroll`, `status`, `host` (the process host, in a unit of its own), `policy USER`. Exit codes: 0 done, 1 failed, 2 wrong arguments. */
+/** The node-agent's entry: `run`, `enroll`, `status`, `host` and `pty-host` (those, in units of their own), `policy USER`. Exit codes: 0 done, 1 failed, 2 wrong arguments. */
 async function main(argv: readonly string[]): Promise<number> {
 	const [verb = '', ...rest] = argv;
 	if (verb === 'policy') {
@@ -37,14 +39,23 @@ async function main(argv: readonly string[]): Promise<number> {
 		});
 		process.execve?.(process.execPath, [...argv], { ...env });
 	}
+	if (verb === 'pty-host') {
+		const { argv, env } = preparePtyHostUnit(foldersOf(config).ptyHost, {
+			channelsMax: config.terminal.channelsMax,
+			cgroup: 'delegated',
+		});
+		process.execve?.(process.execPath, [...argv], { ...env });
+	}
 	if (verb === 'status') {
 		const status = await readAgentStatus(config, systemClock, systemRng);
 		process.stdout.write(args.json ? `${JSON.stringify(status)}\n` : statusText(status));
 		return 0;
 	}
 	process.umask(0o077);
-	const log = createLogger({ name: 'node-agent', level: config.core.logLevel });
-	const base = { config, version: ownVersion(import.meta.url), clock: systemClock, rng: systemRng, log };
+	const ring = new LogRing(new StandardError(), RECENT_LOG_BYTES_MAX);
+	const log = createLogger({ name: 'node-agent', level: config.core.logLevel, destination: ring });
+	const recentLog = () => ring.text();
+	const base = { config, version: ownVersion(import.meta.url), clock: systemClock, rng: systemRng, log, recentLog };
 	if (verb === 'enroll') {
 		await mkdir(config.core.data, { recursive: true, mode: 0o700 });
 		const identity = await enrollByToken({ ...base, facts: readPlatformFacts() });
@@ -68,12 +79,18 @@ async function main(argv: readonly string[]): Promise<number> {
 	return 0;
 }
 
+/** Some thousand lines: what led to what is being looked into. */
+const RECENT_LOG_BYTES_MAX = 512 * 1024;
+
 using _alive = keepAlive();
 try {
 	process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-	const { message, code } = GpuaasError.from(error);
-	process.stderr.write(`gpuaas agent: ${error instanceof GpuaasError ? message : (error as Error).stack}\n`);
+	const { message, code, reason } = GpuaasError.from(error);
+	// As every verb of the command answers that was asked for JSON.
+	if (process.argv.includes('--json'))
+		process.stdout.write(`${JSON.stringify({ error: { code, reason, message } })}\n`);
+	else process.stderr.write(`gpuaas agent: ${error instanceof GpuaasError ? message : (error as Error).stack}\n`);
 	process.exitCode = code === 'INVALID_ARGUMENT' ? 2 : 1;
 }
 process.exit();

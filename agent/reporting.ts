@@ -2,12 +2,17 @@ import { rename, writeFile } from 'node:fs/promises';
 import { every } from '../kit/clock.ts';
 import type { Scope } from '../kit/scope.ts';
 import type { AgentDeps } from './agent-deps.ts';
+import { AUDIT_HEAD, formerHeads } from './control/audit-head.ts';
 import type { Control } from './control/session.ts';
 import type { AgentIdentity } from './identity/identity.ts';
 import type { Renewal } from './identity/renewal.ts';
 import { identityStatus } from './identity/status.ts';
 import type { Journal } from './journal/journal.ts';
+import { type PlatformFacts, survivalWarning } from './platform/facts.ts';
+import { managerAdvice } from './platform/user-managers.ts';
 import type { AgentFolders } from './settings.ts';
+import type { DeviceGuard } from './tasks/device-guard.ts';
+import type { Telemetry } from './telemetry/telemetry.ts';
 
 const READY_POLL_MS = 20;
 const STATUS_PERIOD_MS = 5000;
@@ -35,11 +40,16 @@ export function writeStatus(
 		readonly identity: AgentIdentity;
 		readonly renewal: Renewal;
 		readonly journal: Journal;
+		readonly telemetry: Telemetry | undefined;
+		readonly devices: DeviceGuard;
+		readonly facts: Pick<PlatformFacts, 'isFirstProcess'>;
 	},
 	scope: Scope,
 ): void {
 	const { clock, log } = deps;
-	const { control, identity, renewal, journal } = parts;
+	const { control, identity, renewal, journal, telemetry, devices, facts } = parts;
+	const survival = survivalWarning(facts);
+	if (survival !== undefined) log.warn(survival);
 	const write = async () => {
 		const { clockOffsetMs } = control.state();
 		if (clockOffsetMs !== undefined) renewal.noteServerTime(clock.now() + clockOffsetMs);
@@ -47,11 +57,20 @@ export function writeStatus(
 			at: new Date(clock.now()).toISOString(),
 			certificate: identityStatus(identity, clock.now(), renewal.facts()),
 			link: control.state(),
+			telemetry: telemetry?.status ?? null,
+			devices: {
+				isolation: devices.isolation,
+				mechanism: devices.mechanism ?? 'unknown',
+				leaks: devices.leaks().map(managerAdvice),
+			},
+			survival: survival ?? '',
 		};
 		await writeFile(`${folders.status}.tmp`, `${JSON.stringify(document)}\n`, { mode: 0o600 });
 		await rename(`${folders.status}.tmp`, folders.status);
 		// Whoever doubts the control plane compares its log with what this agent kept: gpuaas audit verify --anchors.
-		await writeFile(folders.auditHead, journal.getSetting('link.audit_head') ?? '', { mode: 0o644 });
+		await writeFile(folders.auditHead, journal.getSetting(AUDIT_HEAD) ?? '', { mode: 0o644 });
+		for (const { log: number, note } of formerHeads(journal))
+			await writeFile(`${folders.auditHead}.log-${number}`, note, { mode: 0o644 });
 	};
 	const report = (error: unknown) => log.warn('the status file could not be written', { error });
 	const timer = every(clock, STATUS_PERIOD_MS, () => void write().catch(report), report);

@@ -1,13 +1,11 @@
 import { mkdir } from 'node:fs/promises';
 import { create } from '@bufbuild/protobuf';
-import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
+import { timestampMs } from '@bufbuild/protobuf/wkt';
+import { type Clock, sleep } from '../kit/clock.ts';
 import type { Logger } from '../kit/log.ts';
 import { aborted, Scope } from '../kit/scope.ts';
-import {
-	RenewCertificateRequestSchema,
-	type RenewCertificateResponse,
-	type TelemetryPlan,
-} from '../proto/gen/gpuaas/link/v1/link_pb.ts';
+import { ownVersion } from '../kit/version.ts';
+import { RenewCertificateRequestSchema, type RenewCertificateResponse } from '../proto/gen/gpuaas/link/v1/link_pb.ts';
 import type { AgentDeps } from './agent-deps.ts';
 import type { AgentConfig } from './config.ts';
 import { CONTROL_LIMITS_DEFAULT } from './control/control-deps.ts';
@@ -17,21 +15,27 @@ import { Control } from './control/session.ts';
 import { hostFacts, readPolicy, runnerPlatform } from './host-side.ts';
 import { hardwareFacts, identify } from './identify.ts';
 import { recover } from './identity/enroll.ts';
-import type { AgentIdentity } from './identity/identity.ts';
 import { Renewal, type RenewedCertificate } from './identity/renewal.ts';
 import { SqliteJournal } from './journal/sqlite.ts';
+import { startTelemetry, telemetryCommands } from './measure.ts';
 import { readPlatformFacts } from './platform/facts.ts';
+import { unitOf } from './platform/host-units.ts';
+import type { SocketProcessHost } from './process-host/client.ts';
+import { keepHost } from './process-host/keeper.ts';
 import { startProcessHost } from './process-host/start.ts';
+import { Succession } from './process-host/succession.ts';
 import { announceReady, writeStatus } from './reporting.ts';
 import { foldersOf } from './settings.ts';
-import { keepHost } from './tasks/host-keeper.ts';
+import { DeviceGuard } from './tasks/device-guard.ts';
 import { TaskRunner } from './tasks/runner.ts';
 import { RUNNER_LIMITS_DEFAULT } from './tasks/runner-deps.ts';
-import { sampleHost } from './telemetry/host.ts';
-import { TelemetrySampler } from './telemetry/sampler.ts';
+import type { Telemetry } from './telemetry/telemetry.ts';
+import { terminalSide } from './terminal-side.ts';
 
 /** Between SIGTERM and SIGKILL of tasks that end with the agent. */
 const HOST_SHUTDOWN_GRACE_MS = 3000;
+/** A link doesn't wait longer for a process host, which may be slow to start or fail. */
+const HOST_KNOWN_MS_MAX = 10_000;
 
 /**
  * The agent, top to bottom: who it is, what it remembers, what it may run, the process host, the link, telemetry. The
@@ -49,18 +53,20 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<vo
 
 	const journal = new SqliteJournal({ path: folders.journal, bytesMax: config.tasks.journalBytes });
 	scope.defer(() => journal.close());
+	const policy = readPolicy(config.core.policy, log);
+	const devices = scope.use(new DeviceGuard({ clock, log, policy, policyPath: config.core.policy }));
+	const parts = { identity, journal, policy, devices };
 	const runner = scope.use(
 		new TaskRunner({
 			clock,
 			log,
-			identity,
-			journal,
-			policy: readPolicy(config.core.policy, log),
-			platform: runnerPlatform(facts, deps),
+			...parts,
+			platform: runnerPlatform(facts, deps, (...fault) => injectInto(telemetry, ...fault)),
 			limits: RUNNER_LIMITS_DEFAULT,
 		}),
 	);
-	const connectHost = () => startProcessHost({ directory: folders.processHost, clock, config: hostConfigOf(config) });
+	const side = terminalSide(deps, { ...parts, sendInventory: (ids) => control.sendChannels(ids) });
+	const connectHost = hostConnector(deps, folders.processHost);
 
 	const control: Control = new Control({
 		clock,
@@ -69,12 +75,15 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<vo
 		transport: new GrpcTransport(clock),
 		identity,
 		journal,
-		commands: runner,
-		host: hostFacts(deps, facts),
+		commands: side.commands(runner),
+		host: hostFacts(deps, facts, devices),
 		limits: CONTROL_LIMITS_DEFAULT,
 		onRenewNow: (reason) => renewal.renewNow(reason),
-		onTelemetryPlan: (plan) => sampler?.setPlan(planOf(plan)),
-		telemetryDropped: () => Number(sampler?.dropped ?? 0n),
+		...telemetryCommands(
+			() => telemetry,
+			() => control,
+			log,
+		),
 		prepare: async () => {
 			// A control plane that was restored from before a renewal doesn't know the renewed certificate.
 			const isUnknown = control.state().lastEnd?.reason === 'CERTIFICATE_NOT_FOUND';
@@ -92,19 +101,52 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<vo
 		},
 		recover: () => recover({ identity, facts: hardwareFacts(facts), agentVersion: version, log }),
 	});
-	const sampler = config.telemetry.enabled ? startSampler(config, deps, identity, control, runner) : undefined;
-	if (sampler !== undefined) scope.use(sampler);
+	const { nodeId } = identity;
+	const telemetry: Telemetry | undefined = startTelemetry(deps, { nodeId, facts, control, journal, runner });
+	if (telemetry !== undefined) scope.use(telemetry);
 	const uploader = new OutputUploader({ clock, rng, log, output: runner.output });
 	uploader.start(scope.signal);
 	control.onConnection((connection) => uploader.setConnection(connection));
-
-	scope.run('process host', (ended) => keepHost({ clock, rng, log, connect: connectHost, runner }, ended));
-	scope.run('link', (ended) => control.run(ended));
+	control.onConnection((connection) => side.terminals.setConnection(connection));
+	const keeperDeps = { clock, rng, log, name: 'process host', connect: connectHost, user: runner, stopping: signal };
+	scope.run('process host', (ended) => keepHost({ ...keeperDeps, ...successionOf(clock, version) }, ended));
+	side.start(scope, signal);
+	scope.run('link', async (ended) => {
+		await hostKnown(devices, clock, ended);
+		await control.run(ended);
+	});
 	scope.run('renewal', (ended) => renewal.run(ended));
 	announceReady(deps, control, identity, scope);
-	writeStatus(deps, folders, { control, identity, renewal, journal }, scope);
+	writeStatus(deps, folders, { control, identity, renewal, journal, telemetry, devices, facts }, scope);
 	await aborted(signal);
 	if (config.tasks.stopHostWithAgent) await stopHost(connectHost, log);
+	if (config.terminal.stopHostWithAgent) await side.stop();
+}
+
+/** A process host of another release makes room for one of this release once no task is left in it. */
+function successionOf(clock: AgentDeps['clock'], version: string) {
+	const succession = new Succession(clock, version, () => ownVersion(import.meta.url));
+	return {
+		watch: (host: SocketProcessHost, left: AbortSignal) => succession.watch(host, left),
+		leave: (host: SocketProcessHost) => succession.leave(host),
+	};
+}
+
+/** Hello says what holds programs to their devices; the host that knows it is there in a moment. */
+async function hostKnown(devices: DeviceGuard, clock: Clock, ended: AbortSignal): Promise<void> {
+	const enough = new AbortController();
+	await Promise.race([devices.known, sleep(clock, HOST_KNOWN_MS_MAX, AbortSignal.any([ended, enough.signal]))]);
+	enough.abort();
+}
+
+function injectInto(telemetry: Telemetry | undefined, ...fault: Parameters<Telemetry['inject']>): void {
+	if (telemetry === undefined) throw new Error('this agent measures nothing (telemetry.enabled)');
+	telemetry.inject(...fault);
+}
+
+function hostConnector({ clock, config }: AgentDeps, directory: string): () => Promise<SocketProcessHost> {
+	const unit = unitOf('processHost', config.core.hosts);
+	return () => startProcessHost({ directory, clock, config: hostConfigOf(config), unit });
 }
 
 /** Settings of the process host that the agent's configuration decides. */
@@ -114,39 +156,6 @@ export function hostConfigOf({ tasks }: AgentConfig): { readonly runningMax: num
 
 function renewedOf(answer: RenewCertificateResponse, nowMs: number): RenewedCertificate {
 	return { ...answer, serverTimeMs: answer.serverTime === undefined ? nowMs : timestampMs(answer.serverTime) };
-}
-
-function planOf(plan: TelemetryPlan) {
-	return {
-		periodMs: plan.period === undefined ? 15_000 : durationMs(plan.period),
-		fastPeriodMs: plan.fastPeriod === undefined ? 0 : durationMs(plan.fastPeriod),
-		fastUntilMs: plan.fastUntil === undefined ? 0 : timestampMs(plan.fastUntil),
-	};
-}
-
-function startSampler(
-	config: AgentConfig,
-	deps: AgentDeps,
-	identity: AgentIdentity,
-	control: Control,
-	runner: TaskRunner,
-): TelemetrySampler {
-	const sources = {
-		procRoot: '/proc',
-		sysRoot: '/sys',
-		dataFolder: config.core.data,
-		clock: deps.clock,
-		runningTasks: () => runner.runningCount(),
-	};
-	return new TelemetrySampler(
-		{
-			clock: deps.clock,
-			nodeId: identity.nodeId,
-			sample: () => sampleHost(sources),
-			send: (frame) => control.sendTelemetry(frame),
-		},
-		{ periodMs: config.telemetry.periodMs, fastPeriodMs: 0, fastUntilMs: 0 },
-	);
 }
 
 async function stopHost(connect: () => ReturnType<typeof startProcessHost>, log: Logger): Promise<void> {

@@ -34,8 +34,10 @@ export interface AgentFolders {
 	readonly identity: string;
 	readonly journal: string;
 	readonly processHost: string;
+	readonly ptyHost: string;
 	readonly status: string;
 	readonly auditHead: string;
+	readonly probe: string;
 }
 
 export function foldersOf(config: AgentConfig): AgentFolders {
@@ -44,7 +46,9 @@ export function foldersOf(config: AgentConfig): AgentFolders {
 		identity: join(data, 'identity'),
 		journal: join(data, 'journal.db'),
 		processHost: join(data, 'process-host'),
+		ptyHost: join(data, 'pty-host'),
 		status: join(data, 'status.json'),
 		auditHead: join(data, 'audit-head'),
+		probe: join(data, 'probe'),
 	};
 }

@@ -14,6 +14,8 @@ export interface Command {
 	readonly options?: Readonly<Record<string, Option>>;
 	/** Line after line: command, then what it does. */
 	readonly examples: readonly (readonly [string, string])[];
+	/** Calls no control plane that a context names: `--context` and `--approval` mean nothing to it. */
+	readonly isLocal?: true;
 	/** What it ends with when we refuse or fail, where 1 and 2 could be taken for something else. */
 	readonly failureExit?: number;
 	/** Beyond 0, 1 and 2. */
@@ -40,14 +42,20 @@ export interface Arguments {
 	flag(name: string): boolean;
 }
 
-const COMMON: Readonly<Record<string, Option>> = {
+/** Of every verb. */
+export const COMMON: Readonly<Record<string, Option>> = {
 	help: { type: 'boolean', short: 'h', help: 'Show this help' },
 	json: { type: 'boolean', help: 'One JSON document on standard output (NDJSON for streams)' },
+};
+
+/** Of every verb that calls a control plane. */
+export const OF_CALLS: Readonly<Record<string, Option>> = {
+	approval: { type: 'string', value: 'ID', help: 'Send with this two-person approval' },
 	context: { type: 'string', value: 'NAME', help: 'Use this context instead of the current one' },
 };
 
 export function optionsOf(command: Command): Readonly<Record<string, Option>> {
-	return { ...command.options, ...COMMON };
+	return { ...command.options, ...COMMON, ...(command.isLocal === true ? {} : OF_CALLS) };
 }
 
 /** Throws INVALID_ARGUMENT, with the way to the help, for anything that the command doesn't know. */

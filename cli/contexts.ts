@@ -1,17 +1,21 @@
-import { chmod, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { sleep } from '../kit/clock.ts';
 import { GpuaasError } from '../kit/error.ts';
 import type { Io } from './io.ts';
+import type { StoredLogin } from './oidc/stored-login.ts';
 
-/** A control plane that this person uses. The key is here because nothing else on the machine may hold it. */
+/** A control plane that this person uses. Key or login are here because nothing else on the machine may hold them. */
 export interface Context {
 	/** `https://host:port`. */
 	readonly address: string;
 	/** PEM of the roots that its certificate must chain to. */
 	readonly caPem: string;
-	/** API key. */
+	/** API key; empty with a login. */
 	readonly key: string;
+	/** At an identity provider. */
+	readonly login?: StoredLogin;
 	/** The data folder, when `up` made it. */
 	readonly data?: string;
 }
@@ -77,6 +81,40 @@ export async function putContext(io: Pick<Io, 'env'>, name: string, context: Con
 	await writeContexts(io, { current: name, contexts: { ...contexts, [name]: context } });
 }
 
+/** Changes one context while no other command changes one, and returns what it became. */
+export async function changeContext(
+	io: Pick<Io, 'env' | 'clock'>,
+	name: string,
+	change: (context: Context) => Promise<Context>,
+): Promise<Context> {
+	await using _lock = await lockContexts(io);
+	const { current, contexts } = await readContexts(io);
+	const context = contexts[name];
+	if (context === undefined) throw unknownContext(name, Object.keys(contexts));
+	const changed = await change(context);
+	if (changed !== context) await writeContexts(io, { current, contexts: { ...contexts, [name]: changed } });
+	return changed;
+}
+
+/** A command that was killed leaves its lock; nothing that is done under it takes this long. */
+const LOCK_AGE_MAX_MS = 60_000;
+const LOCK_POLL_MS = 25;
+
+async function lockContexts(io: Pick<Io, 'env' | 'clock'>): Promise<AsyncDisposable> {
+	const path = join(configDir(io), 'contexts.lock');
+	for (;;) {
+		try {
+			await (await open(path, 'wx', 0o600)).close();
+			return { [Symbol.asyncDispose]: () => rm(path, { force: true }) };
+		} catch (error) {
+			if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+		}
+		const made = await stat(path).catch(() => undefined);
+		if (made !== undefined && io.clock.now() - made.mtimeMs > LOCK_AGE_MAX_MS) await rm(path, { force: true });
+		else await sleep(io.clock, LOCK_POLL_MS);
+	}
+}
+
 /** The named context, else `$GPUAAS_CONTEXT`, else the current one. */
 export async function pickContext(
 	io: Pick<Io, 'env'>,
@@ -86,8 +124,11 @@ export async function pickContext(
 	const wanted = name ?? (io.env.GPUAAS_CONTEXT || current);
 	const context = contexts[wanted];
 	if (context !== undefined) return { ...context, name: wanted };
-	const known = Object.keys(contexts);
-	throw new GpuaasError({
+	throw unknownContext(wanted, Object.keys(contexts));
+}
+
+function unknownContext(wanted: string, known: readonly string[]): GpuaasError {
+	return new GpuaasError({
 		code: 'FAILED_PRECONDITION',
 		reason: 'CONFIG_INVALID',
 		message:

@@ -21,10 +21,31 @@ describe('data folder of up', () => {
 		expect(third.ports).toEqual({ ...first.ports, api: 4242 });
 	});
 
+	it('adds the section on devices to a policy that an earlier up wrote, and to no other', async () => {
+		const root = fresh();
+		const path = join(root, 'agent.policy.toml');
+		const section = '# Disks stay closed.\n[devices]\nisolation = "preferred"\n';
+		const before = '# Written by `gpuaas up` for trying out\n[files]\nread = true\n\n[reboot]\nallowed = false\n';
+		const policy = before.replace('\n[reboot]', `\n${section}\n[reboot]`);
+		await openDataFolder(root, {}, policy);
+		expect(readFileSync(path, 'utf8')).toBe(policy);
+		writeFileSync(path, before);
+		await openDataFolder(root, {}, policy);
+		const after = readFileSync(path, 'utf8');
+		expect(after.startsWith(before)).toBe(true);
+		expect(after.endsWith(section)).toBe(true);
+		await openDataFolder(root, {}, policy);
+		expect(readFileSync(path, 'utf8')).toBe(after);
+		const own = before.replace('# Written by `gpuaas up` for', '# For');
+		writeFileSync(path, own);
+		await openDataFolder(root, {}, policy);
+		expect(readFileSync(path, 'utf8')).toBe(own);
+	});
+
 	it('belongs to one process, and to the next when that was killed', async () => {
 		const root = fresh();
-		const release = await takeFolder(root, 'now');
-		expect(await takeFolder(root, 'now')).toBeUndefined();
+		const release = await takeFolder(root, { startedAt: 'now' });
+		expect(await takeFolder(root, { startedAt: 'now' })).toBeUndefined();
 		expect((await whoRuns(root))?.pid).toBe(process.pid);
 		await release?.();
 		expect(await whoRuns(root)).toBeUndefined();
@@ -33,7 +54,7 @@ describe('data folder of up', () => {
 			JSON.stringify({ pid: process.pid, startTimeTicks: 1, bootId: 'other', startedAt: '' }),
 		);
 		expect(await whoRuns(root), 'the pid was reused').toBeUndefined();
-		expect(await takeFolder(root, 'now')).toBeDefined();
+		expect(await takeFolder(root, { startedAt: 'now' })).toBeDefined();
 	});
 
 	it('writes secrets for their owner alone', async () => {

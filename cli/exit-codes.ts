@@ -12,8 +12,14 @@ export const EXIT = Object.freeze({
 	/** `run`: ended by signal n: 128 + n. */
 	signalBase: 128,
 	interrupted: 130,
+	/** `shell`, `exec`, `terminal attach`: not opened, or ended from outside. As ssh has it. */
+	channelFailed: 255,
 	/** The reader of standard output went away: 128 + SIGPIPE. */
 	brokenPipe: 141,
 });
 
-export const EXIT_HELP = 'Exit codes: 0 done, 1 refused or failed, 2 wrong command line';
+/** The codes that verbs share, a line each; `failureExit` where one of its own stands for all failures of ours. */
+export function exitHelp(failureExit: number | undefined): readonly string[] {
+	if (failureExit !== undefined) return ['0 done', `${failureExit} refused, failed or wrong command line`];
+	return ['0 done', '1 refused or failed', '2 wrong command line'];
+}

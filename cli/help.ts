@@ -1,5 +1,5 @@
 import { type Command, optionsOf } from './command.ts';
-import { EXIT_HELP } from './exit-codes.ts';
+import { exitHelp } from './exit-codes.ts';
 import { VERBS, type Verb } from './verbs.ts';
 
 /** Help texts, made from the same data as parsing, so that they can't drift. */
@@ -42,23 +42,35 @@ export function commandHelp(command: Command): string {
 	const width = Math.max(...options.map(([left]) => left.length));
 	return [
 		`${command.summary}.`,
-		...(command.description === undefined ? [] : ['', command.description]),
+		...(command.description === undefined ? [] : ['', ...wrap(command.description)]),
 		'',
-		`Usage: gpuaas ${command.name} [OPTIONS]${command.usage === undefined ? '' : ` ${command.usage}`}`,
+		`Usage: gpuaas ${command.name} [OPTIONS] ${command.usage ?? ''}`.trimEnd(),
 		'',
 		'Options:',
-		...options.map(([left, help]) => `${left.padEnd(width)}  ${help}`),
+		...options.flatMap(([left, help]) => wrap(help, `${left.padEnd(width)}  `, ' '.repeat(width + 2))),
 		'',
 		'Examples:',
 		...command.examples.flatMap(([line, does]) => [`  ${line}`, `      ${does}`]),
 		'',
-		(command.failureExit === undefined
-			? [EXIT_HELP, ...(command.exitCodes ?? [])]
-			: [
-					`Exit codes: 0 done, ${command.failureExit} refused, failed or wrong command line`,
-					...(command.exitCodes ?? []),
-				]
-		).join(', '),
+		'Exit codes:',
+		...[...exitHelp(command.failureExit), ...(command.exitCodes ?? [])].flatMap((line) => wrap(line, '  ', '      ')),
 		'',
 	].join('\n');
+}
+
+const WIDTH = 100;
+
+/** Lines of whole words, the first and all others behind their own beginnings. */
+function wrap(text: string, first = '', rest = first): readonly string[] {
+	const lines: string[] = [];
+	let words: string[] = [];
+	const line = () => (lines.length === 0 ? first : rest) + words.join(' ');
+	for (const word of text.split(' ')) {
+		if (words.length > 0 && line().length + 1 + word.length > WIDTH) {
+			lines.push(line());
+			words = [];
+		}
+		words.push(word);
+	}
+	return [...lines, line()];
 }

@@ -17,13 +17,17 @@ export interface Io {
 
 const READER_GONE: ReadonlySet<string> = new Set(['EPIPE', 'ERR_STREAM_DESTROYED']);
 
+/** `| head`, or a terminal that hung up (its writes fail with EIO; those of a file on a broken disk do, too). */
+export function isReaderGone(stream: Io['stdout'] | Io['stderr'], { code = '' }: NodeJS.ErrnoException): boolean {
+	return READER_GONE.has(code) || (code === 'EIO' && stream.isTTY === true);
+}
+
 /** Writes and waits while the reader is slow: output is never buffered without bound. */
 export function write(stream: NodeJS.WritableStream, chunk: string | Uint8Array): Promise<void> {
 	return new Promise((resolve, reject) => {
 		stream.write(chunk, (error) => {
-			// A reader that went away (`| head`) is not a failure of ours; the caller sees it by `writable`.
-			if (error === null || error === undefined || READER_GONE.has((error as NodeJS.ErrnoException).code ?? ''))
-				resolve();
+			// A reader that went away is not a failure of ours; the caller sees it by `writable`.
+			if (error === null || error === undefined || isReaderGone(stream, error)) resolve();
 			else reject(error);
 		});
 	});

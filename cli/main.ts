@@ -2,7 +2,7 @@ import process from 'node:process';
 import { keepAlive, systemClock } from '../kit/clock.ts';
 import { systemRng } from '../kit/ids.ts';
 import { EXIT } from './exit-codes.ts';
-import type { Io } from './io.ts';
+import { type Io, isReaderGone } from './io.ts';
 
 /**
  * The `gpuaas` command: finds the verb, loads only it, and turns its outcome into an exit code. Every error ends here:
@@ -17,9 +17,11 @@ function createIo(): Io {
 	process.on('SIGINT', onSignal);
 	process.on('SIGTERM', onSignal);
 	process.on('SIGHUP', onSignal);
+	// Without this the terminal would stay raw: no exit handler runs.
+	process.on('SIGQUIT', onSignal);
 	// A reader that goes away (`| head`) ends the program as SIGPIPE would; what runs for it elsewhere is ended first.
 	process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-		if (error.code !== 'EPIPE') throw error;
+		if (!isReaderGone(process.stdout, error)) throw error;
 		if (!OWNS_WORK.has(process.argv[2] ?? '')) process.exit(EXIT.brokenPipe);
 		interrupt.abort();
 	});

@@ -11,6 +11,7 @@ import {
 } from '../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { EXIT } from './exit-codes.ts';
 import { type Io, write } from './io.ts';
+import { hasOutlivedToken } from './oidc/outlived.ts';
 
 const ENDED: ReadonlySet<TaskState> = new Set([
 	TaskState.SUCCEEDED,
@@ -52,8 +53,10 @@ export async function followTask(
 	let next = offset;
 	let last: Task | undefined;
 	while (!signal.aborted) {
+		let isFollowing = false;
 		try {
 			for await (const { event } of client.followTask({ taskId, offset: next }, { signal })) {
+				isFollowing = true;
 				outageSinceMs = undefined;
 				backoff.reset();
 				if (event.case === 'task') {
@@ -68,6 +71,8 @@ export async function followTask(
 		} catch (thrown) {
 			if (signal.aborted) return undefined;
 			const error = GpuaasError.from(thrown);
+			// The next attempt goes with a refreshed one; where that can't be had, it says so itself.
+			if (isFollowing && hasOutlivedToken(error)) continue;
 			const nowMs = io.clock.monotonic();
 			const first = outageSinceMs === undefined;
 			outageSinceMs ??= nowMs;

@@ -9,19 +9,27 @@ export interface TestIo extends Io {
 	err(): string;
 }
 
-export function testIo(env: Readonly<Record<string, string>> = {}, stdin = ''): TestIo {
+/** `terminals`: which of the outputs are terminals. */
+export function testIo(
+	env: Readonly<Record<string, string>> = {},
+	stdin = '',
+	terminals: { readonly stdout?: boolean; readonly stderr?: boolean } = {},
+): TestIo {
 	const out: Buffer[] = [];
 	const err: Buffer[] = [];
-	const sink = (chunks: Buffer[]) =>
-		new Writable({
-			write(chunk: Buffer, _encoding, done) {
-				chunks.push(Buffer.from(chunk));
-				done();
-			},
-		});
+	const sink = (chunks: Buffer[], isTTY = false) =>
+		Object.assign(
+			new Writable({
+				write(chunk: Buffer, _encoding, done) {
+					chunks.push(Buffer.from(chunk));
+					done();
+				},
+			}),
+			{ isTTY },
+		);
 	return {
-		stdout: sink(out),
-		stderr: sink(err),
+		stdout: sink(out, terminals.stdout),
+		stderr: sink(err, terminals.stderr),
 		stdin: Readable.from([stdin]),
 		env,
 		cwd: '/',

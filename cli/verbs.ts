@@ -23,6 +23,24 @@ export const VERBS: readonly Verb[] = [
 		summary: 'Run a program on one or several nodes and stream its output',
 		load: () => import('./verbs/run.ts'),
 	},
+	{ name: 'shell', summary: 'Open a login shell on a node', load: () => import('./verbs/shell.ts') },
+	{
+		name: 'exec',
+		summary: 'Run one command on a node, with its standard streams here',
+		load: () => import('./verbs/exec.ts'),
+	},
+	{
+		name: 'terminal',
+		summary: 'Terminals and their recordings: list, attach, share, kill, replay, verify',
+		verbs: ['list', 'attach', 'share', 'kill', 'recordings', 'replay', 'export', 'verify', 'hold', 'release'],
+		load: async () => {
+			const [terminals, recordings] = await Promise.all([
+				import('./verbs/terminal.ts'),
+				import('./verbs/terminal-recordings.ts'),
+			]);
+			return { commands: [...terminals.commands, ...recordings.commands] };
+		},
+	},
 	{
 		name: 'task',
 		summary: 'Tasks: list, show, logs, cancel, and check their receipts',
@@ -30,10 +48,164 @@ export const VERBS: readonly Verb[] = [
 		load: () => import('./verbs/task.ts'),
 	},
 	{
+		name: 'cp',
+		summary: 'Copy files to a node, or from it',
+		load: () => import('./verbs/cp.ts'),
+	},
+	{
+		name: 'forward',
+		summary: 'Reach a port of a node from here',
+		load: () => import('./verbs/forward.ts'),
+	},
+	{
 		name: 'node',
-		summary: 'Nodes: list, show, why, cordon, drain, assign, remove',
-		verbs: ['list', 'show', 'why', 'label', 'cordon', 'uncordon', 'drain', 'assign', 'unassign', 'unlock', 'remove'],
+		summary: 'Nodes: list, show, why, health, cordon, drain, assign, remove',
+		verbs: [
+			'list',
+			'show',
+			'why',
+			'health',
+			'inventory',
+			'label',
+			'cordon',
+			'uncordon',
+			'drain',
+			'assign',
+			'unassign',
+			'unlock',
+			'remove',
+		],
 		load: () => import('./verbs/node.ts'),
+	},
+	{
+		name: 'top',
+		summary: 'Watch GPUs and nodes live',
+		load: () => import('./verbs/top.ts'),
+	},
+	{
+		name: 'gpu',
+		summary: 'GPUs: list, show',
+		verbs: ['list', 'show'],
+		load: () => import('./verbs/gpu.ts'),
+	},
+	{
+		name: 'telemetry',
+		summary: 'What nodes measure: watch it, query what it was',
+		verbs: ['query', 'watch', 'metrics'],
+		load: () => import('./verbs/telemetry.ts'),
+	},
+	{
+		name: 'health',
+		summary: 'The health policy and what it would have said; overrides of verdicts, evidence that ends findings',
+		verbs: ['policy', 'override', 'evidence'],
+		load: () => import('./verbs/health.ts'),
+	},
+	{
+		name: 'fault',
+		summary: 'Faults that are injected, to see what happens',
+		verbs: ['inject'],
+		load: () => import('./verbs/fault.ts'),
+	},
+	{
+		name: 'org',
+		summary: 'Organizations: create, list, show, rename, suspend, resume, delete',
+		verbs: ['create', 'list', 'show', 'rename', 'suspend', 'resume', 'delete'],
+		load: () =>
+			import('./verbs/scope.ts').then((module) => ({ commands: module.scopeCommands('org', 'organization') })),
+	},
+	{
+		name: 'department',
+		summary: 'Departments: create, list, show, rename, move, suspend, resume, delete',
+		verbs: ['create', 'list', 'show', 'rename', 'move', 'suspend', 'resume', 'delete'],
+		load: () =>
+			import('./verbs/scope.ts').then((module) => ({ commands: module.scopeCommands('department', 'department') })),
+	},
+	{
+		name: 'project',
+		summary: 'Projects: create, list, show, rename, move, suspend, resume, delete',
+		verbs: ['create', 'list', 'show', 'rename', 'move', 'suspend', 'resume', 'delete'],
+		load: () => import('./verbs/scope.ts').then((module) => ({ commands: module.scopeCommands('project', 'project') })),
+	},
+	{
+		name: 'member',
+		summary: 'Members of an organization: list, remove',
+		verbs: ['list', 'remove'],
+		load: () => import('./verbs/principals.ts').then((module) => ({ commands: module.memberCommands })),
+	},
+	{
+		name: 'user',
+		summary: 'Users of the platform: list, suspend, resume',
+		verbs: ['list', 'suspend', 'resume'],
+		load: () => import('./verbs/principals.ts').then((module) => ({ commands: module.userCommands })),
+	},
+	{
+		name: 'group',
+		summary: 'Groups: create, list, show, add, remove, delete',
+		verbs: ['create', 'list', 'show', 'add', 'remove', 'delete'],
+		load: () => import('./verbs/principals.ts').then((module) => ({ commands: module.groupCommands })),
+	},
+	{
+		name: 'service-account',
+		summary: 'Service accounts: create, list, suspend, resume, delete',
+		verbs: ['create', 'list', 'suspend', 'resume', 'delete'],
+		load: () => import('./verbs/principals.ts').then((module) => ({ commands: module.serviceAccountCommands })),
+	},
+	{
+		name: 'invitation',
+		summary: 'Invitations: create, list, revoke',
+		verbs: ['create', 'list', 'revoke'],
+		load: () => import('./verbs/invitation.ts'),
+	},
+	{
+		name: 'role',
+		summary: 'Roles: list, show, create, update, delete',
+		verbs: ['list', 'show', 'create', 'update', 'delete'],
+		load: () => import('./verbs/access.ts').then((module) => ({ commands: module.roleCommands })),
+	},
+	{
+		name: 'binding',
+		summary: 'Who has which role where: list, create, delete',
+		verbs: ['list', 'create', 'delete'],
+		load: () => import('./verbs/access.ts').then((module) => ({ commands: module.bindingCommands })),
+	},
+	{
+		name: 'guardrail',
+		summary: 'What is forbidden whatever roles say: list, create, delete',
+		verbs: ['list', 'create', 'delete'],
+		load: () => import('./verbs/access.ts').then((module) => ({ commands: module.guardrailCommands })),
+	},
+	{
+		name: 'key',
+		summary: 'API keys: create, list, rotate, revoke',
+		verbs: ['create', 'list', 'rotate', 'revoke'],
+		load: () => import('./verbs/key.ts'),
+	},
+	{
+		name: 'iam',
+		summary: 'Why a call is allowed or refused, who may make it, and how strongly people log in',
+		verbs: ['explain', 'who-can', 'mfa'],
+		load: async () => {
+			const [access, mfa] = await Promise.all([import('./verbs/access.ts'), import('./verbs/mfa.ts')]);
+			return { commands: [...access.iamCommands, ...mfa.mfaCommands] };
+		},
+	},
+	{
+		name: 'quota',
+		summary: 'How much organizations, departments and projects may have: show, usage, set',
+		verbs: ['show', 'usage', 'set'],
+		load: () => import('./verbs/quota.ts'),
+	},
+	{
+		name: 'entitlement',
+		summary: 'GPU models and features by contract: list, grant, end',
+		verbs: ['list', 'grant', 'end'],
+		load: () => import('./verbs/entitlement.ts'),
+	},
+	{
+		name: 'feature',
+		summary: 'How far features are rolled out: list, set, unset',
+		verbs: ['list', 'set', 'unset'],
+		load: () => import('./verbs/feature.ts'),
 	},
 	{
 		name: 'token',
@@ -55,8 +227,8 @@ export const VERBS: readonly Verb[] = [
 	},
 	{
 		name: 'audit',
-		summary: 'Audit log: list, export, verify',
-		verbs: ['list', 'export', 'verify'],
+		summary: 'Audit log: list, export, verify, new-log',
+		verbs: ['list', 'export', 'verify', 'new-log'],
 		load: () => import('./verbs/audit.ts'),
 	},
 	{
@@ -67,8 +239,37 @@ export const VERBS: readonly Verb[] = [
 	},
 	{
 		name: 'login',
-		summary: 'Store the address, trust and key of a control plane as a context',
+		summary: 'Log in to a control plane, at its identity provider or with an API key',
 		load: () => import('./verbs/login.ts'),
+	},
+	{
+		name: 'login-domain',
+		summary: 'Domains whose people come in without an invitation: create, list, delete',
+		verbs: ['create', 'list', 'delete'],
+		load: () => import('./verbs/login-domain.ts'),
+	},
+	{
+		name: 'logout',
+		summary: 'End the login of a context, here, at the control plane and at the provider',
+		load: () => import('./verbs/logout.ts'),
+	},
+	{
+		name: 'approval',
+		summary: 'Two-person approvals: request, list, approve, reject',
+		verbs: ['request', 'list', 'approve', 'reject'],
+		load: () => import('./verbs/approval.ts'),
+	},
+	{
+		name: 'break-glass',
+		summary: 'The way in while the identity provider is down: register, begin, sign, complete, end',
+		verbs: ['make-credential', 'sign', 'register', 'remove', 'list', 'begin', 'complete', 'end'],
+		load: async () => {
+			const [signing, keys] = await Promise.all([
+				import('./verbs/break-glass-signing.ts'),
+				import('./verbs/break-glass.ts'),
+			]);
+			return { commands: [...signing.commands, ...keys.commands] };
+		},
 	},
 	{
 		name: 'context',
@@ -86,7 +287,7 @@ export const VERBS: readonly Verb[] = [
 	{
 		name: 'agent',
 		summary: 'The daemon of a GPU host: run, enroll, status, host',
-		verbs: ['run', 'enroll', 'status', 'host'],
+		verbs: ['run', 'enroll', 'status', 'host', 'pty-host'],
 		load: () => import('./verbs/agent.ts'),
 	},
 	{

@@ -30,20 +30,35 @@ export interface Actor {
 	readonly displayName: string;
 	/** Key id or certificate serial; never the secret. */
 	readonly credentialId: string;
-	readonly bindings: readonly RoleBinding[];
 	readonly credentialExpiresAtMs: number | null;
 }
 
-export interface RoleBinding {
-	readonly role: string;
-	/** `platform`, `organizations/o`, `organizations/o/projects/p`. */
+/** How surely a person was there: what an identity provider said of a login (RFC 9470). */
+export interface Assurance {
+	readonly issuer: string;
+	/** As the provider wrote it: a name to look up, never a number to compare. */
+	readonly acr: string;
+	readonly authTimeMs: number;
+	/** False while the provider's keys could not be fetched lately: enough for reads, not for sensitive calls. */
+	readonly keysFresh: boolean;
+	/** Until when this login counts as stepped up, by its acr and its age; 0: it doesn't. */
+	readonly strongUntilMs: number;
+}
+
+/** What a credential holds its bearer to, beyond the bearer's own roles; applied when a decision is taken. */
+export interface CredentialLimits {
+	/** Empty: no further limit. */
+	readonly permissions: readonly string[];
+	/** Name of the scope outside of which it counts for nothing; empty: no further limit. */
 	readonly scope: string;
+	/** Networks that it may come from; empty: any. */
+	readonly cidrs: readonly string[];
 }
 
 /** The control plane acting by itself: reconcilers, workflows, start-up. */
 export function systemContext(name: string, clock: Clock, log: Logger, correlationId: string): RequestContext {
 	return {
-		actor: { kind: 'system', id: name, displayName: name, credentialId: '', bindings: [], credentialExpiresAtMs: null },
+		actor: { kind: 'system', id: name, displayName: name, credentialId: '', credentialExpiresAtMs: null },
 		correlationId,
 		method: name,
 		requestId: '',

@@ -6,6 +6,7 @@ import { systemRng } from '../kit/ids.ts';
 import { createLogger } from '../kit/log.ts';
 import { ownVersion } from '../kit/version.ts';
 import { CONTROL_PLANE_SCHEMA } from './config.ts';
+import { newAuditLog } from './new-audit-log.ts';
 import { serve } from './serve.ts';
 import { loadSettings } from './settings.ts';
 
@@ -20,15 +21,17 @@ async function main(argv: readonly string[]): Promise<number> {
 	process.umask(0o077);
 	const config = loaded.values;
 	const log = createLogger({ name: 'control-plane', level: config.core.logLevel });
+	const deps = { config, version: ownVersion(import.meta.url), clock: systemClock, rng: systemRng, log };
+	const [verb, reason = ''] = args.positionals;
+	if (verb === 'new-audit-log') {
+		process.stdout.write(`${JSON.stringify(await newAuditLog(deps, reason))}\n`);
+		return 0;
+	}
 	const stop = new AbortController();
 	for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort());
 	await serve(
 		{
-			config,
-			version: ownVersion(import.meta.url),
-			clock: systemClock,
-			rng: systemRng,
-			log,
+			...deps,
 			onReady: (addresses) => process.stdout.write(`${JSON.stringify({ ready: true, ...addresses })}\n`),
 		},
 		stop.signal,

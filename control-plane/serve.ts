@@ -1,4 +1,5 @@
 import { aborted, Scope } from '../kit/scope.ts';
+import { openFeatureGates } from './adapters/features/open.ts';
 import {
 	issueReplicaCertificate,
 	keepReplicaCertificate,
@@ -8,12 +9,17 @@ import { runAuthorityUpkeep } from './app/certificates/upkeep.ts';
 import { loseTasksOfNode } from './app/tasks/lose-tasks.ts';
 import { type Listeners, startListeners } from './listeners.ts';
 import { type App, type ControlPlaneDeps, openApp } from './open-app.ts';
-import { gatewayIdentity } from './parts.ts';
+import { gatewayIdentity, healthPolicy } from './parts.ts';
 import { DispatchReconciler } from './reconcilers/dispatch.ts';
 import { ExpiryReconciler } from './reconcilers/expiry.ts';
+import { IamUpkeepReconciler } from './reconcilers/iam-upkeep.ts';
 import { LeaseReconciler } from './reconcilers/leases.ts';
+import { NodeHealthReconciler } from './reconcilers/node-health.ts';
 import { OutboxReconciler } from './reconcilers/outbox.ts';
+import { QuotaCounterReconciler } from './reconcilers/quota-counters.ts';
+import { QuotaReconciler } from './reconcilers/quotas.ts';
 import { RetentionReconciler } from './reconcilers/retention.ts';
+import { TerminalReconciler } from './reconcilers/terminals.ts';
 import { listenerNames } from './settings.ts';
 import { DrainRunner } from './workflows/drain.ts';
 
@@ -47,12 +53,28 @@ export async function serve(options: ServeOptions, signal: AbortSignal): Promise
 	scope.use(new ExpiryReconciler(deps, { resync: (nodeId) => dispatch.resync(nodeId) }));
 	scope.use(new OutboxReconciler(deps));
 	scope.use(new RetentionReconciler(deps, { retentionMs: config.output.retentionMs }));
+	scope.use(new TerminalReconciler(deps));
 	scope.use(new DrainRunner(deps));
+	scope.use(new IamUpkeepReconciler(deps));
+	const features = await openFeatureGates(deps, deps.replicaId, scope);
+	scope.use(new QuotaReconciler({ ...deps, features }));
+	const quotaCounters = scope.use(new QuotaCounterReconciler(deps));
+
+	const health = scope.use(
+		new NodeHealthReconciler({
+			...deps,
+			quarantine: deps.limits.quarantine,
+			policy: healthPolicy(config),
+			fleetLabel: config.health.fleetLabel,
+			startGraceMs: config.gateway.lostGraceMs,
+		}),
+	);
 
 	const names = { replicaId: deps.replicaId, ...listenerNames(config) };
 	const first = await issueReplicaCertificate(deps, authority, names);
 	const onSessionOpen = (opened: Parameters<DispatchReconciler['onSessionOpen']>[0]) => dispatch.onSessionOpen(opened);
-	const listeners = await startListeners(app, config, first, onSessionOpen, scope);
+	const hooks = { onSessionOpen, health: health.monitor, quotaCounters };
+	const listeners = await startListeners(app, config, first, hooks, scope);
 	watchLeases(app, options, listeners, scope);
 	const onCredential = (credential: ReplicaCredential) => {
 		listeners.gateway.swapIdentity(gatewayIdentity(credential, authority));

@@ -46,6 +46,11 @@ export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
 	});
 }
 
+/** Lets what else waits in this process run, I/O too: for work that is cut into pieces. */
+export function yieldTurn(clock: Clock): Promise<void> {
+	return new Promise((resolve) => clock.defer(resolve));
+}
+
 /** Calls `task` every `periodMs` until the returned timer is cancelled; a call that throws is given to `onError`. */
 export function every(clock: Clock, periodMs: number, task: () => void, onError: (error: unknown) => void): Timer {
 	let timer: Timer | undefined;

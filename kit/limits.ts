@@ -18,16 +18,16 @@ export class TokenBucket {
 		this.#refilledAtMs = clock.monotonic();
 	}
 
-	/** Takes one token and returns 0, or takes none and returns the ms after which one will be there. */
-	take(): number {
+	/** Takes the tokens and returns 0, or takes none and returns the ms after which they will be there. */
+	take(tokens = 1): number {
 		const nowMs = this.#clock.monotonic();
 		this.#tokens = Math.min(this.#burst, this.#tokens + ((nowMs - this.#refilledAtMs) / 1000) * this.#ratePerSecond);
 		this.#refilledAtMs = nowMs;
-		if (this.#tokens >= 1) {
-			this.#tokens -= 1;
+		if (this.#tokens >= tokens) {
+			this.#tokens -= tokens;
 			return 0;
 		}
-		return Math.ceil(((1 - this.#tokens) / this.#ratePerSecond) * 1000);
+		return Math.ceil(((tokens - this.#tokens) / this.#ratePerSecond) * 1000);
 	}
 
 	/** Tokens that were taken for what then didn't happen. */
@@ -53,14 +53,14 @@ export class KeyedBuckets {
 	}
 
 	/** As `TokenBucket.take`, for `key`. */
-	take(key: string): number {
+	take(key: string, tokens = 1): number {
 		let bucket = this.#buckets.get(key);
 		if (bucket === undefined) {
 			if (this.#buckets.size >= this.#keysMax) this.#forget();
 			bucket = this.#create();
 			this.#buckets.set(key, bucket);
 		}
-		return bucket.take();
+		return bucket.take(tokens);
 	}
 
 	/** As `TokenBucket.giveBack`, for `key`. */

@@ -7,6 +7,7 @@ const PEM =
 const SECRETS: Readonly<Record<string, string>> = {
 	'join token': 'gpu_jt_AbCdEf123456.SGVsbG8gd29ybGQ~x',
 	'user key': 'gpu_uk_prod_abcdefghijkl_0123456789012345678901234567890123456789012crc',
+	invitation: 'gpu_inv_0123456789012345678901234567890123456789012',
 	'service key': 'gpu_sk_dev_abcdefghijkl_0123456789012345678901234567890123456789012crc',
 	bearer: 'Authorization: Bearer abcDEF123-._~+/==',
 	basic: 'Basic dXNlcjpwYXNzd29yZA==',

@@ -7,8 +7,8 @@
 /** Every pattern ends at characters that JSON escapes, so replacing inside a serialised line keeps it valid JSON. */
 const SECRET_VALUE = new RegExp(
 	[
-		// Join tokens and API keys (gpu_jt_, gpu_uk_, gpu_sk_): all that follows belongs to the secret.
-		String.raw`\bgpu_(?<kind>jt|uk|sk)_[A-Za-z0-9_.~+/=:-]+`,
+		// Join tokens and API keys (gpu_jt_, gpu_uk_, gpu_sk_, gpu_bg_) and invitations (gpu_inv_): all that follows belongs to the secret.
+		String.raw`\bgpu_(?<kind>jt|uk|sk|bg|inv)_[A-Za-z0-9_.~+/=:-]+`,
 		// Private keys in PEM, with real or JSON-escaped line ends; a truncated one counts too. Bounded by quotes.
 		String.raw`-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----(?:[^"\\]|\\[^"])*?(?:-----END (?:[A-Z0-9]+ )*PRIVATE KEY-----|(?=\\?"|$))`,
 		String.raw`\b(?<scheme>Bearer|Basic|DPoP)\s+[A-Za-z0-9._~+/=-]{8,}`,

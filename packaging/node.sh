@@ -9,7 +9,7 @@ fail() {
 }
 
 is_checkout() {
-	# npm never packs the lock file, so an installed package has none.
+	# npm never packs this file, so an installed package has none (its lock has another name).
 	[ -f "$root/package-lock.json" ] && [ -d "$root/proto" ]
 }
 

@@ -5,13 +5,14 @@ import { rewriteSpecifiers } from './specifiers.ts';
 
 /**
  * Builds `dist/` for the npm package: the programs' `.ts` files with their types stripped (Node refuses `.ts` under
- * node_modules), everything beside them that they read (migrations, templates, openapi.json), and a package.json.
+ * node_modules), everything beside them that they read (migrations, templates, openapi.json), and a package.json;
+ * and beside it the lock, by the one name that npm packs.
  * Run by `npm pack` where scripts are on, and `postpack` removes it: a dist that stays would be packed again later, stale.
  * `npm run prepack` therefore only tries it.
  */
 const root = join(import.meta.dirname, '..');
 const dist = join(root, 'dist');
-const FOLDERS = ['agent', 'cli', 'control-plane', 'kit', 'pki', 'proto'];
+const FOLDERS = ['agent', 'channel', 'cli', 'control-plane', 'health', 'kit', 'pki', 'proto'];
 /** What only development needs. */
 const LEFT_OUT = [
 	/(\.test|-contract|-fixture)\.ts$/,
@@ -45,8 +46,10 @@ if (problems.length > 0) {
 	rmSync(dist, { recursive: true, force: true });
 	process.exit(1);
 }
+const shrinkwrap = join(root, 'npm-shrinkwrap.json');
+cpSync(join(root, 'package-lock.json'), shrinkwrap);
 const packing = ['pack', 'publish'].includes(process.env.npm_command ?? '');
-if (!packing) rmSync(dist, { recursive: true });
+if (!packing) for (const made of [dist, shrinkwrap]) rmSync(made, { recursive: true });
 process.stderr.write(`prepack: ${files.length} files${packing ? ' in dist/' : ' would be in dist/'}\n`);
 
 function compile(path: string, source: string): string {

@@ -1,4 +1,5 @@
-import { create, type DescMethod, type DescService, fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
+import { create, type DescMessage, type DescService, fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
+import { hasRuns, runOf } from './stream-data.ts';
 
 /**
  * A grpc-js `ServiceDefinition` from a generated service: grpc-js needs only paths and codecs, so the contract stays
@@ -14,9 +15,21 @@ export interface GrpcMethod {
 	readonly responseDeserialize: (bytes: Buffer) => Message;
 }
 
-function codec(desc: DescMethod['input']) {
+const encoded = new WeakMap<Message, Buffer>();
+
+/** For a message that goes to many: it is encoded now, and must not be changed any more. */
+export function shareEncoded(desc: DescMessage, message: Message): void {
+	encoded.set(message, codec(desc).serialize(message));
+}
+
+function codec(desc: DescMessage) {
+	const mayHoldRun = hasRuns(desc);
 	return {
 		serialize: (message: Message): Buffer => {
+			const shared = encoded.get(message);
+			if (shared !== undefined) return shared;
+			const run = mayHoldRun ? runOf(desc, message) : undefined;
+			if (run !== undefined) return Buffer.concat([run.head, run.data]);
 			const bytes = toBinary(desc, message);
 			return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 		},

@@ -19,11 +19,13 @@ have_venv() {
 }
 
 # program:package
-wanted='postgres:postgresql psql:postgresql-client openssl:openssl prometheus:prometheus promtool:prometheus curl:curl python3:python3 setpriv:util-linux prlimit:util-linux git:git'
+wanted='postgres:postgresql psql:postgresql-client openssl:openssl prometheus:prometheus promtool:prometheus curl:curl python3:python3 setpriv:util-linux prlimit:util-linux git:git cc:gcc java:openjdk-17-jre-headless mvn:maven unzip:unzip bash:bash vim:vim less:less tmux:tmux htop:htop top:procps tar:tar fido2-assert:fido2-tools'
 
 missing() {
 	for pair in $wanted; do have "${pair%%:*}" || echo "${pair##*:}"; done
 	have_venv || echo python3-venv
+	# A compiler without its library's headers compiles nothing.
+	[ -e /usr/include/stdio.h ] || echo libc6-dev
 }
 
 packages=$(missing | sort -u | tr '\n' ' ')
@@ -39,8 +41,9 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 		trap 'rm -f "$guard"' EXIT
 	fi
 	export DEBIAN_FRONTEND=noninteractive
+	options='-o Acquire::Retries=5 -o DPkg::Lock::Timeout=300'
 	# shellcheck disable=SC2086
-	{ apt-get update -qq && apt-get install -y -qq --no-install-recommends $packages; } >&2 || true
+	{ apt-get $options update -qq && apt-get $options install -y -qq --no-install-recommends $packages; } >&2 || true
 	packages=$(missing | sort -u | tr '\n' ' ')
 	[ -n "$packages" ] || exit 0
 fi

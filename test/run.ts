@@ -10,7 +10,7 @@ import { readVitestCounts, recordCounts } from './results.ts';
 const root = join(import.meta.dirname, '..');
 const cache = join(root, 'test/.cache');
 const report = join(cache, `vitest-${process.pid}.json`);
-const PROJECTS = ['unit', 'contract', 'integration', 'conformance', 'sim'];
+const PROJECTS = ['unit', 'contract', 'integration', 'isolation', 'conformance', 'sim'];
 
 mkdirSync(cache, { recursive: true });
 const inCi = process.env.CI !== undefined;

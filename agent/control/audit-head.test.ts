@@ -1,7 +1,7 @@
-import { expect, test } from 'vitest';
+import { describe, expect, it, test } from 'vitest';
 import { type Logger, silentLogger } from '../../kit/log.ts';
 import { MemoryJournal } from '../journal/memory.ts';
-import { AUDIT_HEAD, HEAD_WENT_BACK, KeptAuditHead } from './audit-head.ts';
+import { AUDIT_HEAD, formerHeads, HEAD_WENT_BACK, KeptAuditHead, NEW_LOG } from './audit-head.ts';
 
 function head(size: number, chainByte = 1, origin = 'a.test/audit-chain/v1', signature = 'c2ln'): string {
 	return `${origin}\n${size}\n${Buffer.alloc(32, chainByte).toString('base64')}\n\n— a.test/audit ${signature}\n`;
@@ -47,4 +47,61 @@ test.each([
 	next.kept.shown(shown);
 	expect(next.errors).toHaveLength(1);
 	expect(facts()).toHaveLength(2);
+});
+
+describe('a log that was begun after the kept one', () => {
+	const second = 'a.test/audit-chain/v1/log-2';
+	const third = 'a.test/audit-chain/v1/log-3';
+
+	it('takes its place, is told once for ever, and leaves the former head as evidence', () => {
+		const { kept, journal, facts } = witness();
+		kept.shown(head(100));
+		kept.shown(head(60, 3, second));
+		expect(kept.note()).toBe(head(60, 3, second));
+		expect(formerHeads(journal)).toEqual([{ log: 1, note: head(100) }]);
+		for (const size of [61, 62]) witness(journal).kept.shown(head(size, 3, second));
+		expect(kept.note()).toBe(head(62, 3, second));
+		expect(facts()).toMatchObject([{ action: NEW_LOG }]);
+		expect(facts()[0]?.detail).toMatch(/^kept a\.test\/audit-chain\/v1 100 .*; shown \S+\/log-2 60 /);
+		kept.shown(head(70, 4, third));
+		expect(formerHeads(journal).map(({ log }) => log)).toEqual([1, 2]);
+	});
+
+	it('is witnessed as the first was: one that is cut off, or the former again, is told and not kept', () => {
+		for (const back of [head(61, 3, second), head(200)]) {
+			const { kept, facts } = witness();
+			kept.shown(head(100));
+			kept.shown(head(62, 3, second));
+			kept.shown(back);
+			expect(kept.note()).toBe(head(62, 3, second));
+			expect(facts()).toMatchObject([{ action: NEW_LOG }, { action: HEAD_WENT_BACK }]);
+		}
+	});
+
+	it('is not the log of another trust domain', () => {
+		const { kept, journal, facts } = witness();
+		kept.shown(head(100));
+		kept.shown(head(200, 1, 'b.test/audit-chain/v1/log-2'));
+		expect([kept.note(), formerHeads(journal)]).toEqual([head(100), []]);
+		expect(facts()).toMatchObject([{ action: HEAD_WENT_BACK }]);
+	});
+
+	it('is not half accepted when the journal takes nothing', () => {
+		let isFull = false;
+		const journal = new MemoryJournal({ fault: () => (isFull ? 'FULL' : undefined) });
+		const { kept, facts } = witness(journal);
+		kept.shown(head(100));
+		isFull = true;
+		expect(() => kept.shown(head(60, 3, second))).toThrow();
+		isFull = false;
+		expect([kept.note(), formerHeads(journal), facts()]).toEqual([head(100), [], []]);
+	});
+
+	it('keeps the first of more former heads than there is room for', () => {
+		const { kept, journal } = witness();
+		kept.shown(head(100));
+		for (let log = 2; log <= 20; log += 1) kept.shown(head(log, 1, `a.test/audit-chain/v1/log-${log}`));
+		expect(formerHeads(journal).map(({ log }) => log)).toEqual(Array.from({ length: 16 }, (_, index) => index + 1));
+		expect(kept.note()).toContain('/log-20\n');
+	});
 });

@@ -1,7 +1,8 @@
 import type { Clock } from '../../kit/clock.ts';
 import type { Rng } from '../../kit/ids.ts';
 import type { Logger } from '../../kit/log.ts';
-import type { TelemetryPlan } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import type { ProbeQuiesce, TelemetryPlan } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import type { HistoryQuery } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
 import type { AgentIdentity } from '../identity/identity.ts';
 import type { Journal } from '../journal/journal.ts';
 import type { CommandSink } from './command-sink.ts';
@@ -21,6 +22,8 @@ export interface ControlDeps {
 	readonly limits: ControlLimits;
 	readonly onRenewNow: (reason: string) => void;
 	readonly onTelemetryPlan: (plan: TelemetryPlan) => void;
+	readonly onHistoryQuery?: (query: HistoryQuery) => void;
+	readonly onProbeQuiesce?: (quiesce: ProbeQuiesce) => void;
 	readonly telemetryDropped: () => number;
 	/** Before each attempt to connect: recovers an expired certificate. What it throws counts as a failed attempt. */
 	readonly prepare: (signal: AbortSignal) => Promise<void>;

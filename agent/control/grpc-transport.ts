@@ -1,11 +1,9 @@
 import { subscribe } from 'node:diagnostics_channel';
 import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2';
-import { createSecureContext } from 'node:tls';
 import {
 	type ChannelOptions,
 	Client,
 	type ClientDuplexStream,
-	credentials as channelCredentials,
 	type ServiceError,
 	type StatusObject,
 	status,
@@ -13,7 +11,6 @@ import {
 import { present } from '../../kit/assert.ts';
 import type { Clock } from '../../kit/clock.ts';
 import { type ErrorCode, GpuaasError } from '../../kit/error.ts';
-import { identityOf } from '../../pki/trust/identity.ts';
 import { gatewayDnsName } from '../../pki/trust/spiffe.ts';
 import {
 	AgentLinkService,
@@ -21,6 +18,10 @@ import {
 	type RenewCertificateResponse,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { type GrpcMethod, grpcServiceDefinition } from '../../proto/grpc.ts';
+import { ChannelConnection, type ChannelConnectionLimits } from './channel-connection.ts';
+import { encodeUpload } from './encode-upload.ts';
+import { LinkCredentials } from './link-credentials.ts';
+import { linkTls } from './link-tls.ts';
 import type {
 	ClientListener,
 	ClientStream,
@@ -37,18 +38,14 @@ import type {
  *
  * Windows: 1 MiB a stream, 4 MiB a connection. HTTP/2's 64 KiB cap a link at 0.6 MB/s at 50 ms of round trip.
  */
-export interface GrpcTransportLimits {
-	readonly streamWindowBytes: number;
-	readonly connectionWindowBytes: number;
-	readonly keepaliveMs: number;
-	readonly keepaliveTimeoutMs: number;
-	readonly messageBytesMax: number;
+export interface GrpcTransportLimits extends ChannelConnectionLimits {
 	readonly renewTimeoutMs: number;
 }
 
 export const GRPC_TRANSPORT_LIMITS_DEFAULT: GrpcTransportLimits = Object.freeze({
 	streamWindowBytes: 1024 * 1024,
 	connectionWindowBytes: 4 * 1024 * 1024,
+	dialTimeoutMs: 20_000,
 	keepaliveMs: 10_000,
 	keepaliveTimeoutMs: 5000,
 	messageBytesMax: 4 * 1024 * 1024,
@@ -83,6 +80,7 @@ class GrpcConnection implements LinkConnection {
 	readonly #calls = new Set<{ cancel(): void }>();
 	#link: Client | undefined;
 	#bulk: Client | undefined;
+	#channels: ChannelConnection | undefined;
 	#closed = false;
 
 	constructor(clock: Clock, limits: GrpcTransportLimits, target: LinkTarget) {
@@ -100,7 +98,13 @@ class GrpcConnection implements LinkConnection {
 	uploadOutput: LinkConnection['uploadOutput'] = (listener) => {
 		if (this.#closed) return this.#overAtOnce(listener);
 		this.#bulk ??= this.#dial();
-		return this.#stream(this.#bulk, method('uploadOutput'), listener);
+		return this.#stream(this.#bulk, { ...method('uploadOutput'), requestSerialize: encodeUpload as never }, listener);
+	};
+
+	channel: LinkConnection['channel'] = (listener) => {
+		if (this.#closed) return this.#overAtOnce(listener);
+		this.#channels ??= new ChannelConnection(this.#clock, this.#limits, this.#target);
+		return this.#channels.open(listener);
 	};
 
 	renewCertificate(request: RenewCertificateRequest, signal: AbortSignal): Promise<RenewCertificateResponse> {
@@ -137,6 +141,7 @@ class GrpcConnection implements LinkConnection {
 		for (const call of [...this.#calls]) call.cancel();
 		this.#link?.close();
 		this.#bulk?.close();
+		this.#channels?.close();
 	}
 
 	/** A closed channel throws instead. */
@@ -147,24 +152,9 @@ class GrpcConnection implements LinkConnection {
 	}
 
 	#dial(): Client {
-		const { gateway, trustDomain, credential, bundle } = this.#target;
-		const context = createSecureContext({
-			cert: credential.chainPem,
-			key: credential.keyPem,
-			ca: bundle.rootsPem,
-			minVersion: 'TLSv1.3',
-		});
-		const tls = channelCredentials.createFromSecureContext(context, {
-			checkServerIdentity: (_host, certificate) => {
-				const identity = identityOf(new Uint8Array(certificate.raw), {
-					trustDomain,
-					acceptedIssuerKeyIds: bundle.replicaIssuers,
-					expect: 'replica',
-					nowMs: this.#clock.now(),
-				});
-				return identity.kind === 'ok' ? undefined : new Error(`this is not a gateway: ${identity.message}`);
-			},
-		});
+		const { gateway, trustDomain } = this.#target;
+		const { secureContext, checkServerIdentity } = linkTls(this.#clock, this.#target);
+		const tls = new LinkCredentials(secureContext, { checkServerIdentity });
 		const { streamWindowBytes, keepaliveMs, keepaliveTimeoutMs, messageBytesMax } = this.#limits;
 		const options: ChannelOptions = {
 			// Racks without DNS dial addresses; whatever is dialled, this is the name that is checked.
@@ -264,6 +254,8 @@ function raiseConnectionWindows(bytes: number): void {
 		};
 		const session = stream.session as ClientHttp2Session | undefined;
 		if (session === undefined || session.destroyed || raised.has(session) || windowBytes === undefined) return;
+		// Channels do it themselves, and open streams before they are connected.
+		if (session.connecting) return;
 		if (!(headers[':path'] as string | undefined)?.startsWith(PATH_PREFIX)) return;
 		raised.add(session);
 		session.setLocalWindowSize(windowBytes);

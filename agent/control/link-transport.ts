@@ -1,3 +1,4 @@
+import type { ChannelRequest, ChannelResponse } from '../../proto/gen/gpuaas/link/v1/channel_pb.ts';
 import type {
 	ConnectRequest,
 	ConnectResponse,
@@ -33,6 +34,8 @@ export interface LinkConnection {
 	connect(listener: ClientListener<ConnectResponse>): ClientStream<ConnectRequest>;
 	/** On a connection of its own, so that bulk never holds up the link. */
 	uploadOutput(listener: ClientListener<UploadOutputResponse>): ClientStream<UploadOutputRequest>;
+	/** On a third connection: keystrokes wait for neither. */
+	channel(listener: ClientListener<ChannelResponse>): ClientStream<ChannelRequest>;
 	/** Rejects with a GpuaasError, whose reason is the server's. */
 	renewCertificate(request: RenewCertificateRequest, signal: AbortSignal): Promise<RenewCertificateResponse>;
 	/** Ends every stream of it. Idempotent. */

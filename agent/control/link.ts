@@ -11,7 +11,7 @@ import {
 	type LeaseAck,
 	type Welcome,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
-import type { TelemetryFrame } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
+import type { HistoryAnswer, TelemetryFrame } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
 import { KeptAuditHead } from './audit-head.ts';
 import type { ControlDeps } from './control-deps.ts';
 import { FactSender } from './fact-sender.ts';
@@ -55,7 +55,10 @@ export class Link {
 	#heartbeatTimer: Timer | undefined;
 	#watchdog: Timer | undefined;
 	#handledSeq = 0n;
+	/** Commands that are in the journal. */
+	#keptSeq = 0n;
 	#ackedCommandSeq = 0n;
+	#holdsFacts = false;
 	#ackDeferred = false;
 	/** On the monotonic clock. */
 	#lastHeardMs: number;
@@ -118,6 +121,18 @@ export class Link {
 	telemetry(frame: TelemetryFrame): boolean {
 		if (this.#state !== 'open' || !this.#writable) return false;
 		this.#send({ case: 'telemetry', value: frame });
+		return true;
+	}
+
+	/** What a query of this session asked for; nobody waits for it on another. */
+	historyAnswer(answer: HistoryAnswer): void {
+		if (this.#state === 'open' && this.#writable) this.#send({ case: 'historyAnswer', value: answer });
+	}
+
+	/** False when it was not told: not connected. */
+	channels(channelIds: readonly string[]): boolean {
+		if (this.#state !== 'open') return false;
+		this.#send({ case: 'channels', value: { channelIds: [...channelIds] } });
 		return true;
 	}
 
@@ -245,11 +260,23 @@ export class Link {
 		// One acknowledgement for all commands that arrived together.
 		this.#deps.clock.defer(() => {
 			this.#ackDeferred = false;
-			if (!this.#commitCommands()) return;
-			if (this.#state !== 'open' || this.#handledSeq === this.#ackedCommandSeq) return;
-			this.#ackedCommandSeq = this.#handledSeq;
-			this.#send({ case: 'commandAck', value: this.#handledSeq });
+			// Facts of this commit wait for its end, so that the acknowledgement goes with them.
+			this.#holdsFacts = true;
+			const isKept = this.#commitCommands();
+			this.#holdsFacts = false;
+			if (!isKept || this.#state !== 'open') return;
+			this.#keptSeq = this.#handledSeq;
+			this.#pump();
+			const commandAck = this.#takeCommandAck();
+			if (this.#state === 'open' && commandAck > 0n) this.#send({ case: 'commandAck', value: commandAck });
 		});
+	}
+
+	/** What is kept and not acknowledged, once; 0: nothing. */
+	#takeCommandAck(): bigint {
+		if (this.#keptSeq === this.#ackedCommandSeq) return 0n;
+		this.#ackedCommandSeq = this.#keptSeq;
+		return this.#keptSeq;
 	}
 
 	/** False when they are not durable: they come again with the next session. */
@@ -269,6 +296,8 @@ export class Link {
 		if (what.case === 'trustUpdate') this.#storeBundle(what.value.bundle);
 		else if (what.case === 'renewNow') this.#deps.onRenewNow(what.value.reason);
 		else if (what.case === 'telemetryPlan') this.#deps.onTelemetryPlan(what.value);
+		else if (what.case === 'historyQuery') this.#deps.onHistoryQuery?.(what.value);
+		else if (what.case === 'probeQuiesce') this.#deps.onProbeQuiesce?.(what.value);
 		else this.#deps.commands.handle(command);
 	}
 
@@ -282,13 +311,14 @@ export class Link {
 	}
 
 	#pump(): void {
-		if (this.#state !== 'open') return;
+		if (this.#state !== 'open' || this.#holdsFacts) return;
 		this.#guarded(() =>
 			this.#facts?.pump(
 				() => this.#writable && this.#state === 'open',
 				(takesMore) => {
 					this.#writable = takesMore;
 				},
+				() => this.#takeCommandAck(),
 			),
 		);
 	}

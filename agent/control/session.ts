@@ -10,7 +10,7 @@ import {
 	type RenewCertificateResponse,
 	type Welcome,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
-import type { TelemetryFrame } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
+import type { HistoryAnswer, TelemetryFrame } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
 import type { ControlDeps } from './control-deps.ts';
 import { Link, type LinkEnded } from './link.ts';
 import type { LinkConnection } from './link-transport.ts';
@@ -97,6 +97,15 @@ export class Control {
 	/** Droppable: false when it was dropped. */
 	sendTelemetry(frame: TelemetryFrame): boolean {
 		return this.#current?.telemetry(frame) ?? false;
+	}
+
+	sendHistoryAnswer(answer: HistoryAnswer): void {
+		this.#current?.historyAnswer(answer);
+	}
+
+	/** Which channels this host has; false when nobody could be told. */
+	sendChannels(channelIds: readonly string[]): boolean {
+		return this.#current?.channels(channelIds) ?? false;
 	}
 
 	/**

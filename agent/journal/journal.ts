@@ -40,12 +40,31 @@ export interface Journal {
 	/** Drops done attempts older than `beforeMs` whose facts are acknowledged, keeping (task, attempt, fencing token) for replay checks. */
 	prune(beforeMs: number): void;
 
+	/** Whether it was taken, and is kept. Reads only: answers on a full disk, too. */
+	hasGrant(id: string): boolean;
+	/**
+	 * Takes a one-time grant, durably; false when it was taken before, however full it is. None is let go early: throws
+	 * JOURNAL_FULL when its holder keeps as many as there is room left for all others (`grantsMax`), or its person as many
+	 * as that leaves to the others of the holder.
+	 */
+	takeGrant(grant: GrantRow, nowMs: number): boolean;
+
 	/** Small durable settings: command stream and cursor, last audit head. */
 	getSetting(name: string): string | undefined;
 	putSetting(name: string, value: string): void;
 
 	usage(): { readonly bytes: number; readonly bytesMax: number; readonly unackedFacts: number };
 	close(): void;
+}
+
+export interface GrantRow {
+	readonly id: string;
+	/** The organization that it was signed for; empty for the platform itself. Each has a share of its own. */
+	readonly holder: string;
+	/** Who ordered it: each of a holder's people has a share of the holder's. */
+	readonly person: string;
+	/** When its signature has expired by any clock of this host. */
+	readonly keepUntilMs: number;
 }
 
 /** accepted -> started -> finished (or refused from accepted). `done` = receipt acknowledged and output stored. */

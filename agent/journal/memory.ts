@@ -1,17 +1,21 @@
 import { present } from '../../kit/assert.ts';
 import type { Fact } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
-import type { AttemptRow, Journal } from './journal.ts';
+import type { AttemptRow, GrantRow, Journal } from './journal.ts';
 import {
 	attemptBytes,
 	decodeFact,
 	encodeFact,
 	endedBy,
 	factBytes,
+	isWithinOwnShare,
+	isWithinShare,
 	JOURNAL_LIMITS_DEFAULT,
 	type JournalLimits,
 	journalFailure,
+	ownShareIsUsed,
 	REPLAY_BYTES,
 	replayRow,
+	shareIsUsed,
 } from './rows.ts';
 
 /** Everything that a crash leaves; plain data that structuredClone takes. */
@@ -21,6 +25,9 @@ export interface JournalState {
 	facts: Map<bigint, Uint8Array>;
 	attempts: Map<string, { row: AttemptRow; endedSeq: bigint | null }>;
 	replay: Map<string, { taskId: string; attempt: number; fencingToken: bigint; acceptedAtMs: number }>;
+	grants: Map<string, GrantRow>;
+	/** How many of them each holder has, and each person of a holder. */
+	shares: Map<string, number>;
 	settings: Map<string, string>;
 }
 
@@ -38,9 +45,13 @@ function emptyState(): JournalState {
 		facts: new Map(),
 		attempts: new Map(),
 		replay: new Map(),
+		grants: new Map(),
+		shares: new Map(),
 		settings: new Map(),
 	};
 }
+
+const sharesOf = ({ holder, person }: GrantRow) => [holder, `${holder}\u0000${person}`];
 
 const keyOf = (taskId: string, attempt: number) => `${taskId}/${attempt}`;
 
@@ -207,6 +218,31 @@ export class MemoryJournal implements Journal {
 		});
 	}
 
+	hasGrant(id: string): boolean {
+		return this.#state.grants.has(id);
+	}
+
+	takeGrant(grant: GrantRow, nowMs: number): boolean {
+		return this.transaction(() => {
+			const { grants, shares } = this.#state;
+			// Those that came first end first: whatever an odd one leaves goes with the next.
+			for (const [old, row] of grants) {
+				if (row.keepUntilMs >= nowMs) break;
+				this.#delete(grants, old);
+				for (const share of sharesOf(row)) this.#setShare(share, (shares.get(share) ?? 0) - 1);
+			}
+			if (grants.has(grant.id)) return false;
+			const [held = 0, own = 0] = sharesOf(grant).map((share) => shares.get(share) ?? 0);
+			const { grantsMax } = this.#limits;
+			const kept = grants.size;
+			if (!isWithinShare(held, kept, grantsMax)) throw shareIsUsed();
+			if (!isWithinOwnShare(own, { held, kept }, grantsMax)) throw ownShareIsUsed();
+			this.#set(grants, grant.id, { ...grant });
+			for (const share of sharesOf(grant)) this.#setShare(share, (shares.get(share) ?? 0) + 1);
+			return true;
+		});
+	}
+
 	getSetting(name: string): string | undefined {
 		return this.#state.settings.get(name);
 	}
@@ -268,6 +304,11 @@ export class MemoryJournal implements Journal {
 		this.#setSeq(seq + BigInt(facts.length));
 		this.#setAcked(seq);
 		this.#appended = facts.length > 0;
+	}
+
+	#setShare(holder: string, held: number): void {
+		if (held > 0) this.#set(this.#state.shares, holder, held);
+		else this.#delete(this.#state.shares, holder);
 	}
 
 	#setSeq(seq: bigint): void {

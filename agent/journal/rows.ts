@@ -12,12 +12,53 @@ export interface JournalLimits {
 	 * that the agent accepts: an older one is refused as stale anyway. Default 12 h.
 	 */
 	readonly replayKeepMs: number;
+	/**
+	 * One-time grants that are kept at once. Default 131,072: kept for an hour each, one organization alone may open 18 a
+	 * second for as long as it likes, and one person alone 12.
+	 */
+	readonly grantsMax: number;
 }
 
 export const JOURNAL_LIMITS_DEFAULT: JournalLimits = Object.freeze({
 	bytesMax: 256 * 1024 * 1024,
 	replayKeepMs: 12 * 3_600_000,
+	grantsMax: 131_072,
 });
+
+/**
+ * Nobody keeps more than is left for all others: one holder gets half at most, two a third each, and the next always
+ * finds room. Shares even out as grants expire.
+ */
+export function isWithinShare(held: number, kept: number, grantsMax: number): boolean {
+	return held < grantsMax - kept;
+}
+
+/** The same among the people of one holder, of what is left to the holder. */
+export function isWithinOwnShare(
+	own: number,
+	{ held, kept }: { readonly held: number; readonly kept: number },
+	grantsMax: number,
+): boolean {
+	return own < grantsMax - kept - held;
+}
+
+export function shareIsUsed(): GpuaasError {
+	return new GpuaasError({
+		code: 'RESOURCE_EXHAUSTED',
+		reason: 'JOURNAL_FULL',
+		message:
+			'so many terminals, commands, copies and forwards were opened here within an hour that the share of your organization of this node is used up; try again later',
+	});
+}
+
+export function ownShareIsUsed(): GpuaasError {
+	return new GpuaasError({
+		code: 'RESOURCE_EXHAUSTED',
+		reason: 'JOURNAL_FULL',
+		message:
+			'you opened so many terminals, commands, copies and forwards here within an hour that your own share of this node is used up; open fewer (one terminal runs many commands), or try again later',
+	});
+}
 
 /** Keys, indexes and page overhead of a row, roughly: what makes a million tiny rows count. */
 const ROW_BYTES = 160;

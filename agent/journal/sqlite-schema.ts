@@ -31,6 +31,33 @@ const MIGRATIONS: readonly string[] = [
 		PRIMARY KEY (task_id, attempt)
 	) STRICT, WITHOUT ROWID;
 	CREATE INDEX replay_age ON replay (accepted_at_ms);`,
+	`CREATE TABLE grants (id TEXT PRIMARY KEY, keep_until_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+	CREATE INDEX grants_age ON grants (keep_until_ms);`,
+	// Whoever took those that are kept already isn't known: they count in nobody's share.
+	`ALTER TABLE grants ADD COLUMN holder TEXT NOT NULL DEFAULT 'unknown';
+	CREATE TABLE grant_shares (holder TEXT PRIMARY KEY, held INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+	INSERT INTO grant_shares (holder, held) SELECT holder, count(*) FROM grants GROUP BY holder;
+	CREATE TRIGGER grants_taken AFTER INSERT ON grants BEGIN
+		INSERT INTO grant_shares (holder, held) VALUES (new.holder, 1) ON CONFLICT (holder) DO UPDATE SET held = held + 1;
+	END;
+	CREATE TRIGGER grants_expired AFTER DELETE ON grants BEGIN
+		UPDATE grant_shares SET held = held - 1 WHERE holder = old.holder;
+		DELETE FROM grant_shares WHERE holder = old.holder AND held = 0;
+	END;`,
+	// Those that are kept already count in their holder's share, and in nobody's own.
+	`ALTER TABLE grants ADD COLUMN person TEXT NOT NULL DEFAULT 'unknown';
+	CREATE TABLE grant_people (
+		holder TEXT NOT NULL, person TEXT NOT NULL, held INTEGER NOT NULL, PRIMARY KEY (holder, person)
+	) STRICT, WITHOUT ROWID;
+	INSERT INTO grant_people (holder, person, held) SELECT holder, person, count(*) FROM grants GROUP BY holder, person;
+	CREATE TRIGGER grants_taken_by AFTER INSERT ON grants BEGIN
+		INSERT INTO grant_people (holder, person, held) VALUES (new.holder, new.person, 1)
+		ON CONFLICT (holder, person) DO UPDATE SET held = held + 1;
+	END;
+	CREATE TRIGGER grants_expired_by AFTER DELETE ON grants BEGIN
+		UPDATE grant_people SET held = held - 1 WHERE holder = old.holder AND person = old.person;
+		DELETE FROM grant_people WHERE holder = old.holder AND person = old.person AND held = 0;
+	END;`,
 ];
 
 export function migrate(db: Database.Database): void {
@@ -70,6 +97,9 @@ export interface StoredAttempt extends StoredReplay {
 
 const PRUNABLE = `FROM attempts WHERE phase = 'done' AND accepted_at_ms < ?`;
 
+/** All of an hour at once would hold up every keystroke of the node for half a second. */
+export const GRANTS_FREED_TOGETHER = 16;
+
 export const SQL = {
 	begin: 'BEGIN IMMEDIATE',
 	commit: 'COMMIT',
@@ -104,6 +134,13 @@ export const SQL = {
 	latestReplay: 'SELECT * FROM replay WHERE task_id = ? ORDER BY attempt DESC LIMIT 1',
 	deleteReplay: 'DELETE FROM replay WHERE accepted_at_ms < ?',
 	countReplay: 'SELECT count(*) AS count FROM replay',
+	getGrant: 'SELECT 1 FROM grants WHERE id = ?',
+	putGrant: 'INSERT INTO grants (id, holder, person, keep_until_ms) VALUES (@id, @holder, @person, @keepUntilMs)',
+	deleteGrants: `DELETE FROM grants
+		WHERE id IN (SELECT id FROM grants WHERE keep_until_ms < ? ORDER BY keep_until_ms LIMIT ${GRANTS_FREED_TOGETHER})`,
+	sumGrants: `SELECT coalesce(sum(held), 0) AS kept, coalesce(sum(held) FILTER (WHERE holder = ?), 0) AS held
+		FROM grant_shares`,
+	getOwn: 'SELECT held FROM grant_people WHERE holder = ? AND person = ?',
 	getSetting: 'SELECT value FROM settings WHERE name = ?',
 	putSetting:
 		'INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value',

@@ -2,20 +2,31 @@ import Database from 'better-sqlite3';
 import { assert } from '../../kit/assert.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import type { Fact } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
-import type { AttemptRow, Journal } from './journal.ts';
+import type { AttemptRow, GrantRow, Journal } from './journal.ts';
 import {
 	attemptBytes,
 	decodeFact,
 	encodeFact,
 	endedBy,
 	factBytes,
+	isWithinOwnShare,
+	isWithinShare,
 	JOURNAL_LIMITS_DEFAULT,
 	type JournalLimits,
 	journalFailure,
+	ownShareIsUsed,
 	REPLAY_BYTES,
 	replayRow,
+	shareIsUsed,
 } from './rows.ts';
-import { migrate, SQL, type StoredAttempt, type StoredFact, type StoredReplay } from './sqlite-schema.ts';
+import {
+	GRANTS_FREED_TOGETHER,
+	migrate,
+	SQL,
+	type StoredAttempt,
+	type StoredFact,
+	type StoredReplay,
+} from './sqlite-schema.ts';
 
 export interface SqliteJournalOptions extends Partial<JournalLimits> {
 	/** In a folder of the agent's own; 0600 by the folder's mode. */
@@ -95,7 +106,7 @@ export class SqliteJournal implements Journal {
 		this.#counters.factSeq = seq;
 		this.#counters.bytes += factBytes(encoded);
 		this.#appended = true;
-		return decodeFact(seq, encoded);
+		return { ...fact, seq };
 	}
 
 	listFacts(afterSeq: bigint, limit: number): readonly Fact[] {
@@ -216,6 +227,37 @@ export class SqliteJournal implements Journal {
 			const count = Number(dropped.count);
 			this.#counters.bytes -= Number(dropped.bytes) + count * attemptBytes({ envelope: new Uint8Array() });
 			this.#counters.bytes += (count - forgotten) * REPLAY_BYTES;
+		});
+	}
+
+	hasGrant(id: string): boolean {
+		return this.#sql.getGrant.get(id) !== undefined;
+	}
+
+	/** Why there is no room, in words; undefined when there is. */
+	#shareFault({ holder, person }: GrantRow): GpuaasError | undefined {
+		const sums = this.#sql.sumGrants.get(holder) as { held: bigint; kept: bigint };
+		const own = this.#sql.getOwn.get(holder, person) as { held: bigint } | undefined;
+		const held = Number(sums.held);
+		const kept = Number(sums.kept);
+		const { grantsMax } = this.#limits;
+		if (!isWithinShare(held, kept, grantsMax)) return shareIsUsed();
+		return isWithinOwnShare(Number(own?.held ?? 0n), { held, kept }, grantsMax) ? undefined : ownShareIsUsed();
+	}
+
+	takeGrant(grant: GrantRow, nowMs: number): boolean {
+		return this.transaction(() => {
+			const free = () => this.#sql.deleteGrants.run(nowMs).changes === GRANTS_FREED_TOGETHER;
+			let isMore = free();
+			if (this.hasGrant(grant.id)) return false;
+			for (;;) {
+				const fault = this.#shareFault(grant);
+				if (fault === undefined) break;
+				if (!isMore) throw fault;
+				isMore = free();
+			}
+			this.#sql.putGrant.run(grant);
+			return true;
 		});
 	}
 

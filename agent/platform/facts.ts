@@ -10,12 +10,14 @@ export interface PlatformFacts {
 	readonly serial: string;
 	readonly vendor: string;
 	readonly product: string;
-	/** Inside a container: a reboot would not be one, and an agent that is PID 1 here survives nothing. */
+	/** Inside a container: a reboot would not be one. */
 	readonly isContainer: boolean;
+	/** This agent is PID 1: the kernel ends every process of its PID namespace with it (pid_namespaces(7)). */
+	readonly isFirstProcess: boolean;
 	readonly ownUser: string;
 }
 
-export function readPlatformFacts(root = ''): PlatformFacts {
+export function readPlatformFacts(root = '', pid = process.pid): PlatformFacts {
 	const dmi = (name: string) => firstLine(`${root}/sys/class/dmi/id/${name}`);
 	return Object.freeze({
 		bootId: bootId(`${root}/proc`),
@@ -24,8 +26,15 @@ export function readPlatformFacts(root = ''): PlatformFacts {
 		vendor: meaningful(dmi('sys_vendor')),
 		product: meaningful(dmi('product_name')),
 		isContainer: detectContainer(root),
+		isFirstProcess: pid === 1,
 		ownUser: userInfo().username,
 	});
+}
+
+/** What ends with this agent and elsewhere outlives it; undefined where that is nothing. */
+export function survivalWarning({ isFirstProcess }: Pick<PlatformFacts, 'isFirstProcess'>): string | undefined {
+	if (!isFirstProcess) return undefined;
+	return 'the agent is PID 1 of its container: tasks and terminals end with it, also when it only restarts or is upgraded; start it under an init (docker run --init), or process host and pty host in a container of their own';
 }
 
 /** systemd-detect-virt's own signs, without asking systemd: markers of runtimes, then PID 1's environment and cgroup. */

@@ -12,7 +12,10 @@ export interface Rebooter {
 	reboot(): Promise<void>;
 }
 
-export function machineRebooter(facts: { readonly isContainer: boolean; readonly isAllowed: boolean }): Rebooter {
+export function machineRebooter(
+	facts: { readonly isContainer: boolean; readonly isAllowed: boolean },
+	run: (command: string, args: readonly string[]) => Promise<void> = runProgram,
+): Rebooter {
 	const refusal = facts.isContainer
 		? 'the agent runs in a container, which a reboot would not restart'
 		: facts.isAllowed
@@ -22,19 +25,21 @@ export function machineRebooter(facts: { readonly isContainer: boolean; readonly
 		refusal,
 		async reboot() {
 			if (refusal !== undefined) throw failed(refusal);
-			await run('/usr/bin/systemctl', ['reboot']).catch(() => run('/sbin/reboot', []));
+			try {
+				await run('/usr/bin/systemctl', ['reboot']).catch(() => run('/sbin/reboot', []));
+			} catch (error) {
+				throw failed(messageOf(error), error);
+			}
 		},
 	};
 }
 
 const TIMEOUT_MS = 30_000;
 
-function run(command: string, args: readonly string[]): Promise<void> {
+function runProgram(command: string, args: readonly string[]): Promise<void> {
 	return new Promise((resolve, reject) => {
 		const options = { env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' }, timeout: TIMEOUT_MS };
-		execFile(command, [...args], options, (error) =>
-			error === null ? resolve() : reject(failed(messageOf(error), error)),
-		);
+		execFile(command, [...args], options, (error) => (error === null ? resolve() : reject(error)));
 	});
 }
 

@@ -1,74 +1,64 @@
 /**
  * cgroup v2 boxes. The host steps into a task's cgroup, forks, and steps back, all in one turn: the child is born
  * inside, so nothing that it does can happen outside, and no shell is needed to move it. (Moving a started child
- * instead leaves a moment in which it may fork.) Measured: 0.4 ms a launch for both steps, 0.1 ms to make and remove.
+ * instead leaves a moment in which it may fork.) cgroup-moves.ts does the steps. Measured: 0.1 ms to make and remove.
  */
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LaunchLimits } from '../tasks/process-host.ts';
-import { type BoxFactory, type BoxUsage, rlimitOptions, sessionBoxes, type TaskBox } from './task-box.ts';
+import type { BoxRemover } from './box-remover.ts';
+import type { CgroupMoves } from './cgroup-moves.ts';
+import type { DevicePlace } from './device-groups.ts';
+import { signal } from './proc.ts';
+import { type BoxUsage, rlimitOptions, type TaskBox } from './task-box.ts';
 
-const CONTROLLERS = ['memory', 'pids', 'cpu'];
 const CPU_PERIOD_US = 100_000;
-/** How names of tasks' cgroups begin. */
-const TASK = 'task-';
 
-function read(path: string): string {
-	try {
-		return readFileSync(path, 'latin1');
-	} catch {
-		return '';
-	}
+export interface CgroupBoxParts {
+	readonly cgroup: string;
+	readonly moves: CgroupMoves;
+	readonly limits: LaunchLimits;
+	/** Whether the controllers are there that set limits. */
+	readonly bounds: boolean;
+	/** Undefined: whoever is inside may open whatever device its account may. */
+	readonly place: DevicePlace | undefined;
+	readonly remover: BoxRemover;
 }
 
-/** Mount point of the cgroup v2 hierarchy and our own place in it. */
-function findOwn(): { readonly mount: string; readonly path: string } | undefined {
-	const path = /^0::(\/.*)$/m.exec(read('/proc/self/cgroup'))?.[1];
-	const mount = /^\S+ \S+ \S+ \S+ (\S+) [^-]*- cgroup2 /m.exec(read('/proc/self/mountinfo'))?.[1];
-	return path === undefined || mount === undefined ? undefined : { mount, path };
-}
-
-function enableControllers(folder: string): void {
-	for (const controller of CONTROLLERS) {
-		try {
-			writeFileSync(join(folder, 'cgroup.subtree_control'), `+${controller}`);
-		} catch {
-			// Not available here, or held by cgroup v1: `create` looks at what was enabled.
-		}
-	}
-}
-
-class CgroupBox implements TaskBox {
+export class CgroupBox implements TaskBox {
 	readonly cgroup: string;
 	readonly rlimits: readonly string[];
 	readonly unenforced: readonly (keyof LaunchLimits)[];
-	readonly #home: string;
+	readonly #moves: CgroupMoves;
 	readonly #limits: LaunchLimits;
 	readonly #bounds: boolean;
+	readonly #place: DevicePlace | undefined;
+	readonly #remover: BoxRemover;
+	#isGivenBack = false;
 
-	constructor(cgroup: string, home: string, limits: LaunchLimits, bounds: boolean) {
+	constructor({ cgroup, moves, limits, bounds, place, remover }: CgroupBoxParts) {
 		this.cgroup = cgroup;
-		this.#home = home;
+		this.#moves = moves;
 		this.#limits = limits;
 		this.#bounds = bounds;
+		this.#place = place;
+		this.#remover = remover;
 		this.rlimits = rlimitOptions(limits, bounds);
 		this.unenforced = bounds || limits.cpuQuota === undefined ? [] : ['cpuQuota'];
 		mkdirSync(cgroup);
 		if (bounds && limits.memoryBytes !== undefined) this.#set('memory.max', limits.memoryBytes);
 	}
 
-	bear<T>(spawn: () => T): T {
-		writeFileSync(join(this.cgroup, 'cgroup.procs'), '0');
-		try {
-			return spawn();
-		} finally {
-			writeFileSync(join(this.#home, 'cgroup.procs'), '0');
+	bear<T>(spawn: () => T): Promise<T> {
+		const place = this.#place;
+		const work = place === undefined ? spawn : () => place.within(spawn);
+		return this.#moves.inside(this.cgroup, work, () => {
 			// Only now: these would have bound the host too. The child is still in its exec wrappers.
 			if (this.#bounds && this.#limits.processes !== undefined) this.#set('pids.max', this.#limits.processes);
 			if (this.#bounds && this.#limits.cpuQuota !== undefined) {
 				this.#set('cpu.max', `${Math.ceil(this.#limits.cpuQuota * CPU_PERIOD_US)} ${CPU_PERIOD_US}`);
 			}
-		}
+		});
 	}
 
 	kill(): boolean {
@@ -76,11 +66,11 @@ class CgroupBox implements TaskBox {
 	}
 
 	usage(): BoxUsage | undefined {
-		const stat = read(join(this.cgroup, 'cpu.stat'));
+		const stat = readCgroup(join(this.cgroup, 'cpu.stat'));
 		const us = (name: string) => Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(stat)?.[1]);
 		const [user, system] = [us('user_usec'), us('system_usec')];
 		if (Number.isNaN(user) || Number.isNaN(system)) return undefined;
-		const peak = Number.parseInt(read(join(this.cgroup, 'memory.peak')), 10);
+		const peak = Number.parseInt(readCgroup(join(this.cgroup, 'memory.peak')), 10);
 		return {
 			cpuUserMs: user / 1000,
 			cpuSystemMs: system / 1000,
@@ -89,7 +79,14 @@ class CgroupBox implements TaskBox {
 	}
 
 	remove(): boolean {
-		return removeCgroup(this.cgroup);
+		// Somebody is at it already.
+		if (this.#isGivenBack) return false;
+		this.#isGivenBack = true;
+		return this.#remover.remove(() => {
+			const isGone = removeCgroup(this.cgroup);
+			if (isGone) this.#place?.release();
+			return isGone;
+		});
 	}
 
 	#set(file: string, value: string | number): void {
@@ -97,14 +94,77 @@ class CgroupBox implements TaskBox {
 	}
 }
 
-/** False when the kernel has no cgroup.kill (before 5.14) or the cgroup is gone. */
+/** Empty where there is nothing. */
+export function readCgroup(path: string): string {
+	try {
+		return readFileSync(path, 'latin1');
+	} catch {
+		return '';
+	}
+}
+
+/** False when the cgroup is gone, or it isn't certain that everybody inside was reached. */
 export function killCgroup(cgroup: string): boolean {
 	try {
 		writeFileSync(join(cgroup, 'cgroup.kill'), '1');
 		return true;
 	} catch {
-		return false;
+		return killMembers(cgroup);
 	}
+}
+
+/** A fork bomb of more generations than this outran us. */
+const GENERATIONS_MAX = 1000;
+
+/**
+ * The same on kernels before 5.14, which have no cgroup.kill. Who was sent SIGKILL forks no more, so once a look shows
+ * nobody but those who were sent it before that look, nobody is left to come.
+ */
+export function killMembers(cgroup: string): boolean {
+	const killed = new Set<number>();
+	for (let generation = 0; generation < GENERATIONS_MAX; generation += 1) {
+		const members = membersOf(cgroup);
+		if (members === undefined) return false;
+		const fresh = members.filter((pid) => !killed.has(pid));
+		if (fresh.length === 0) return true;
+		for (const pid of fresh) {
+			killed.add(pid);
+			signal(pid, 'SIGKILL');
+		}
+	}
+	return false;
+}
+
+/** Of the cgroup and of all below it; undefined when there is no such cgroup. */
+function membersOf(cgroup: string): readonly number[] | undefined {
+	try {
+		const own = readFileSync(join(cgroup, 'cgroup.procs'), 'latin1').split('\n');
+		// 0: somebody of another pid namespace, whom we can't name.
+		const pids = own.filter((line) => line !== '' && line !== '0').map(Number);
+		return [...pids, ...foldersIn(cgroup).flatMap((name) => membersOf(join(cgroup, name)) ?? [])];
+	} catch {
+		return undefined;
+	}
+}
+
+function foldersIn(cgroup: string): readonly string[] {
+	try {
+		const entries = readdirSync(cgroup, { withFileTypes: true });
+		return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+	} catch {
+		return [];
+	}
+}
+
+/** Whether nobody is inside, nor in any cgroup below; false when it can't be told. */
+export function isUnpopulated(cgroup: string): boolean {
+	return /^populated 0$/m.test(readCgroup(join(cgroup, 'cgroup.events')));
+}
+
+/** Of a cgroup that nobody is in: it and what is below it. True when it is gone. */
+export function removeTree(cgroup: string): boolean {
+	for (const name of foldersIn(cgroup)) removeTree(join(cgroup, name));
+	return removeCgroup(cgroup);
 }
 
 /** True when it is gone. */
@@ -114,37 +174,5 @@ export function removeCgroup(cgroup: string): boolean {
 		return true;
 	} catch (error) {
 		return (error as NodeJS.ErrnoException).code === 'ENOENT';
-	}
-}
-
-/** The boxes that this machine and `mode` allow; `id` makes the name of our cgroup unique. */
-export function chooseBoxes(mode: 'auto' | 'delegated' | 'off', id: string): BoxFactory {
-	const own = mode === 'off' ? undefined : findOwn();
-	if (own === undefined || (mode === 'auto' && own.path !== '/')) return sessionBoxes;
-	const ownFolder = join(own.mount, own.path);
-	const base = mode === 'delegated' ? ownFolder : join(ownFolder, `gpuaas-${id}`);
-	const home = mode === 'delegated' ? join(ownFolder, 'host') : ownFolder;
-	try {
-		mkdirSync(base === ownFolder ? home : base, { recursive: true });
-		// A cgroup that hands out controllers must not hold processes itself.
-		writeFileSync(join(home, 'cgroup.procs'), '0');
-		if (base !== ownFolder) enableControllers(ownFolder);
-		enableControllers(base);
-		const enabled = read(join(base, 'cgroup.subtree_control')).split(/\s+/);
-		const bounds = CONTROLLERS.every((controller) => enabled.includes(controller));
-		const probe = new CgroupBox(join(base, 'probe'), home, {}, false);
-		probe.bear(() => undefined);
-		if (!probe.kill() || !probe.remove()) return sessionBoxes;
-		return {
-			limits: bounds ? 'cgroup2' : 'rlimit',
-			containment: 'cgroup2',
-			create: (name, limits) => new CgroupBox(join(base, `${TASK}${name}`), home, limits, bounds),
-			close: () => {
-				for (const name of readdirSync(base)) if (name.startsWith(TASK)) removeCgroup(join(base, name));
-				if (base !== ownFolder) removeCgroup(base);
-			},
-		};
-	} catch {
-		return sessionBoxes;
 	}
 }

@@ -20,9 +20,11 @@ import type {
 	TaskKey,
 	TaskStatus,
 } from '../tasks/process-host.ts';
+import type { Connected } from './detached.ts';
+import { agreeOnVersion, type Greeting, takesRetire } from './greeting.ts';
 import { attachWindowBytes, recordOverheadBytes } from './limits.ts';
 import { readHostLock } from './lock.ts';
-import { encodeJson, type Frame, FrameDecoder, protocolVersion } from './protocol.ts';
+import { encodeJson, type Frame, FrameDecoder } from './protocol.ts';
 import { socketName } from './state.ts';
 
 /** More records than the window's overhead allows in flight: the queue is never full unless the host breaks its word. */
@@ -37,28 +39,39 @@ function lost(message: string): GpuaasError {
 	});
 }
 
+interface HostGreeting extends Greeting {
+	readonly capabilities: HostCapabilities;
+}
+
 interface Waiting {
 	readonly resolve: (value: unknown) => void;
 	readonly reject: (error: unknown) => void;
 }
 
 /** Rejects when nobody listens, or when the peer isn't the holder of the directory's lock. `directory`: a real path. */
-export async function connectProcessHost(directory: string): Promise<SocketProcessHost> {
+export async function connectProcessHost(directory: string): Promise<Connected<SocketProcessHost>> {
 	const socket = connect(join(directory, socketName));
 	await new Promise<void>((resolve, reject) => {
 		socket.once('connect', () => resolve());
 		socket.once('error', (error) => reject(lost(error.message)));
 	});
 	const connection = new Connection(socket);
-	const greeting = await connection.call<{ instanceId: string; capabilities: HostCapabilities }>('hello', {
-		version: protocolVersion,
+	return { greeted: greet(connection, directory), close: () => socket.destroy() };
+}
+
+async function greet(connection: Connection, directory: string): Promise<SocketProcessHost> {
+	const greeting = await agreeOnVersion('process host', (version) =>
+		connection.call<HostGreeting>('hello', { version }),
+	).catch(async (error: unknown) => {
+		await connection.close();
+		throw error;
 	});
 	const held = readHostLock(directory);
 	if (held?.alive !== true || held.lock.instanceId !== greeting.instanceId) {
 		await connection.close();
 		throw lost('whoever answers on its socket does not hold the lock of its directory');
 	}
-	return new SocketProcessHost(connection, greeting.capabilities, held.lock.pid);
+	return new SocketProcessHost(connection, greeting, held.lock.pid);
 }
 
 /** Frames to calls and back. */
@@ -93,6 +106,11 @@ class Connection {
 				resolve({ kind: this.#isClosing ? 'CLOSED_BY_US' : 'LOST', message: why });
 			});
 		});
+	}
+
+	/** Calls that nobody answered yet. */
+	get waitingCount(): number {
+		return this.#waiting.size;
 	}
 
 	call<T>(method: string, params: object): Promise<T> {
@@ -184,12 +202,17 @@ export class SocketProcessHost implements ProcessHost {
 	readonly closed: Promise<HostClosed>;
 	/** Of the host, for status pages. */
 	readonly pid: number;
+	readonly version: number;
+	/** Of the package that the host was started from; empty when it is too old to say. */
+	readonly release: string;
 	readonly #connection: Connection;
 	#hasSubscribed = false;
 
-	constructor(connection: Connection, capabilities: HostCapabilities, pid: number) {
+	constructor(connection: Connection, greeting: HostGreeting, pid: number) {
 		this.#connection = connection;
-		this.capabilities = capabilities;
+		this.capabilities = greeting.capabilities;
+		this.version = greeting.version;
+		this.release = greeting.release ?? '';
 		this.closed = connection.closed;
 		this.pid = pid;
 	}
@@ -240,11 +263,32 @@ export class SocketProcessHost implements ProcessHost {
 		return this.#connection.call('forget', { taskId, attempt });
 	}
 
+	async allowDevices(allow: readonly string[]): Promise<void> {
+		await this.#connection.call('allowDevices', { allow });
+	}
+
 	subscribe(listener: (event: HostEvent) => void): () => void {
 		// Requests are answered in order of arrival as far as events go: a later `list` sees what no event told.
 		if (!this.#hasSubscribed) this.#connection.call('subscribe', {}).catch(() => undefined);
 		this.#hasSubscribed = true;
 		return this.#connection.listen(listener);
+	}
+
+	async isIdle(): Promise<boolean> {
+		return (await this.list()).every(({ phase }) => phase === 'ENDED');
+	}
+
+	/** Ends the host if no task is unfinished; false when one is, and the host goes on. */
+	async retire(): Promise<boolean> {
+		if (takesRetire(this)) {
+			const { retired } = await this.#connection.call<{ retired: boolean }>('retire', {});
+			if (retired) await this.closed;
+			return retired;
+		}
+		// An older host decides nothing by itself; nobody but us gives it work, so what we know is all there is.
+		if (this.#connection.waitingCount > 0 || !(await this.isIdle()) || this.#connection.waitingCount > 0) return false;
+		await this.shutdown(0);
+		return true;
 	}
 
 	/** Ends the host itself: running tasks get SIGTERM, after `graceMs` SIGKILL; resolves when the host is gone. */

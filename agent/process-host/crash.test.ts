@@ -17,6 +17,7 @@ import {
 	until,
 } from './host-fixture.ts';
 import { reapDirectory } from './reap.ts';
+import { startProcessHost } from './start.ts';
 import { encodeRecord, readState } from './state.ts';
 
 const mainPath = fileURLToPath(new URL('./main.ts', import.meta.url));
@@ -158,4 +159,19 @@ it('stops its tasks and records their results when it is asked to end', async ()
 	const result = readState(fixture.directory).tasks.get(`${task.taskId}.1`)?.result;
 	expect(result).toMatchObject({ stoppedBy: 'SHUTDOWN', end: { kind: 'SIGNALED', signal: 'SIGTERM' } });
 	await fixture.connect();
+});
+
+it('kills a host that is connected and silent, and starts the next one, which says what became of its tasks', async () => {
+	await using fixture = await HostFixture.start();
+	const seconds = uniqueSeconds();
+	const wanted = await launched(fixture.host, request(['sleep', seconds]));
+	const { pid } = fixture.host;
+	process.kill(pid, 'SIGSTOP');
+	const { directory } = fixture;
+	const next = await startProcessHost({ directory, clock: systemClock, compileCache, greetingMsMax: 500 });
+	fixture.host = next;
+	expect(next.pid).not.toBe(pid);
+	expect(readFileSync(join(directory, 'host.log'), 'utf8')).toContain('said nothing for 500 ms, so it was killed');
+	expect((await resultOf(next, wanted)).end).toEqual({ kind: 'HOST_DIED' });
+	await until(() => expect(pidsWith(seconds)).toEqual([]));
 });

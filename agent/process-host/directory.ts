@@ -2,7 +2,6 @@
 import { lstatSync, mkdirSync, readFileSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { GpuaasError } from '../../kit/error.ts';
-import { defaultHostConfig, type HostConfig } from './limits.ts';
 import { configName, socketName } from './state.ts';
 
 /** sockaddr_un.sun_path less its NUL. */
@@ -29,22 +28,21 @@ export function preparePrivateDirectory(directory: string): string {
 }
 
 /** The settings of the directory over the defaults; throws on what isn't a setting. */
-export function readHostConfig(directory: string): HostConfig {
+export function readHostConfig<C extends { readonly cgroup: string }>(directory: string, defaults: Readonly<C>): C {
 	let text: string;
 	try {
 		text = readFileSync(join(directory, configName), 'utf8');
 	} catch (error) {
-		if ((error as NodeJS.ErrnoException).code === 'ENOENT') return defaultHostConfig;
+		if ((error as NodeJS.ErrnoException).code === 'ENOENT') return defaults;
 		throw error;
 	}
 	const given = JSON.parse(text) as Record<string, unknown>;
 	for (const [name, value] of Object.entries(given)) {
-		const isKnown = Object.hasOwn(defaultHostConfig, name);
+		const isKnown = Object.hasOwn(defaults, name);
 		const isValid = name === 'cgroup' ? ['auto', 'delegated', 'off'].includes(String(value)) : isCount(value);
-		if (!isKnown || !isValid)
-			throw unusable(`${configName}: ${name} is not a setting of the process host, or out of range`);
+		if (!isKnown || !isValid) throw unusable(`${configName}: ${name} is not a setting of this host, or out of range`);
 	}
-	return Object.freeze({ ...defaultHostConfig, ...given });
+	return Object.freeze({ ...defaults, ...given });
 }
 
 function isCount(value: unknown): boolean {

@@ -1,6 +1,6 @@
 /**
  * The command line that turns into the task by exec in place, one process from fork to task:
- *   [prlimit <limits> --] setpriv <identity> -- [env -- NAME=VALUE...] argv
+ *   [prlimit <limits> --] setpriv <identity> -- [env [--chdir=DIR] -- [NAME=VALUE...]] argv
  * Never the uid/gid options of child_process, which drop every supplementary group; never a shell, which would rewrite
  * the environment.
  *
@@ -8,6 +8,11 @@
  * an LD_PRELOAD of a tenant would run as root. Variables that a loader, libc or a name-service module reads are
  * therefore held back and set by env(1) after the drop. They show in its command line for that moment; none of them is
  * a place for a secret, and everything else goes by the environment alone.
+ *
+ * The working directory is entered after the drop, too, by env(1): whoever starts this does so in `/`. Root can stand
+ * where the account may not go, and a program that begins there could read on by relative paths. For another account
+ * env(1) is always there: setpriv keeps its capabilities until it execs, so that it would find, and start, a program in
+ * a folder that the account may not enter.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -23,6 +28,13 @@ export interface ExecChain {
 	readonly file: string;
 	readonly args: readonly string[];
 	readonly env: Readonly<Record<string, string>>;
+}
+
+export interface ExecRequest {
+	readonly argv: readonly string[];
+	readonly env: Readonly<Record<string, string>>;
+	/** Absolute. */
+	readonly cwd: string;
 }
 
 export interface Wrappers {
@@ -62,19 +74,24 @@ function find(name: string): string {
 export function findWrappers(self: UnixUser): Wrappers {
 	const [setpriv, prlimit, env] = [find('setpriv'), find('prlimit'), find('env')];
 	const works = (options: readonly string[]) =>
-		spawnSync(setpriv, [...options, '--', env, '-i', 'true'], { env: {}, stdio: 'ignore', timeout: 10_000 }).status ===
-		0;
-	if (!works(ALWAYS)) throw new Error('setpriv --no-new-privs --pdeathsig does not work here; util-linux 2.35 has it');
+		spawnSync(setpriv, [...options, '--', env, '--chdir=/', '-i', 'true'], {
+			env: {},
+			stdio: 'ignore',
+			timeout: 10_000,
+		}).status === 0;
+	if (!works(ALWAYS))
+		throw new Error(
+			'setpriv --no-new-privs --pdeathsig or env --chdir does not work here; util-linux 2.35 and coreutils 8.28 have them',
+		);
 	return { setpriv, prlimit, env, userSwitch: self.uid === 0 && works([...ALWAYS, ...identityOptions(self)]) };
 }
 
-/** `user` undefined: as the host, with the host's capabilities. */
+/** `user` undefined: as the host, with the host's capabilities. To be started in `/`. */
 export function execChain(
 	wrappers: Wrappers,
 	user: UnixUser | undefined,
 	rlimits: readonly string[],
-	argv: readonly string[],
-	env: Readonly<Record<string, string>>,
+	{ argv, env, cwd }: ExecRequest,
 ): ExecChain {
 	const early: Record<string, string> = {};
 	const late: string[] = [];
@@ -83,8 +100,10 @@ export function execChain(
 		else early[name] = value;
 	}
 	const identity = user === undefined ? ALWAYS : [...ALWAYS, ...identityOptions(user)];
-	const setEnv = late.length === 0 ? [] : [wrappers.env, '--', ...late];
-	const chain = [wrappers.setpriv, ...identity, '--', ...setEnv, ...argv];
+	const enter = cwd === '/' ? [] : [`--chdir=${cwd}`];
+	const isDirect = user === undefined && late.length + enter.length === 0;
+	const prepare = isDirect ? [] : [wrappers.env, ...enter, '--', ...late];
+	const chain = [wrappers.setpriv, ...identity, '--', ...prepare, ...argv];
 	const limited = rlimits.length === 0 ? chain : [wrappers.prlimit, ...rlimits, '--', ...chain];
 	const [file = wrappers.setpriv, ...args] = limited;
 	return { file, args, env: early };

@@ -5,11 +5,26 @@
  * holds a file of this folder belongs to a task of this host, which is how `reap` knows its processes without doubt.
  */
 import { execFile } from 'node:child_process';
-import { closeSync, constants, mkdirSync, openSync, rmSync, unlinkSync } from 'node:fs';
+import {
+	closeSync,
+	constants,
+	lstatSync,
+	mkdirSync,
+	mkdtempSync,
+	openSync,
+	readdirSync,
+	readlinkSync,
+	rmSync,
+	symlinkSync,
+	unlinkSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import { isSameProcess, type ProcessIdentity } from '../../kit/process-identity.ts';
+import { fifoName } from './state.ts';
 
-const BATCH = 64;
-const REFILL_BELOW = 32;
+/** A batch is a process; a quarter of it left is time enough for the next. */
+const BATCH = 256;
+const REFILL_BELOW = 64;
 /** Their folder is 0700, so only a task that already holds one can reopen it (as its own user, by /dev/stdout). */
 const MODE = '666';
 
@@ -39,17 +54,85 @@ export function openForInput(path: string): OpenPipe {
 	return { path, readFd, writeFd };
 }
 
+/** Memory, on every Linux, writable for every user. */
+const MEMORY_FOLDER = '/dev/shm';
+
+/**
+ * Where the FIFOs of the host of `directory` are. A folder in memory, behind a link in the directory, because ext4 looks
+ * past every inode that was freed within five seconds before it gives one out (measured: 0.6 ms a task at 90 a second,
+ * and more the faster they come); in the directory itself where there is none.
+ */
+export function fifoFolderOf(directory: string): string {
+	const link = join(directory, fifoName);
+	try {
+		return readlinkSync(link);
+	} catch {
+		return link;
+	}
+}
+
+/** Of folders in memory, with pid namespace and process of the host: what a dead one left is removed by the next. */
+const NAME = /^gpuaas-fifo-(\d+)-(\d+)-(\d+)-/;
+
+function pidNamespace(): string {
+	return /\d+/.exec(readlinkSync('/proc/self/ns/pid'))?.[0] ?? '0';
+}
+
+/** Removes the folder of an earlier host and makes an empty one; its absolute path, without symbolic links. */
+export function makeFifoFolder(directory: string, self: ProcessIdentity, memoryFolder = MEMORY_FOLDER): string {
+	const link = join(directory, fifoName);
+	removeFifoFolder(directory);
+	let folder: string;
+	try {
+		removeAbandoned(memoryFolder, self.bootId);
+		// A name that nobody can take before us, 0700.
+		folder = mkdtempSync(join(memoryFolder, `gpuaas-fifo-${pidNamespace()}-${self.pid}-${self.startTimeTicks}-`));
+	} catch {
+		mkdirSync(link, { mode: 0o700 });
+		return link;
+	}
+	symlinkSync(folder, link);
+	return folder;
+}
+
+export function removeFifoFolder(directory: string): void {
+	rmSync(fifoFolderOf(directory), { recursive: true, force: true });
+	rmSync(join(directory, fifoName), { recursive: true, force: true });
+}
+
+/** Of hosts whose directory is gone too. Everybody may make a folder with such a name; only our own private ones go. */
+function removeAbandoned(memoryFolder: string, bootId: string): void {
+	const ours = pidNamespace();
+	for (const name of readdirSync(memoryFolder)) {
+		const [, namespace, pid, startTimeTicks] = NAME.exec(name) ?? [];
+		// Whether a process of another container lives can't be seen from here.
+		if (namespace !== ours) continue;
+		if (isSameProcess({ pid: Number(pid), startTimeTicks: Number(startTimeTicks), bootId })) continue;
+		const folder = join(memoryFolder, name);
+		try {
+			if (isOurs(folder)) rmSync(folder, { recursive: true, force: true });
+		} catch {
+			// Another host of ours removes it at the same time.
+		}
+	}
+}
+
+/** As `mkdtemp` made it. Nobody else can put another in its place: the folder in memory is sticky. */
+function isOurs(path: string): boolean {
+	const found = lstatSync(path, { throwIfNoEntry: false });
+	if (found === undefined || !found.isDirectory()) return false;
+	return found.uid === process.getuid?.() && (found.mode & 0o7777) === 0o700;
+}
+
 export class FifoPool {
 	readonly #folder: string;
 	readonly #free: string[] = [];
 	#made = 0;
 	#refilling: Promise<void> | undefined;
 
-	/** `folder` must be an absolute path without symbolic links. What it holds from an earlier host is removed. */
+	/** `folder` is empty, private to this user, and an absolute path without symbolic links. */
 	constructor(folder: string) {
 		this.#folder = folder;
-		rmSync(folder, { recursive: true, force: true });
-		mkdirSync(folder, { mode: 0o700 });
 	}
 
 	/** Paths of `count` new FIFOs, to be opened once each. Rejects when they can't be made. */

@@ -8,6 +8,7 @@ import { systemClock } from '../../kit/clock.ts';
 import type { LaunchRequest, OutputRecord, ProcessHost, TaskKey, TaskResult } from '../tasks/process-host.ts';
 import type { SocketProcessHost } from './client.ts';
 import type { HostConfig } from './limits.ts';
+import { readHostLock } from './lock.ts';
 import { reapDirectory } from './reap.ts';
 import { startProcessHost } from './start.ts';
 
@@ -34,7 +35,7 @@ export function pidsWith(text: string): readonly number[] {
 }
 
 export function until<T>(condition: () => T | Promise<T>): Promise<T> {
-	return vi.waitFor(condition, { timeout: 20_000, interval: 10 });
+	return vi.waitFor(condition, { timeout: 50_000, interval: 10 });
 }
 
 export function request(argv: readonly string[], more: Partial<LaunchRequest> = {}): LaunchRequest {
@@ -82,7 +83,8 @@ export class HostFixture implements AsyncDisposable {
 		process.kill(host.pid, 'SIGKILL');
 		await host.closed;
 		await until(() => {
-			if (pidsWith(`main.ts\0${this.directory}`).length > 0) throw new Error('the host still runs');
+			// Its command line goes before it does.
+			if (readHostLock(this.directory)?.alive === true) throw new Error('the host still runs');
 		});
 	}
 

@@ -14,6 +14,7 @@ import type { JournalFile } from './journal.ts';
 import { defaultHostConfig } from './limits.ts';
 import { sessionBoxes } from './task-box.ts';
 import { Users } from './users.ts';
+import { nodeWaiter } from './waiter.ts';
 
 class HeldFile implements JournalFile {
 	text = '';
@@ -61,6 +62,7 @@ let events: HostEvent[];
 beforeEach(() => {
 	directory = mkdtempSync(join(tmpdir(), 'host-'));
 	mkdirSync(join(directory, 'spool'));
+	mkdirSync(join(directory, 'fifo'));
 	file = new HeldFile();
 	events = [];
 	const users = new Users(systemClock);
@@ -72,6 +74,7 @@ beforeEach(() => {
 		boxes: sessionBoxes,
 		wrappers: findWrappers(users.self),
 		users,
+		waiter: nodeWaiter,
 		fifos: new FifoPool(join(directory, 'fifo')),
 		journalFile: file,
 		recovered: new Map(),

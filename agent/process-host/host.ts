@@ -102,6 +102,7 @@ export class Host {
 		return {
 			limits: boxes.limits,
 			containment: boxes.containment,
+			devices: boxes.devices,
 			userSwitch: wrappers.userSwitch,
 			runningMax: config.runningMax,
 			retainedMax: config.retainedMax,
@@ -186,6 +187,11 @@ export class Host {
 		return { folder, endOffset: () => outputBytes, hasEnded: () => true, onChange: () => () => undefined };
 	}
 
+	/** Throws when they could not be set for all who are confined. */
+	allowDevices(allow: readonly string[]): void {
+		this.#parts.boxes.allowDevices(allow);
+	}
+
 	subscribe(listener: (event: HostEvent) => void): () => void {
 		this.#listeners.add(listener);
 		return () => this.#listeners.delete(listener);
@@ -204,6 +210,13 @@ export class Host {
 		if (tasks.length > 0) sampleSessions(tasks);
 	}
 
+	/** Takes no more tasks if none is unfinished; what has ended is on disk, for the next host. False: it goes on. */
+	retire(): boolean {
+		if (this.#unfinished > 0) return false;
+		this.#isShuttingDown = true;
+		return true;
+	}
+
 	/** Takes no more tasks, stops those that run, and resolves when every result is durable. */
 	async shutdown(graceMs: number): Promise<void> {
 		this.#isShuttingDown = true;
@@ -211,7 +224,7 @@ export class Host {
 		for (const run of runs) run.stop('SHUTDOWN', graceMs);
 		await Promise.all(runs.map((run) => run.finished));
 		await this.#journal.close();
-		this.#parts.boxes.close();
+		await this.#parts.boxes.close();
 	}
 
 	*#runs(): Generator<TaskRun, void, void> {

@@ -1,7 +1,9 @@
 /** What can be refused before anything happens: the shape of a request, its sizes, its command and its directory. */
-import { accessSync, constants, type Stats, statSync } from 'node:fs';
+import { type Stats, statSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
+import { confinementFault } from '../platform/device-rules.ts';
 import type { LaunchLimits, LaunchRefusal, LaunchRequest, TaskKey } from '../tasks/process-host.ts';
+import { lookAsAnybody } from './anybody.ts';
 import * as bounds from './limits.ts';
 
 export interface Refusal {
@@ -12,6 +14,20 @@ export interface Refusal {
 
 export function refuse(reason: LaunchRefusal, message: string): Refusal {
 	return { kind: 'REFUSED', reason, message };
+}
+
+/** It is to be held to a list of devices, and nothing on this host can. */
+export function devicesOpen(): Refusal {
+	return refuse(
+		'DEVICE_ISOLATION_UNAVAILABLE',
+		'this host can hold no program to a list of devices: it needs root, and eBPF on cgroup v2 or the devices controller of cgroup v1; nothing was started',
+	);
+}
+
+/** This host can, and didn't this time. */
+export function devicesUnheld(why: string): Refusal {
+	const message = `its devices could not be put in force: ${why}; nothing was started`;
+	return refuse('DEVICE_ISOLATION_UNAVAILABLE', message);
 }
 
 const TASK_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
@@ -73,6 +89,10 @@ function checkShape(request: LaunchRequest): string | undefined {
 		return `outputCapBytes must be from ${bounds.outputCapBytesMin} to ${bounds.outputCapBytesMax}`;
 	}
 	if (stdin !== undefined && stdin.length > bounds.stdinBytesMax) return `stdin is over ${bounds.stdinBytesMax} bytes`;
+	if (request.confine !== undefined) {
+		const fault = confinementFault(request.confine);
+		if (fault !== undefined) return fault;
+	}
 	return limits === undefined ? undefined : checkLimits(limits);
 }
 
@@ -90,24 +110,33 @@ function argumentsTooLarge(request: LaunchRequest): boolean {
 	return total > bounds.argumentsBytesMax;
 }
 
-/** Undefined also where we may not look: execvp passes over such an entry too. */
-function statOf(path: string): Stats | undefined {
+type Look = typeof lookAsAnybody;
+
+/** Our own account is told what we see, another what everybody may see. */
+function lookFor({ user }: LaunchRequest): Look {
+	return user === undefined || user === 'root' || process.getuid?.() !== 0 ? lookAsOurselves : lookAsAnybody;
+}
+
+/** Missing also where we may not look: execvp passes over such an entry too. */
+function lookAsOurselves(path: string): Stats | 'MISSING' {
 	try {
 		return statSync(path);
 	} catch {
-		return undefined;
+		return 'MISSING';
 	}
 }
 
 /** Finds the command as execvp(3) will: a name with a slash is a path from cwd, others are looked up in the task's PATH. */
-function checkCommand(request: LaunchRequest): Refusal | undefined {
+function checkCommand(request: LaunchRequest, look: Look): Refusal | undefined {
 	const command = request.argv[0] ?? '';
 	const folders = command.includes('/') ? [''] : (request.env.PATH ?? '/bin:/usr/bin').split(':');
 	let found: string | undefined;
 	for (const folder of folders) {
 		const path = join(isAbsolute(folder) || command.startsWith('/') ? '' : request.cwd, folder, command);
-		const stat = statOf(path);
-		if (stat === undefined) continue;
+		const stat = look(path);
+		if (stat === 'MISSING') continue;
+		// It may be there: exit code 126 or 127 when it isn't.
+		if (stat === 'HIDDEN') return undefined;
 		found ??= path;
 		// Whether this user may execute it is the kernel's to say (modes, ACLs): exit code 126 then.
 		if (stat.isFile() && (stat.mode & 0o111) !== 0) return undefined;
@@ -119,17 +148,15 @@ function checkCommand(request: LaunchRequest): Refusal | undefined {
 	return refuse('COMMAND_NOT_FOUND', `there is no ${command} ${where}; nothing was started`);
 }
 
-function checkDirectory(cwd: string): Refusal | undefined {
-	try {
-		if (!statSync(cwd).isDirectory()) return refuse('CWD_MISSING', `${cwd} is not a directory; nothing was started`);
-		accessSync(cwd, constants.X_OK);
-		return undefined;
-	} catch (error) {
-		const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
-		return refuse('CWD_MISSING', `cannot enter the working directory ${cwd} (${code}); nothing was started`);
-	}
+/** Whether this user may enter it is again the kernel's to say: env(1) then ends with 125 and says why. */
+function checkDirectory(cwd: string, look: Look): Refusal | undefined {
+	const stat = look(cwd);
+	if (stat === 'MISSING') return refuse('CWD_MISSING', `there is no working directory ${cwd}; nothing was started`);
+	if (stat === 'HIDDEN' || stat.isDirectory()) return undefined;
+	return refuse('CWD_MISSING', `${cwd} is not a directory; nothing was started`);
 }
 
+/** What is refused before anything happens, in whatever host. */
 export function checkLaunch(request: LaunchRequest): Refusal | undefined {
 	const malformed = checkShape(request);
 	if (malformed !== undefined) return refuse('INVALID_REQUEST', `${malformed}; correct the request`);
@@ -139,6 +166,6 @@ export function checkLaunch(request: LaunchRequest): Refusal | undefined {
 			'argv and env together exceed what exec takes; pass the bulk on stdin or in a file',
 		);
 	}
-	const directory = checkDirectory(request.cwd);
-	return directory ?? checkCommand(request);
+	const look = lookFor(request);
+	return checkDirectory(request.cwd, look) ?? checkCommand(request, look);
 }

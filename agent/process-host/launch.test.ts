@@ -2,7 +2,18 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { HostFixture, launched, outputOf, PATH, request, resultOf, run, uniqueSeconds, until } from './host-fixture.ts';
+import {
+	HostFixture,
+	launched,
+	outputOf,
+	PATH,
+	pidsWith,
+	request,
+	resultOf,
+	run,
+	uniqueSeconds,
+	until,
+} from './host-fixture.ts';
 import { readState } from './state.ts';
 
 let fixture: HostFixture;
@@ -99,15 +110,26 @@ describe('a launch', () => {
 		expect(result.stoppedBy).toBe('NONE');
 	});
 
-	it('sees the real-time signals that Node takes for an exit code of 0', async () => {
-		const ends: string[] = [];
-		// Several, because the kernel's zombie and our look at it race, by a hair, in our favour.
-		for (let count = 0; count < 5; count += 1) {
-			const { end } = (await run(fixture.host, request(['sh', '-c', 'kill -35 $$']))).result;
-			ends.push(end.kind === 'SIGNALED' ? end.signal : end.kind);
-		}
-		expect(ends).toContain('SIG35');
-		expect((await run(fixture.host, request(['sh', '-c', 'exec >&- 2>&-; exit 0']))).result.end.kind).toBe('EXITED');
+	it('sees the real-time signals that Node takes for an exit code of 0, also when 200 end at once', async () => {
+		const sleeper = uniqueSeconds();
+		// Half of them hold no output: nothing but their end tells of it.
+		const scripts = [`exec sleep ${sleeper}`, `exec >/dev/null 2>&1; exec sleep ${sleeper}`];
+		const keys = await Promise.all(
+			Array.from({ length: 200 }, (_, index) =>
+				launched(fixture.host, request(['sh', '-c', scripts[index % 2] ?? ''], { outputCapBytes: 4096 })),
+			),
+		);
+		const pids = await until(() => {
+			const found = pidsWith(`sleep\0${sleeper}`);
+			expect(found).toHaveLength(200);
+			return found;
+		});
+		const last = run(fixture.host, request(['sh', '-c', `kill -37 ${pids.join(' ')} $$`]));
+		const ends = await Promise.all(keys.map(async (key) => (await resultOf(fixture.host, key)).end));
+		expect(ends).toEqual(ends.map(() => ({ kind: 'SIGNALED', signal: 'SIG37' })));
+		expect((await last).result.end).toEqual({ kind: 'SIGNALED', signal: 'SIG37' });
+		const { result } = await run(fixture.host, request(['sh', '-c', 'exec >&- 2>&-; exit 0']));
+		expect(result.end).toEqual({ kind: 'EXITED', exitCode: 0 });
 	});
 
 	it('always runs without new privileges, in a session of its own, and dies with its host', async () => {
@@ -162,6 +184,26 @@ describe.runIf(isRoot)('a launch as another user', () => {
 		expect(stdout.toString()).toMatch(/kept files\n$/);
 		const { stdout: files } = await run(fixture.host, request(['ls', folder]));
 		expect(files.toString()).toBe('');
+	});
+
+	it('enters its working directory as that user, and learns nothing of what it may not see', async () => {
+		// Root's alone, as the host's own folder is.
+		const home = join(fixture.directory, 'home');
+		mkdirSync(home, { mode: 0o755 });
+		writeFileSync(join(home, 'tool'), '#!/bin/sh\n', { mode: 0o755 });
+		const start = async (argv: readonly string[], cwd = '/') => {
+			const { result, stderr, stdout } = await run(fixture.host, request(argv, { user, cwd }));
+			const text = stderr.toString().replaceAll(cwd === '/' ? (argv[0] ?? '') : cwd, 'IT');
+			return { end: result.end, text, out: stdout.toString() };
+		};
+		const there = await start(['pwd'], home);
+		expect(there).toMatchObject({ end: { exitCode: 125 }, text: expect.stringMatching(/IT.*Permission denied/) });
+		expect(await start(['pwd'], `${home}less`)).toEqual(there);
+		expect(await start(['./tool'], home)).toEqual(there);
+		const tool = await start([join(home, 'tool')]);
+		expect(tool).toMatchObject({ end: { kind: 'EXITED' }, text: expect.stringMatching(/IT.*Permission denied/) });
+		expect(await start([join(home, 'none')])).toEqual(tool);
+		expect((await start(['pwd'], '/usr')).out).toBe('/usr\n');
 	});
 
 	it('can open its own output by name', async () => {

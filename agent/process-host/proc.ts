@@ -7,22 +7,18 @@ export interface ProcessStat {
 	readonly state: string;
 	readonly groupId: number;
 	readonly sessionId: number;
+	/** Process group in the foreground of its terminal; -1 without one. */
+	readonly foregroundGroupId: number;
 	/** Own time plus that of children it waited for, in ticks. */
 	readonly userTicks: number;
 	readonly systemTicks: number;
 	readonly startTimeTicks: number;
 	readonly rssBytes: number;
-	/** Whether it is past the point of no return (PF_EXITING): soon a zombie. */
-	readonly isExiting: boolean;
-	/** Of a zombie, as wait(2) would give it: the low 7 bits are the signal that ended it. */
-	readonly waitStatus: number;
 }
 
 /** USER_HZ is 100 on every Linux ABI that Node runs on, whatever CONFIG_HZ is. */
 export const ticksPerSecond = 100;
 const PAGE_BYTES = 4096;
-/** include/linux/sched.h */
-const PF_EXITING = 0x4;
 
 const buffer = Buffer.allocUnsafe(4096);
 
@@ -56,12 +52,11 @@ export function readStat(pid: number): ProcessStat | undefined {
 		state: fields[0] ?? '?',
 		groupId: number(5),
 		sessionId: number(6),
+		foregroundGroupId: number(8),
 		userTicks: number(14) + number(16),
 		systemTicks: number(15) + number(17),
 		startTimeTicks: number(22),
 		rssBytes: number(24) * PAGE_BYTES,
-		isExiting: (number(9) & PF_EXITING) !== 0,
-		waitStatus: number(52),
 	};
 }
 

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { ProtocolError } from './framing.ts';
 import { frameBytesMax } from './limits.ts';
-import { encodeJson, encodeOutputHead, type Frame, FrameDecoder, ProtocolError } from './protocol.ts';
+import { encodeJson, encodeOutputHead, type Frame, FrameDecoder } from './protocol.ts';
 
 const message = fc.record({ id: fc.nat(), method: fc.string(), params: fc.dictionary(fc.string(), fc.string()) });
 const output = fc.record({

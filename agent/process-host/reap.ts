@@ -5,7 +5,7 @@
  * - the leader: pid, start time and boot id are those of its record (the kernel has usually killed it: pdeathsig);
  * - a session whose leader is gone, if one member began while the host still lived (then the session was still the
  *   task's, and its number cannot have been given out again while a member lives), or holds a pipe of the directory;
- * - whoever holds a pipe of the directory: FIFO paths under `fifo/` are nobody else's;
+ * - whoever holds a pipe of the directory: the paths of its FIFOs are nobody else's;
  * - whoever is in the cgroup that the intent names.
  *
  * It writes nothing: results are recorded by the next host, which finds HOST_DIED or HOST_REBOOTED by the boot id.
@@ -16,9 +16,10 @@ import { type Clock, sleep } from '../../kit/clock.ts';
 import { bootId as readBootId } from '../../kit/process-identity.ts';
 import type { StartedInfo } from '../tasks/process-host.ts';
 import { killCgroup, removeCgroup } from './cgroup.ts';
+import { fifoFolderOf } from './fifo.ts';
 import { readHostLock } from './lock.ts';
 import { holdsFile, listProcesses, type ProcessStat, signal } from './proc.ts';
-import { aliveName, fifoName, readState } from './state.ts';
+import { aliveName, readState } from './state.ts';
 
 const ROUNDS_MAX = 250;
 const ROUND_MS = 20;
@@ -37,7 +38,7 @@ export interface ReapOptions {
 }
 
 /** The host's last sign of life in this boot, in ticks; -1 when there is none. */
-function lastSignOfLife(directory: string, bootId: string): number {
+export function lastSignOfLife(directory: string, bootId: string): number {
 	try {
 		const [boot, ticks] = readFileSync(join(directory, aliveName), 'utf8').split(' ');
 		return boot === bootId && Number.isSafeInteger(Number(ticks)) ? Number(ticks) : -1;
@@ -84,7 +85,7 @@ export async function reapUnlocked(options: ReapOptions): Promise<ReapOutcome> {
 	const killed = new Set<number>();
 	for (let round = 1; ; round += 1) {
 		for (const cgroup of cgroups) killCgroup(cgroup);
-		const found = belongings(listProcesses(), leaders, `${join(directory, fifoName)}/`, seenTicks);
+		const found = belongings(listProcesses(), leaders, `${fifoFolderOf(directory)}/`, seenTicks);
 		for (const stat of found) if (signal(stat.pid, 'SIGKILL')) killed.add(stat.pid);
 		const occupied = cgroups.filter((cgroup) => !removeCgroup(cgroup));
 		if ((found.length === 0 && occupied.length === 0) || round === ROUNDS_MAX) {

@@ -2,9 +2,10 @@
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { spokenVersions } from './greeting.ts';
 import { HostFixture, launched, request, resultOf, run, until } from './host-fixture.ts';
 import { attachWindowBytes, connectionsMax, recordBytesMax, recordOverheadBytes } from './limits.ts';
-import { encodeJson, type Frame, FrameDecoder, protocolVersion } from './protocol.ts';
+import { encodeJson, type Frame, FrameDecoder } from './protocol.ts';
 
 let fixture: HostFixture;
 beforeAll(async () => {
@@ -44,7 +45,7 @@ class RawClient {
 	}
 }
 
-const hello = { version: protocolVersion };
+const hello = { version: spokenVersions[0] };
 
 it('sends no more output than it has credit for', async () => {
 	const wanted = await launched(
@@ -82,7 +83,7 @@ it.each<[string, (client: RawClient) => void]>([
 
 it('refuses a client of another version, with a reason', async () => {
 	const client = new RawClient();
-	const answer = await client.call(1, 'hello', { version: protocolVersion + 1 });
+	const answer = await client.call(1, 'hello', { version: Math.max(...spokenVersions) + 1 });
 	expect(answer.error).toMatchObject({ code: 'INVALID_ARGUMENT' });
 	client.send({ id: 2, method: 'list', params: {} });
 	await until(() => expect(client.isClosed).toBe(true));

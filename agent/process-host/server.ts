@@ -1,6 +1,8 @@
 /** The host's end of protocol.ts: connections, requests, and output under the reader's credit. */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { LaunchRequest, TaskKey } from '../tasks/process-host.ts';
+import { ProtocolError } from './framing.ts';
+import { answerHello } from './greeting.ts';
 import type { Host, OutputSource } from './host.ts';
 import { isTaskKey } from './launch-check.ts';
 import {
@@ -12,7 +14,7 @@ import {
 	requestsInFlightMax,
 	unsentBytesMax,
 } from './limits.ts';
-import { encodeJson, encodeOutputHead, type Frame, FrameDecoder, ProtocolError, protocolVersion } from './protocol.ts';
+import { encodeJson, encodeOutputHead, type Frame, FrameDecoder } from './protocol.ts';
 import { SpoolCursor, type SpoolRecord } from './spool-reader.ts';
 
 type Params = Record<string, unknown>;
@@ -20,9 +22,14 @@ type Params = Record<string, unknown>;
 export interface ServerParts {
 	readonly host: Host;
 	readonly instanceId: string;
+	readonly release: string;
 	/** A client asked for the end of this host. */
 	readonly onShutdown: (graceMs: number) => void;
 	readonly log: (line: string) => void;
+}
+
+interface RetireAnswer {
+	readonly retired: boolean;
 }
 
 function integer(value: unknown, max: number, name: string): number {
@@ -169,6 +176,7 @@ class Connection {
 		try {
 			const ok = await this.#call(method, params);
 			this.#send(encodeJson({ id, ok }));
+			if (method === 'retire' && (ok as RetireAnswer).retired) this.#parts.onShutdown(0);
 		} catch (error) {
 			const isTheirs = error instanceof ProtocolError;
 			const message = error instanceof Error ? error.message : String(error);
@@ -195,11 +203,16 @@ class Connection {
 				return host.result(taskKey(params));
 			case 'forget':
 				return host.forget(taskKey(params));
+			case 'allowDevices':
+				host.allowDevices(params.allow as readonly string[]);
+				return {};
 			case 'attach':
 				return this.#attach(params);
 			case 'subscribe':
 				this.#unsubscribe ??= host.subscribe((event) => this.#send(encodeJson({ event })));
 				return {};
+			case 'retire':
+				return { retired: host.retire() } satisfies RetireAnswer;
 			case 'shutdown':
 				this.#parts.onShutdown(integer(params.graceMs, graceMsMax, 'graceMs'));
 				return {};
@@ -209,13 +222,9 @@ class Connection {
 	}
 
 	#hello(params: Params): object {
-		if (params.version !== protocolVersion) {
-			const message = `this host speaks version ${protocolVersion}, not ${params.version}; end it when idle, and start a new one`;
-			throw new ProtocolError(message);
-		}
+		const greeting = answerHello(params.version, this.#parts);
 		this.#hasGreeted = true;
-		const { host, instanceId } = this.#parts;
-		return { version: protocolVersion, instanceId, capabilities: host.capabilities };
+		return { ...greeting, capabilities: this.#parts.host.capabilities };
 	}
 
 	#attach(params: Params): object {

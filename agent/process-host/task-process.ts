@@ -4,7 +4,7 @@
  * `drainMs`. A stop is SIGTERM to everybody in the session, then after the grace SIGKILL, repeated until the leader is
  * gone: a leader in uninterruptible sleep (a wedged driver) stays RUNNING, because it is.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Clock, Timer } from '../../kit/clock.ts';
@@ -15,10 +15,7 @@ import { drainMs, killAgainMs } from './limits.ts';
 import { holdsFile, listProcesses, readStat, signal, ticksPerSecond } from './proc.ts';
 import type { StreamName } from './protocol.ts';
 import type { TaskBox } from './task-box.ts';
-
-const FIRST_REAL_TIME_SIGNAL = 32;
-/** Looks at a leader between its last file and its end: a few microseconds, unless the machine is overloaded. */
-const LOOKS_MAX = 200;
+import type { ChildEnd, Waiter } from './waiter.ts';
 
 export interface TaskParts {
 	readonly clock: Clock;
@@ -28,6 +25,9 @@ export interface TaskParts {
 	/** Two fresh FIFOs, three with stdin. */
 	readonly fifos: readonly string[];
 	readonly onOutput: (stream: StreamName, chunk: Buffer) => void;
+	/** Asked in the turn of the fork; throws when the task must not start after all. */
+	readonly assertWanted: () => void;
+	readonly waiter: Waiter;
 }
 
 export interface TaskEnded {
@@ -60,28 +60,42 @@ function openPipes(request: LaunchRequest, fifos: readonly string[]): Pipes {
 	};
 }
 
+interface Forked {
+	readonly pid: number | undefined;
+	/** Why there is no process, when there is none. */
+	readonly failure: Promise<unknown>;
+	/** Never, when there is none. */
+	readonly ended: Promise<ChildEnd>;
+}
+
 /** Forks inside the box; the child's ends of the pipes are closed here whatever happens. */
-function fork(parts: TaskParts, pipes: Pipes): ChildProcess {
-	const { request, chain, box } = parts;
-	let child: ChildProcess | undefined;
-	// Ours for the length of a fork; nothing else runs in this turn. 022 whatever the host was started with.
-	const umask = process.umask(request.umask ?? 0o022);
+async function fork(parts: TaskParts, pipes: Pipes): Promise<Forked> {
+	const { request, chain, box, waiter } = parts;
+	let pid: number | undefined;
 	try {
-		return box.bear(() => {
-			child = spawn(chain.file, [...chain.args], {
-				cwd: request.cwd,
-				env: { ...chain.env },
-				detached: true,
-				stdio: [pipes.stdin?.readFd ?? 'ignore', pipes.stdout.writeFd, pipes.stderr.writeFd],
-			});
-			return child;
+		return await box.bear(() => {
+			parts.assertWanted();
+			// Ours for the length of a fork; nothing else runs in this turn. 022 whatever the host was started with.
+			const umask = process.umask(request.umask ?? 0o022);
+			try {
+				const child = spawn(chain.file, [...chain.args], {
+					cwd: '/',
+					env: { ...chain.env },
+					detached: true,
+					stdio: [pipes.stdin?.readFd ?? 'ignore', pipes.stdout.writeFd, pipes.stderr.writeFd],
+				});
+				pid = child.pid;
+				const ended = pid === undefined ? new Promise<never>(() => undefined) : waiter.adopt(child);
+				return { pid, ended, failure: new Promise((resolve) => child.on('error', resolve)) };
+			} finally {
+				process.umask(umask);
+			}
 		});
 	} catch (error) {
 		// The box failed after the fork: a task without its bounds must not run.
-		child?.kill('SIGKILL');
+		if (pid !== undefined) signal(pid, 'SIGKILL');
 		throw error;
 	} finally {
-		process.umask(umask);
 		closeSync(pipes.stdout.writeFd);
 		closeSync(pipes.stderr.writeFd);
 		if (pipes.stdin !== undefined) closeSync(pipes.stdin.readFd);
@@ -97,23 +111,23 @@ function closeHostEnds(pipes: Pipes): void {
 /** Starts the task; rejects when there is no process. */
 export async function startTask(parts: TaskParts): Promise<TaskProcess> {
 	const pipes = openPipes(parts.request, parts.fifos);
-	let child: ChildProcess;
+	let forked: Forked;
 	try {
-		child = fork(parts, pipes);
+		forked = await fork(parts, pipes);
 	} catch (error) {
 		closeHostEnds(pipes);
 		throw error;
 	}
-	const pid = child.pid;
+	const { pid, failure, ended } = forked;
 	// Nobody waits for the child before the event loop turns, so its entry in /proc is still there, if only as a zombie.
 	const stat = pid === undefined ? undefined : readStat(pid);
 	if (pid === undefined || stat === undefined) {
 		closeHostEnds(pipes);
-		if (pid === undefined) throw await new Promise((resolve) => child.once('error', resolve));
+		if (pid === undefined) throw await failure;
 		signal(-pid, 'SIGKILL');
 		throw new Error('/proc does not show the process that was started');
 	}
-	return new TaskProcess(parts, child, pid, stat.startTimeTicks, pipes);
+	return new TaskProcess(parts, ended, pid, stat.startTimeTicks, pipes);
 }
 
 export class TaskProcess {
@@ -131,10 +145,9 @@ export class TaskProcess {
 	#stoppedBy: StopCause = 'NONE';
 	#hasExited = false;
 	#sampled: SessionSample | undefined;
-	#openPipes = 2;
-	#realTimeSignal: number | undefined;
+	#waited: ChildEnd['cpu'];
 
-	constructor(parts: TaskParts, child: ChildProcess, pid: number, startTimeTicks: number, pipes: Pipes) {
+	constructor(parts: TaskParts, ended: Promise<ChildEnd>, pid: number, startTimeTicks: number, pipes: Pipes) {
 		this.pid = pid;
 		this.startTimeTicks = startTimeTicks;
 		this.#clock = parts.clock;
@@ -144,26 +157,19 @@ export class TaskProcess {
 			const socket = new Socket({ fd: pipe.readFd, readable: true, writable: false });
 			socket.on('data', (chunk: Buffer) => parts.onOutput(stream, chunk));
 			socket.on('error', () => socket.destroy());
-			socket.once('end', () => {
-				this.#openPipes -= 1;
-				if (this.#openPipes === 0) this.#peekAtEnd();
-			});
 			return socket;
 		};
 		this.#sockets = [read('stdout', pipes.stdout), read('stderr', pipes.stderr)];
 		this.#drained = Promise.all(
 			this.#sockets.map((socket) => new Promise<void>((resolve) => socket.once('close', () => resolve()))),
 		);
-		if (pipes.stdin !== undefined) this.#feed(pipes.stdin, parts.request.stdin ?? new Uint8Array(), child);
+		if (pipes.stdin !== undefined) this.#feed(pipes.stdin, parts.request.stdin ?? new Uint8Array(), ended);
 		const { timeoutMs, graceMs } = parts.request;
 		this.#timeout = parts.clock.setTimer(() => this.stop('TIMEOUT', graceMs), timeoutMs);
-		this.ended = new Promise((resolve) => {
-			child.once('exit', (code, name) => {
-				resolve(this.#finish(this.#endOf(code, name)));
-			});
-		});
-		// After a successful fork only `kill` emits it, and we don't use that.
-		child.on('error', () => undefined);
+		this.ended = ended.then(
+			({ end, cpu }) => this.#finish(end, cpu),
+			() => this.#finish({ kind: 'END_UNKNOWN' }),
+		);
 	}
 
 	/** Idempotent; the first cause stays, the earliest deadline wins. */
@@ -195,38 +201,13 @@ export class TaskProcess {
 		};
 	}
 
-	/**
-	 * Node has no names for real-time signals and reports a process that one ended as exit code 0. The kernel closes a
-	 * dying leader's pipes just before it becomes a zombie, and libuv waits for it last in a turn: here is the moment in
-	 * which /proc still tells. Not seen: a leader whose pipes were closed or are held by others, and one that ends in the
-	 * same turn as others (libuv then waits for all of them at the first one's signal).
-	 */
-	#peekAtEnd(): void {
-		for (let look = 0; look < LOOKS_MAX && !this.#hasExited; look += 1) {
-			const stat = readStat(this.pid);
-			if (stat === undefined || stat.startTimeTicks !== this.startTimeTicks) return;
-			if (stat.state !== 'Z') {
-				if (stat.isExiting) continue;
-				return;
-			}
-			const signalNumber = stat.waitStatus & 0x7f;
-			if (signalNumber >= FIRST_REAL_TIME_SIGNAL) this.#realTimeSignal = signalNumber;
-			return;
-		}
-	}
-
-	#endOf(code: number | null, name: NodeJS.Signals | null): TaskEnd {
-		if (name !== null) return { kind: 'SIGNALED', signal: name };
-		if (this.#realTimeSignal !== undefined) return { kind: 'SIGNALED', signal: `SIG${this.#realTimeSignal}` };
-		return { kind: 'EXITED', exitCode: code ?? 0 };
-	}
-
-	#feed(pipe: OpenPipe, bytes: Uint8Array, child: ChildProcess): void {
+	#feed(pipe: OpenPipe, bytes: Uint8Array, ended: Promise<unknown>): void {
 		const socket = new Socket({ fd: pipe.writeFd, readable: false, writable: true });
 		// A task that doesn't read its stdin is no error.
 		socket.on('error', () => socket.destroy());
 		socket.end(bytes);
-		child.once('exit', () => socket.destroy());
+		const stop = () => socket.destroy();
+		ended.then(stop, stop);
 	}
 
 	#killAll(): void {
@@ -249,8 +230,9 @@ export class TaskProcess {
 		return found;
 	}
 
-	async #finish(end: TaskEnd): Promise<TaskEnded> {
+	async #finish(end: TaskEnd, cpu?: ChildEnd['cpu']): Promise<TaskEnded> {
 		this.#hasExited = true;
+		this.#waited = cpu;
 		this.#timeout.cancel();
 		this.#killTimer?.cancel();
 		// In the turn in which the leader was waited for: its number can't be somebody else's group yet.
@@ -260,7 +242,7 @@ export class TaskProcess {
 		if (!(await this.#drainedWithin(drainMs)) && !isContained) await this.#huntDown();
 		for (const socket of this.#sockets) socket.destroy();
 		const usage = this.#usage();
-		this.#removeBox();
+		this.#box.remove();
 		return { end, stoppedBy: this.#stoppedBy, usage, mayHaveLeft: !isContained && this.#stoppedBy === 'NONE' };
 	}
 
@@ -283,20 +265,17 @@ export class TaskProcess {
 		});
 	}
 
-	#removeBox(triesLeft = 100): void {
-		if (this.#box.remove() || triesLeft === 0) return;
-		this.#clock.setTimer(() => this.#removeBox(triesLeft - 1), 20);
-	}
-
 	#usage(): TaskUsage {
 		const box = this.#box.usage();
 		const sampled = this.#sampled;
 		const sampledSource = sampled === undefined ? 'none' : 'sampled';
 		const tickMs = 1000 / ticksPerSecond;
+		const cpu = (of: 'userMs' | 'systemMs', ticks = 0) => Math.max(this.#waited?.[of] ?? 0, ticks * tickMs);
+		const cpuSource = this.#waited === undefined ? sampledSource : 'rusage';
 		return {
-			cpuSource: box === undefined ? sampledSource : 'cgroup2',
-			cpuUserMs: box?.cpuUserMs ?? (sampled?.cpuUserTicks ?? 0) * tickMs,
-			cpuSystemMs: box?.cpuSystemMs ?? (sampled?.cpuSystemTicks ?? 0) * tickMs,
+			cpuSource: box === undefined ? cpuSource : 'cgroup2',
+			cpuUserMs: box?.cpuUserMs ?? cpu('userMs', sampled?.cpuUserTicks),
+			cpuSystemMs: box?.cpuSystemMs ?? cpu('systemMs', sampled?.cpuSystemTicks),
 			maxRssSource: box?.maxRssBytes === undefined ? sampledSource : 'cgroup2',
 			maxRssBytes: box?.maxRssBytes ?? sampled?.rssBytes ?? 0,
 		};

@@ -7,16 +7,18 @@
 import { rmSync } from 'node:fs';
 import { type Clock, sleep } from '../../kit/clock.ts';
 import type { HostEvent, LaunchOutcome, LaunchRequest, StartedInfo, StopCause } from '../tasks/process-host.ts';
+import { DevicesUnheld } from './device-groups.ts';
 import { execChain, type Wrappers } from './exec-chain.ts';
 import type { FifoPool } from './fifo.ts';
 import type { Journal } from './journal.ts';
-import { type Refusal, refuse } from './launch-check.ts';
+import { devicesOpen, devicesUnheld, type Refusal, refuse } from './launch-check.ts';
 import { journalRetryMs } from './limits.ts';
 import { SpoolWriter } from './spool.ts';
 import { keyOf, type StateRecord, type TaskIntent, type TaskState } from './state.ts';
 import type { BoxFactory, TaskBox } from './task-box.ts';
 import { startTask, type TaskProcess } from './task-process.ts';
 import type { UnixUser, Users } from './users.ts';
+import type { Waiter } from './waiter.ts';
 
 export interface RunParts {
 	readonly clock: Clock;
@@ -30,6 +32,7 @@ export interface RunParts {
 	/** The leader of that session ended, and members of it may be left. */
 	readonly sweep: (session: number) => void;
 	readonly log: (line: string) => void;
+	readonly waiter: Waiter;
 }
 
 class Refused extends Error {
@@ -54,6 +57,7 @@ function journalRefusal(error: unknown): Refusal {
 
 function spawnRefusal(error: unknown): Refusal {
 	if (error instanceof Refused) return error.refusal;
+	if (error instanceof DevicesUnheld) return devicesUnheld(error.message);
 	const code = codeOf(error);
 	if (code === 'E2BIG') return refuse('ARGUMENTS_TOO_LARGE', 'argv and env together exceed what exec takes');
 	if (code === 'ENOSPC') return refuse('DISK_FULL', 'the pipes of the task found no room on disk; free space');
@@ -69,10 +73,11 @@ export class TaskRun {
 	readonly #parts: RunParts;
 	readonly #request: LaunchRequest;
 	readonly #spool: SpoolWriter;
+	readonly #turn: number;
 	readonly #listeners = new Set<() => void>();
 	#state: TaskState;
 	#process: TaskProcess | undefined;
-	#isCancelled = false;
+	#stopAsked: { readonly cause: StopCause; readonly graceMs: number } | undefined;
 	#isEnded = false;
 
 	/** `request` has passed `checkLaunch`; `folder` is its spool. */
@@ -82,6 +87,7 @@ export class TaskRun {
 		this.folder = folder;
 		this.#parts = parts;
 		this.#request = request;
+		this.#turn = parts.boxes.turn();
 		this.#spool = new SpoolWriter(folder, outputCapBytes);
 		this.#state = { intent: { taskId, attempt, bootId: parts.bootId, atMs: parts.clock.now(), outputCapBytes } };
 		let finish: (() => void) | undefined;
@@ -115,7 +121,7 @@ export class TaskRun {
 	}
 
 	stop(cause: StopCause, graceMs: number): void {
-		this.#isCancelled = true;
+		this.#stopAsked ??= { cause, graceMs };
 		this.#process?.stop(cause, graceMs);
 	}
 
@@ -131,7 +137,7 @@ export class TaskRun {
 		try {
 			const user = await this.#resolveUser();
 			const fifos = await this.#parts.fifos.take(this.#request.stdin === undefined ? 2 : 3);
-			box = this.#parts.boxes.create(this.id, this.#request.limits ?? {});
+			box = this.#makeBox();
 			await this.#intend(box);
 			isIntended = true;
 			this.#process = await this.#fork(user, box, fifos);
@@ -144,6 +150,8 @@ export class TaskRun {
 			finish();
 			return spawnRefusal(error);
 		}
+		const { cause, graceMs } = this.#stopAsked ?? {};
+		if (cause !== undefined && graceMs !== undefined) this.#process.stop(cause, graceMs);
 		const started = this.#startedInfo(this.#process, box);
 		this.#state = { ...this.#state, started };
 		const announced = this.#announce(started);
@@ -166,6 +174,13 @@ export class TaskRun {
 		throw new Refused(refuse('USER_SWITCH_UNAVAILABLE', why));
 	}
 
+	#makeBox(): TaskBox {
+		const { limits = {}, confine } = this.#request;
+		const { boxes } = this.#parts;
+		if (confine !== undefined && boxes.devices === 'none') throw new Refused(devicesOpen());
+		return boxes.create(this.id, limits, confine, this.#turn);
+	}
+
 	async #intend(box: TaskBox): Promise<void> {
 		const intent: TaskIntent = { ...this.#state.intent, ...(box.cgroup === undefined ? {} : { cgroup: box.cgroup }) };
 		this.#state = { intent };
@@ -178,18 +193,20 @@ export class TaskRun {
 
 	#fork(user: UnixUser | undefined, box: TaskBox, fifos: readonly string[]): Promise<TaskProcess> {
 		const request = this.#request;
-		if (this.#isCancelled) {
-			throw new Refused(refuse('CANCELLED', 'it was cancelled before it started; nothing was started'));
-		}
 		return startTask({
 			clock: this.#parts.clock,
 			request,
-			chain: execChain(this.#parts.wrappers, user, box.rlimits, request.argv, request.env),
+			chain: execChain(this.#parts.wrappers, user, box.rlimits, request),
 			box,
 			fifos,
+			waiter: this.#parts.waiter,
 			onOutput: (stream, chunk) => {
 				this.#spool.write(stream, chunk);
 				this.#notify();
+			},
+			assertWanted: () => {
+				if (this.#stopAsked === undefined) return;
+				throw new Refused(refuse('CANCELLED', 'it was cancelled before it started; nothing was started'));
 			},
 		});
 	}

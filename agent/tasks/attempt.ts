@@ -1,5 +1,6 @@
 import type { Timer } from '../../kit/clock.ts';
 import { isCorrelationId, type Logger } from '../../kit/log.ts';
+import type { TaskEnvelope } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
 import type { AttemptRow } from '../journal/journal.ts';
 import type { AttemptName } from './facts.ts';
 import type { Decision } from './policy.ts';
@@ -13,31 +14,38 @@ export class Attempt implements AttemptName {
 	readonly fencingToken: bigint;
 	readonly correlationId: string;
 	readonly decision: Decision;
+	/** Empty: of the platform itself. */
+	readonly assignmentId: string;
 	/** Its lines name the task, the attempt and the command that they follow from. */
 	readonly log: Logger;
 	/** launching: the process host was asked and its answer isn't here. ended: its end is being written. */
 	phase: 'queued' | 'launching' | 'running' | 'ended' = 'queued';
-	isReboot: boolean;
+	/** Of the kinds that are no process in the host: a restart of the machine, facts that are made up. */
+	special: 'reboot' | 'inject_fault' | undefined;
 	/** Set once it is to be stopped. */
 	cancelGraceMs: number | undefined;
 	/** Its output goes by a stream of its own. */
 	isStreaming = false;
 	/** The control plane has all of its output. */
 	isOutputStored = false;
+	/** First process of it in the process host. */
+	leaderPid: number | undefined;
 	/** An end that came before the answer to the launch. */
 	earlyEnd: TaskResult | undefined;
 	/** When its output begins to be streamed; of a reboot, when it has failed. */
 	timer: Timer | undefined;
 
-	constructor(row: AttemptRow, correlationId: string, decision: Decision, log: Logger) {
+	constructor(row: AttemptRow, { correlationId, assignment }: TaskEnvelope, decision: Decision, log: Logger) {
 		this.key = keyOf(row);
 		this.taskId = row.taskId;
 		this.attempt = row.attempt;
 		this.fencingToken = row.fencingToken;
 		this.correlationId = correlationId;
 		this.decision = decision;
+		this.assignmentId = assignment?.assignmentId ?? '';
 		this.log = attemptLog(log, row, correlationId);
-		this.isReboot = decision.kind === 'permit' && decision.permit.kind === 'reboot';
+		const kind = decision.kind === 'permit' ? decision.permit.kind : '';
+		this.special = kind === 'reboot' || kind === 'inject_fault' ? kind : undefined;
 	}
 
 	/** Claims its one end; false when it has one. */

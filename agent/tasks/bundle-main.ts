@@ -6,13 +6,13 @@ import { tarEnd, tarMember } from './tar.ts';
 
 /**
  * The program behind `collect_bundle`: started by the process host like any task, as the account that the policy
- * names, with its own time limit and output cap. Arguments: the folder of the agent's logs (may be empty), then parts.
- * A tar stream on standard output.
+ * names, with its own time limit and output cap. Arguments: parts. Standard input: the agent's own newest log lines, for
+ * the part `agent`. A tar stream on standard output.
  */
-async function main([agentLogs = '', ...parts]: readonly string[]): Promise<void> {
+async function main(parts: readonly string[]): Promise<void> {
 	for (const part of parts) {
 		if (!isPart(part)) throw new RangeError(`no such part: ${part}`);
-		for await (const { name, text } of collectPart(part, agentLogs))
+		for await (const { name, text } of collectPart(part))
 			await write(tarMember(name, Buffer.from(text), systemClock.now()));
 	}
 	await write(tarEnd());

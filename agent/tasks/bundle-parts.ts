@@ -1,6 +1,5 @@
 import { execFile } from 'node:child_process';
-import { closeSync, constants, fstatSync, openSync, readdirSync, readSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { messageOf } from '../../kit/error.ts';
 import { redactText } from '../../kit/redact.ts';
 import type { BundlePart } from './policy.ts';
@@ -11,7 +10,6 @@ import type { BundlePart } from './policy.ts';
  */
 export const MEMBER_BYTES_MAX = 4 * 1024 * 1024;
 const COMMAND_TIMEOUT_MS = 10_000;
-const LOG_FILES_MAX = 16;
 
 export interface Member {
 	readonly name: string;
@@ -50,22 +48,21 @@ const SOURCES: Readonly<Record<Exclude<BundlePart, 'agent'>, readonly Source[]>>
 	],
 };
 
-export async function* collectPart(part: BundlePart, agentLogs: string): AsyncGenerator<Member, void, void> {
-	const sources = part === 'agent' ? agentSources(agentLogs) : SOURCES[part];
-	for (const source of sources) {
+export async function* collectPart(part: BundlePart): AsyncGenerator<Member, void, void> {
+	if (part === 'agent') {
+		yield { name: 'agent/log.ndjson', text: redactText(await readStdin()) };
+		return;
+	}
+	for (const source of SOURCES[part]) {
 		const text = 'file' in source ? fileText(source.file) : await commandText(source.command);
 		yield { name: `${part}/${source.name}`, text: redactText(text) };
 	}
 }
 
-function agentSources(folder: string): readonly Source[] {
-	if (folder === '') return [];
-	try {
-		const names = readdirSync(folder).filter((name) => /^[\w.-]+\.(log|ndjson|txt)$/.test(name));
-		return names.slice(0, LOG_FILES_MAX).map((name) => ({ name: basename(name), file: join(folder, name) }));
-	} catch (error) {
-		return [{ name: 'unreadable.txt', command: ['echo', messageOf(error)] }];
-	}
+async function readStdin(): Promise<string> {
+	const chunks: Buffer[] = [];
+	for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+	return Buffer.concat(chunks).toString('utf8');
 }
 
 /** The end of a large file: what happened last is what helps. */

@@ -142,8 +142,9 @@ export class Intake {
 	/** What the policy says now about an attempt that was accepted before this process started. */
 	restore(row: AttemptRow): Attempt {
 		const envelope = fromBinary(TaskEnvelopeSchema, row.envelope);
-		const attempt = new Attempt(row, envelope.correlationId, this.#decide(envelope), this.#deps.log);
-		attempt.isReboot = envelope.spec?.kind.case === 'reboot';
+		const attempt = new Attempt(row, envelope, this.#decide(envelope), this.#deps.log);
+		const kind = envelope.spec?.kind.case;
+		attempt.special = kind === 'reboot' ? kind : kind === 'injectFault' ? 'inject_fault' : undefined;
 		if (row.cancelReason !== '') attempt.cancelGraceMs = this.#deps.limits.timeoutGraceMs;
 		return attempt;
 	}
@@ -162,7 +163,7 @@ export class Intake {
 			return;
 		}
 		const fact = acceptedFact({ nowMs: this.#deps.clock.now(), correlationId }, row);
-		this.#answer({ row, fact, attempt: new Attempt(row, envelope.correlationId, decision, this.#deps.log) });
+		this.#answer({ row, fact, attempt: new Attempt(row, envelope, decision, this.#deps.log) });
 	}
 
 	/** Nobody can say whether it ran. */

@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { loaderArgs } from '../../kit/loader-args.ts';
 import type { FindHome } from '../platform/accounts.ts';
+import type { Confinement } from '../platform/device-rules.ts';
 import type { Refusal } from './facts.ts';
 import type { Decision, Permit } from './policy.ts';
 import type { HostCapabilities, LaunchLimits, LaunchRefusal, LaunchRequest, TaskKey } from './process-host.ts';
@@ -11,8 +12,8 @@ export interface LaunchContext {
 	readonly findHome: FindHome;
 	/** Between SIGTERM and SIGKILL at the timeout. */
 	readonly graceMs: number;
-	/** Folder of the agent's own logs, for bundles; empty when it has none. */
-	readonly agentLogs: string;
+	/** The newest lines of the agent's own log, for bundles. */
+	readonly recentLog: () => string;
 }
 
 /** The host keeps at least this much. */
@@ -21,9 +22,10 @@ const OUTPUT_CAP_BYTES_MIN = 4096;
 export function launchRequest(
 	key: TaskKey,
 	decision: Extract<Decision, { readonly kind: 'permit' }>,
-	permit: Exclude<Permit, { readonly kind: 'reboot' }>,
+	permit: Exclude<Permit, { readonly kind: 'reboot' | 'inject_fault' }>,
 	capabilities: HostCapabilities,
 	context: LaunchContext,
+	confine: Confinement | undefined,
 ): LaunchRequest {
 	const { taskId, attempt } = key;
 	const home = context.findHome(permit.user) ?? '/';
@@ -38,7 +40,13 @@ export function launchRequest(
 	const program =
 		permit.kind === 'run'
 			? { argv: permit.argv, env: { ...about, ...permit.env }, cwd: permit.cwd === '' ? home : permit.cwd }
-			: { argv: bundleArgv(permit.parts, context.agentLogs), env: { ...about, PATH: SYSTEM_PATH }, cwd: '/' };
+			: {
+					argv: bundleArgv(permit.parts),
+					env: { ...about, PATH: SYSTEM_PATH },
+					cwd: '/',
+					// Handed over, since the account that collects may read none of the agent's files.
+					...(permit.parts.includes('agent') && { stdin: Buffer.from(context.recentLog()) }),
+				};
 	// Without the means to switch users, the own user is what tasks run as anyway, and naming it would be refused.
 	const user = !capabilities.userSwitch && permit.user === context.ownUser ? {} : { user: permit.user };
 	return {
@@ -47,6 +55,7 @@ export function launchRequest(
 		...program,
 		...user,
 		...(permit.kind === 'run' && { limits: limitsOf(permit.limits) }),
+		...(confine !== undefined && { confine }),
 		timeoutMs: decision.timeoutMs,
 		graceMs: context.graceMs,
 		outputCapBytes: Math.min(capabilities.outputCapBytesMax, Math.max(OUTPUT_CAP_BYTES_MIN, decision.outputBytesMax)),
@@ -59,10 +68,10 @@ function limitsOf({ cpuMilli, ...rest }: Extract<Permit, { readonly kind: 'run' 
 	return { ...rest, ...(cpuMilli !== undefined && { cpuQuota: cpuMilli / 1000 }) };
 }
 
-function bundleArgv(parts: readonly string[], agentLogs: string): readonly string[] {
+function bundleArgv(parts: readonly string[]): readonly string[] {
 	const name = import.meta.url.endsWith('.ts') ? './bundle-main.ts' : './bundle-main.js';
 	const main = fileURLToPath(new URL(name, import.meta.url));
-	return [process.execPath, '--disable-warning=ExperimentalWarning', ...loaderArgs(), main, agentLogs, ...parts];
+	return [process.execPath, '--disable-warning=ExperimentalWarning', ...loaderArgs(), main, ...parts];
 }
 
 /** `wait`: the host has no room now; the attempt stays accepted and is tried again. */

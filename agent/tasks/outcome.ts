@@ -1,4 +1,3 @@
-import { constants } from 'node:os';
 import { create } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { outputSha256, outputSha256OfChunks } from '../../pki/verify/task-output.ts';
@@ -7,7 +6,11 @@ import {
 	type TaskOutcome,
 	TaskOutcomeSchema,
 } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
+import { signalNumber, unprovenExit } from '../process-host/waiter.ts';
 import type { StartedInfo, TaskResult } from './process-host.ts';
+
+/** Limits whose name in the contract is another than the process host's. */
+const ASKED_AS: Readonly<Record<string, string>> = { cpuQuota: 'cpuMilli' };
 
 /** What a receipt says, from what the process host knows. */
 export function outcomeOf(result: TaskResult): TaskOutcome {
@@ -30,7 +33,9 @@ export function outcomeOf(result: TaskResult): TaskOutcome {
 		memoryMaxBytes: BigInt(usage.maxRssBytes),
 		limitsEnforcedBy: started === undefined ? '' : limitsText(started),
 		...(unenforced.length > 0 &&
-			verdictOf(result).message === '' && { message: `this host can't enforce: ${unenforced.join(', ')}` }),
+			verdictOf(result).message === '' && {
+				message: `this host can't enforce: ${unenforced.map((limit) => ASKED_AS[limit] ?? limit).join(', ')}`,
+			}),
 	});
 }
 
@@ -67,6 +72,11 @@ function verdictOf({ end, stoppedBy }: TaskResult): Verdict {
 			'HOST_DIED',
 			'the process host of the node died while the task was there; what was left of it was killed',
 		);
+	if (end.kind === 'END_UNKNOWN')
+		return lost(
+			'END_UNKNOWN',
+			'the task has ended, and the node was not told how; look at what it left, and run it again',
+		);
 	if (end.kind === 'HOST_REBOOTED') return lost('HOST_REBOOTED', 'the machine restarted while the task was there');
 	switch (stoppedBy) {
 		case 'TIMEOUT':
@@ -90,14 +100,10 @@ function verdictOf({ end, stoppedBy }: TaskResult): Verdict {
 	}
 	if (end.kind === 'SIGNALED') return { result: Result.FAILED, reason: 'SIGNALLED', message: `ended by ${end.signal}` };
 	return end.exitCode === 0
-		? { result: Result.SUCCEEDED, reason: '', message: '' }
+		? { result: Result.SUCCEEDED, reason: '', message: end.isUnproven === true ? unprovenExit : '' }
 		: { result: Result.FAILED, reason: 'EXIT_CODE', message: '' };
 }
 
 function lost(reason: string, message: string): Verdict {
 	return { result: Result.LOST, reason, message };
-}
-
-function signalNumber(name: string): number {
-	return constants.signals[name as NodeJS.Signals] ?? 0;
 }

@@ -2,7 +2,7 @@ import type { OutputPiece, OutputSource } from '../control/command-sink.ts';
 import type { Journal } from '../journal/journal.ts';
 import { type Attempt, keyOf } from './attempt.ts';
 import type { AttemptName } from './facts.ts';
-import { readPieces } from './output.ts';
+import { readPieces, readPiecesLive } from './output.ts';
 import type { ProcessHost, TaskKey } from './process-host.ts';
 import type { WriteBehind } from './write-behind.ts';
 
@@ -44,7 +44,11 @@ export class OutputShelf implements OutputSource {
 
 	async *read(taskId: string, attempt: number, fromOffset: bigint, signal: AbortSignal): AsyncGenerator<OutputPiece> {
 		if (this.#host === undefined) return;
-		yield* readPieces(this.#host, { taskId, attempt }, fromOffset, AbortSignal.any([signal, this.#signal]));
+		const key = { taskId, attempt };
+		const decision = this.#open(keyOf(key))?.decision;
+		const either = AbortSignal.any([signal, this.#signal]);
+		if (decision?.kind !== 'permit') yield* readPieces(this.#host, key, fromOffset, either);
+		else yield* readPiecesLive(this.#host, key, fromOffset, either, decision.outputBytesMax);
 	}
 
 	stored(taskId: string, attempt: number): void {

@@ -52,6 +52,54 @@ export async function* readPieces(
 	}
 }
 
+/**
+ * As `readPieces`, of a task that runs. The control plane keeps at most twice the cap of one attempt: a task that writes
+ * far more is shown live up to its cap, and the rest only once it has ended, when the spool has the head that was shown
+ * already and the tail. Else the live middle would take the room of the last part, which is the one that people look for.
+ */
+export async function* readPiecesLive(
+	host: ProcessHost,
+	key: TaskKey,
+	fromOffset: bigint,
+	signal: AbortSignal,
+	capBytes: number,
+): AsyncGenerator<OutputPiece, void, void> {
+	let nextOffset = fromOffset;
+	let bytes = Number(fromOffset);
+	for await (const piece of readPieces(host, key, fromOffset, signal)) {
+		yield piece;
+		nextOffset = piece.offset + BigInt(piece.data.length);
+		bytes += piece.data.length + PIECE_OVERHEAD_BYTES;
+		if (bytes < capBytes) continue;
+		await untilEnded(host, key, signal);
+		// A new reader: this one would first give what it has read ahead, and that is the middle.
+		if (!signal.aborted) yield* readPieces(host, key, nextOffset, signal);
+		return;
+	}
+}
+
+/** At least what the control plane counts for a piece beside its data. */
+const PIECE_OVERHEAD_BYTES = 32;
+
+/** Also when it is too late to know: the host was lost. */
+async function untilEnded(host: ProcessHost, key: TaskKey, signal: AbortSignal): Promise<void> {
+	const over = Promise.withResolvers<void>();
+	const unsubscribe = host.subscribe((event) => {
+		if (event.kind === 'ENDED' && event.result.taskId === key.taskId && event.result.attempt === key.attempt)
+			over.resolve();
+	});
+	const onAbort = () => over.resolve();
+	signal.addEventListener('abort', onAbort, { once: true });
+	void host.closed.then(() => over.resolve());
+	try {
+		const found = await host.result(key);
+		if (found.kind === 'NOT_ENDED' && !signal.aborted) await over.promise;
+	} finally {
+		unsubscribe();
+		signal.removeEventListener('abort', onAbort);
+	}
+}
+
 /** All of a small output in few chunks; undefined when the streams alternate too often for that. */
 export async function collectInline(
 	host: ProcessHost,

@@ -49,6 +49,14 @@ export function judgeEnv(
 	return { kind: 'ok', env: Object.fromEntries(env) };
 }
 
+/** What a person brings along, without what the policy doesn't let pass: a login is not refused for a variable. */
+export function permittedEnv(
+	allowed: readonly string[],
+	asked: Readonly<Record<string, string>>,
+): Readonly<Record<string, string>> {
+	return Object.fromEntries(Object.entries(asked).filter(([name]) => refusalOf(allowed, name) === undefined));
+}
+
 function refusalOf(allowed: readonly string[], name: string): string | undefined {
 	// A name with '=' in it would set another variable than the one that was judged.
 	if (!NAME.test(name))

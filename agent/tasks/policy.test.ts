@@ -1,12 +1,20 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { describe, expect, it } from 'vitest';
 import {
 	CollectBundleSpecSchema,
+	InjectFaultSpecSchema,
 	RebootSpecSchema,
 	RunSpecSchema,
 	type TaskSpec,
 	TaskSpecSchema,
 } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import {
+	HealthFactKind,
+	HealthSubjectKind,
+	HealthSubjectSchema,
+	InjectedFaultSchema,
+} from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
 import { DENY_ALL, decide, demoPolicy, globMatches, type Policy, type Programs, parsePolicy } from './policy.ts';
 
 const parse = (text: string) => parsePolicy(text, 'agent.policy.toml');
@@ -98,6 +106,18 @@ describe('policy', () => {
 		['a part of a bundle', bundle(['network']), 'POLICY_KIND'],
 	])('refuses %s', (_, task, reason) => {
 		expect(judge(POLICY, task)).toMatchObject({ kind: 'refuse', reason });
+	});
+
+	it('says that something is wrong only where that kind is listed', () => {
+		const subject = create(HealthSubjectSchema, { kind: HealthSubjectKind.NODE });
+		const faults = [create(InjectedFaultSchema, { kind: HealthFactKind.PROBE_HUNG, subject })];
+		const value = create(InjectFaultSpecSchema, { faults, endsAt: timestampFromMs(9000) });
+		const inject = spec({ case: 'injectFault', value });
+		expect(judge(POLICY, inject)).toMatchObject({ kind: 'refuse', reason: 'POLICY_KIND' });
+		expect(judge(parse('[tasks]\nkinds = ["inject_fault"]'), inject)).toMatchObject({
+			permit: { kind: 'inject_fault', faults, endsAtMs: 9000 },
+		});
+		expect(demoPolicy('nobody')).not.toContain('inject_fault');
 	});
 
 	it('permits a link whose target is permitted too, under the name that was asked for', () => {

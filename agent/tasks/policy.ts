@@ -1,7 +1,12 @@
 import { resolve } from 'node:path';
+import { timestampMs } from '@bufbuild/protobuf/wkt';
 import { type ConfigOf, loadConfig } from '../../kit/config.ts';
-import { bool, bytes, duration, int, list, optional, string } from '../../kit/config-fields.ts';
+import { bool, bytes, duration, int, list, oneOf, optional, string } from '../../kit/config-fields.ts';
+import { GpuaasError } from '../../kit/error.ts';
 import type { CollectBundleSpec, ResourceLimits, RunSpec, TaskSpec } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import type { InjectedFault } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
+import { isRange } from '../forward/address.ts';
+import { parsePattern } from '../forward/pattern.ts';
 import { ENV_GLOB, judgeEnv } from './policy-env.ts';
 
 /**
@@ -11,17 +16,19 @@ import { ENV_GLOB, judgeEnv } from './policy-env.ts';
  * by what that path leads to when the task is judged; whoever may write in a permitted folder can still put another
  * program there between this moment and the start, so permit folders that only root can write to.
  */
-const KINDS = ['run', 'collect_bundle', 'reboot'] as const;
+const KINDS = ['run', 'collect_bundle', 'reboot', 'inject_fault'] as const;
 export const BUNDLE_PARTS = ['agent', 'kernel', 'processes', 'network', 'disks'] as const;
 export type BundlePart = (typeof BUNDLE_PARTS)[number];
 
 const USER = /^[a-z_][a-z0-9_-]{0,31}$/;
+/** Kinds of channel (terminals.v1.ChannelSpec). */
+const TERMINAL_MODES = ['shell', 'exec', 'copy', 'forward'] as const;
 const oneOfThese = (values: readonly string[]) => new RegExp(`^(${values.join('|')})$`);
 
 const SCHEMA = {
 	tasks: {
 		kinds: list({
-			doc: 'Kinds of task that this node takes.',
+			doc: 'Kinds of task that this node takes; inject_fault lets the control plane have this agent say, marked as simulated, that something is wrong.',
 			default: [],
 			pattern: oneOfThese(KINDS),
 			expects: `some of ${KINDS.join(', ')}`,
@@ -80,6 +87,102 @@ const SCHEMA = {
 			string({ doc: 'The account that collects it; must be in run.users.', pattern: USER, expects: 'an account name' }),
 		),
 	},
+	terminal: {
+		modes: list({
+			doc: 'What people may open here: a login shell, single commands, copies of files, forwarded ports.',
+			default: [],
+			pattern: oneOfThese(TERMINAL_MODES),
+			expects: `some of ${TERMINAL_MODES.join(', ')}`,
+		}),
+		users: list({ doc: 'Local accounts that people may be.', default: [], pattern: USER, expects: 'account names' }),
+		defaultUser: optional(
+			string({
+				doc: 'For a terminal that names no account; must be in `users`.',
+				pattern: USER,
+				expects: 'an account name',
+			}),
+		),
+		root: bool({
+			doc: 'Whether root may be among them. Without it root is refused even where `users` names it.',
+			default: false,
+		}),
+		shells: list({
+			doc: 'Login shells that may be started: absolute paths, * and ** as in run.binaries.',
+			default: [],
+			pattern: /^\/[^\0]*$/,
+			expects: 'absolute paths',
+		}),
+		defaultShell: optional(
+			string({
+				doc: "In place of the accounts' own; must be among `shells`. For accounts whose own lets nobody in.",
+				pattern: /^\/[^\0]*$/,
+				expects: 'an absolute path',
+			}),
+		),
+		binaries: list({
+			doc: 'Programs that single commands may start; as run.binaries.',
+			default: [],
+			pattern: /^\/[^\0]*$/,
+			expects: 'absolute paths',
+		}),
+		env: list({
+			doc: 'Variables that a person may bring along; others are left out. As run.env.',
+			default: ['TERM', 'COLORTERM', 'LANG', 'LC_*'],
+			pattern: ENV_GLOB,
+			expects: 'names of variables',
+		}),
+		path: string({
+			doc: 'PATH of terminals, and where a command that is named without a folder is looked for.',
+			default: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+			pattern: /^\/[^\0:]*(:\/[^\0:]*)*$/,
+			expects: 'absolute folders with colons between them',
+		}),
+	},
+	files: {
+		read: bool({ doc: 'Whether people may copy files from here that their account may read.', default: false }),
+		write: bool({ doc: 'Whether people may copy files to where their account may write.', default: false }),
+		freeFloorBytes: bytes({
+			doc: 'Free space that a copy leaves on the file system that it writes to.',
+			default: 1024 ** 3,
+			min: 0,
+			max: 1024 ** 5,
+		}),
+	},
+	forward: {
+		own: bool({
+			doc: 'Whether people may reach ports on loopback that their own account listens on.',
+			default: false,
+		}),
+		allow: list({
+			doc: 'What else may be reached from here: host:port. The host is an address, a range in CIDR form, a name, *.suffix, or [IPv6]; the port a number, a range or *. Never link-local addresses, routers, or gateways of the control plane.',
+			default: [],
+			pattern: /^\S+:\S+$/,
+			expects: 'host:port items',
+		}),
+		never: list({
+			doc: 'Addresses and ranges that stay closed whatever `allow` says: networks of provisioning and BMCs.',
+			default: [],
+			pattern: /^[0-9a-fA-F.:/]+$/,
+			expects: 'addresses and ranges',
+		}),
+	},
+	devices: {
+		isolation: oneOf(['required', 'preferred', 'off'], {
+			doc: 'Whether what runs under an assignment opens only the devices listed here. required: without the means for it nothing is started; preferred: without them it is started unheld; off: for hosts that are the tenants own.',
+			default: 'required',
+		}),
+		platform: bool({ doc: 'Whether what runs under no assignment is held to the same devices.', default: false }),
+		gpus: bool({ doc: 'The GPUs of this node and their MIG instances.', default: true }),
+		imex: bool({ doc: 'Channels of IMEX, for memory of GPUs across hosts.', default: false }),
+		infiniband: bool({ doc: 'RDMA (uverbs, rdma_cm), not the management of ports.', default: false }),
+		fuse: bool({ doc: 'File systems of programs (/dev/fuse).', default: false }),
+		allow: list({
+			doc: 'Further device files; * in the last name. The console stays closed.',
+			default: [],
+			pattern: /^\/dev\/(?!.*\.\.)[^\0*]*[^\0/]+$/,
+			expects: 'paths below /dev',
+		}),
+	},
 	reboot: { allowed: bool({ doc: 'Whether a task may restart this machine.', default: false }) },
 } as const;
 
@@ -87,7 +190,23 @@ export type Policy = ConfigOf<typeof SCHEMA>;
 
 /** Throws CONFIG_INVALID with every problem and its place. */
 export function parsePolicy(text: string, path: string): Policy {
-	return loadConfig(SCHEMA, { file: { path, text } }).values;
+	const policy = loadConfig(SCHEMA, { file: { path, text } }).values;
+	checkForward(policy.forward, path);
+	return policy;
+}
+
+/** What a pattern is, is more than a regular expression tells. */
+function checkForward({ allow, never }: Policy['forward'], path: string): void {
+	const wrong = [
+		...allow.filter((text) => parsePattern(text) === undefined).map((text) => `forward.allow: ${text} is no host:port`),
+		...never.filter((text) => !isRange(text)).map((text) => `forward.never: ${text} is no address or range`),
+	];
+	if (wrong.length === 0) return;
+	throw new GpuaasError({
+		code: 'INVALID_ARGUMENT',
+		reason: 'CONFIG_INVALID',
+		message: `${path}: ${wrong.join('; ')}`,
+	});
 }
 
 /** What is allowed where there is no file: nothing. */
@@ -106,6 +225,25 @@ default_user = "${user}"
 binaries = ["/**"]
 # Not what makes loaders and interpreters run other code, such as LD_PRELOAD: that is listed by its exact name.
 env = ["*"]
+
+[terminal]
+modes = ["shell", "exec", "copy", "forward"]
+users = ["${user}"]
+default_user = "${user}"
+root = ${user === 'root'}
+${user === 'nobody' ? '# The account has no shell of its own.\ndefault_shell = "/bin/bash"\n' : ''}shells = ["/**"]
+binaries = ["/**"]
+
+[files]
+read = true
+write = true
+
+[forward]
+own = true
+
+# Disks, kernel memory and the like stay closed to tenants; where this host can't hold them to that, they run all the same.
+[devices]
+isolation = "preferred"
 
 [bundle]
 parts = ["agent", "kernel", "processes", "network", "disks"]
@@ -136,7 +274,8 @@ export type Permit =
 			readonly limits: Ceilings;
 	  }
 	| { readonly kind: 'collect_bundle'; readonly parts: readonly BundlePart[]; readonly user: string }
-	| { readonly kind: 'reboot'; readonly reason: string };
+	| { readonly kind: 'reboot'; readonly reason: string }
+	| { readonly kind: 'inject_fault'; readonly faults: readonly InjectedFault[]; readonly endsAtMs: number };
 
 export type Ceilings = {
 	readonly [Key in 'memoryBytes' | 'processes' | 'openFiles' | 'cpuSeconds' | 'cpuMilli']?: number;
@@ -184,11 +323,13 @@ export function decide(policy: Policy, request: Request, programs: Programs): De
 	return 'permit' in found ? { kind: 'permit', permit: found.permit, timeoutMs, outputBytesMax } : found;
 }
 
+const KIND_NAMES: Readonly<Record<string, string>> = { collectBundle: 'collect_bundle', injectFault: 'inject_fault' };
+
 type Found = { readonly permit: Permit } | Extract<Decision, { readonly kind: 'refuse' }> | Decision;
 
 function permitOf(policy: Policy, spec: TaskSpec, programs: Programs): Found {
 	const { kind } = spec;
-	const name = kind.case === 'collectBundle' ? 'collect_bundle' : (kind.case ?? 'none');
+	const name = KIND_NAMES[kind.case ?? ''] ?? kind.case ?? 'none';
 	if (!policy.tasks.kinds.includes(name)) return refuse('POLICY_KIND', `this node takes no task of kind ${name}`);
 	switch (kind.case) {
 		case 'run':
@@ -199,6 +340,10 @@ function permitOf(policy: Policy, spec: TaskSpec, programs: Programs): Found {
 			return policy.reboot.allowed
 				? { permit: { kind: 'reboot', reason: kind.value.reason } }
 				: refuse('POLICY_KIND', 'this node is not restarted by tasks (reboot.allowed)');
+		case 'injectFault': {
+			const { faults, endsAt } = kind.value;
+			return { permit: { kind: 'inject_fault', faults, endsAtMs: endsAt === undefined ? 0 : timestampMs(endsAt) } };
+		}
 		default:
 			return refuse('POLICY_KIND', 'this agent knows no such kind of task');
 	}
@@ -208,11 +353,11 @@ function run(policy: Policy, spec: RunSpec, programs: Programs): Found {
 	const user = spec.user === '' ? policy.run.defaultUser : spec.user;
 	if (user === undefined || !policy.run.users.includes(user))
 		return refuse('POLICY_USER', `tasks don't run as ${user ?? 'nobody in particular'} on this node (run.users)`);
-	const path = programPath(policy, spec, programs.isExecutable);
-	if (path === undefined)
-		return refuse('COMMAND_NOT_FOUND', `there is no program ${spec.argv[0]} in ${policy.run.path}`);
-	const misfit = misfitOf(policy, path, programs);
-	if (misfit !== undefined) return misfit;
+	const { binaries, path: folders } = policy.run;
+	const path = programPath(folders, spec, programs.isExecutable);
+	if (path === undefined) return refuse('COMMAND_NOT_FOUND', `there is no program ${spec.argv[0]} in ${folders}`);
+	const misfit = misfitOf({ globs: binaries, setting: 'run.binaries' }, path, programs);
+	if (misfit !== undefined) return refuse(misfit.reason, misfit.message);
 	const judged = judgeEnv(policy.run.env, policy.run.path, spec.env);
 	if (judged.kind === 'refused') return refuse('POLICY_ENV', judged.message);
 	const limits = limitsOf(policy.limits, spec.limits);
@@ -221,27 +366,46 @@ function run(policy: Policy, spec: RunSpec, programs: Programs): Found {
 	return { permit: { kind: 'run', argv, user, cwd: spec.cwd, env: judged.env, limits } };
 }
 
-/** Both the path that was asked for and the file that it leads to must be permitted. */
-function misfitOf(policy: Policy, path: string, { realPath }: Programs): Decision | undefined {
-	const isPermitted = (asked: string) => policy.run.binaries.some((glob) => globMatches(glob, asked));
-	if (!isPermitted(path))
-		return refuse('POLICY_BINARY', `${path} is not among the programs of this node (run.binaries)`);
-	const real = realPath(path);
-	if (real === undefined)
-		return refuse('COMMAND_NOT_FOUND', `there is no program ${path}, or the agent can't see what it leads to`);
-	if (isPermitted(real)) return undefined;
-	return refuse(
-		'POLICY_BINARY',
-		`${path} leads to ${real}, which is not among the programs of this node (run.binaries must permit both)`,
-	);
+export interface Misfit {
+	readonly reason: 'POLICY_BINARY' | 'COMMAND_NOT_FOUND';
+	readonly message: string;
 }
 
-/** Absolute and without `..`; undefined when the search found nothing. */
-function programPath(policy: Policy, spec: RunSpec, isExecutable: (path: string) => boolean): string | undefined {
-	const [program = ''] = spec.argv;
-	if (program.includes('/')) return resolve(spec.cwd === '' ? '/' : spec.cwd, program);
+/** Both the path that was asked for and the file that it leads to must be permitted. */
+export function misfitOf(
+	permitted: { readonly globs: readonly string[]; readonly setting: string },
+	path: string,
+	{ realPath }: Programs,
+): Misfit | undefined {
+	const isPermitted = (asked: string) => permitted.globs.some((glob) => globMatches(glob, asked));
+	if (!isPermitted(path))
+		return {
+			reason: 'POLICY_BINARY',
+			message: `${path} is not among the programs of this node (${permitted.setting})`,
+		};
+	const real = realPath(path);
+	if (real === undefined)
+		return {
+			reason: 'COMMAND_NOT_FOUND',
+			message: `there is no program ${path}, or the agent can't see what it leads to`,
+		};
+	if (isPermitted(real)) return undefined;
+	return {
+		reason: 'POLICY_BINARY',
+		message: `${path} leads to ${real}, which is not among the programs of this node (${permitted.setting} must permit both)`,
+	};
+}
+
+/** Absolute and without `..`; undefined when the search in `folders` found nothing. */
+export function programPath(
+	folders: string,
+	{ argv, cwd }: { readonly argv: readonly string[]; readonly cwd: string },
+	isExecutable: (path: string) => boolean,
+): string | undefined {
+	const [program = ''] = argv;
+	if (program.includes('/')) return resolve(cwd === '' ? '/' : cwd, program);
 	if (program === '') return undefined;
-	return policy.run.path
+	return folders
 		.split(':')
 		.map((folder) => resolve(folder, program))
 		.find(isExecutable);

@@ -1,3 +1,5 @@
+import type { Confinement, DeviceMechanism } from '../platform/device-rules.ts';
+
 /**
  * The port through which the agent runs processes. The process host (agent/process-host) implements it over a unix
  * socket, the simulation in memory: nothing here names a socket, a stream or a descriptor.
@@ -38,6 +40,8 @@ export interface LaunchRequest extends TaskKey {
 	readonly user?: string;
 	readonly umask?: number;
 	readonly limits?: LaunchLimits;
+	/** Absent: whatever devices the user may open. */
+	readonly confine?: Confinement;
 	readonly timeoutMs: number;
 	/** Between SIGTERM and SIGKILL when the timeout passes. */
 	readonly graceMs: number;
@@ -59,6 +63,7 @@ export type LaunchRefusal =
 	| 'SPOOL_FULL'
 	| 'DISK_FULL'
 	| 'INVALID_REQUEST'
+	| 'DEVICE_ISOLATION_UNAVAILABLE'
 	| 'SPAWN_FAILED'
 	| 'CANCELLED'
 	| 'SHUTTING_DOWN';
@@ -91,12 +96,12 @@ export interface TaskStatus extends TaskKey {
 }
 
 export type TaskEnd =
-	| { readonly kind: 'EXITED'; readonly exitCode: number }
-	/**
-	 * `SIGTERM`...; `SIG35` for a real-time signal. Known gap: Node reports a leader that a real-time signal ended as exit
-	 * code 0; the host sees through that only when the leader held its output to the end and no other task ended at once.
-	 */
+	/** `isUnproven`: 0 as Node says it, which it also says of a leader that a real-time signal ended (waiter.ts). */
+	| { readonly kind: 'EXITED'; readonly exitCode: number; readonly isUnproven?: true }
+	/** `SIGTERM`...; `SIG35` for a real-time signal. */
 	| { readonly kind: 'SIGNALED'; readonly signal: string }
+	/** It has ended, and nobody can say how: somebody else of the process host waited for it. */
+	| { readonly kind: 'END_UNKNOWN' }
 	/** The process host died while the task ran, or while it started (then `started` is absent in the result). */
 	| { readonly kind: 'HOST_DIED' }
 	| { readonly kind: 'HOST_REBOOTED' };
@@ -106,11 +111,12 @@ export type StopCause = 'NONE' | 'TIMEOUT' | 'CANCEL' | 'SHUTDOWN' | 'DISK';
 
 /**
  * What the task used, with where the number comes from. `cgroup2` is the kernel's account of the task and all of its
- * descendants (the ~1 ms that the host spends launching is in it). `sampled` is the last of one sample a second of the
- * task's session: a lower bound. `none`: ended before the first sample. The exact rusage of wait4 isn't available.
+ * descendants (the ~1 ms that the host spends launching is in it). `rusage` is the kernel's account of the leader and of
+ * the descendants that were waited for, or the last sample where that is more: a lower bound. `sampled` is the last of
+ * one sample a second of the task's session: another. `none`: ended before the first sample.
  */
 export interface TaskUsage {
-	readonly cpuSource: 'cgroup2' | 'sampled' | 'none';
+	readonly cpuSource: 'cgroup2' | 'rusage' | 'sampled' | 'none';
 	readonly cpuUserMs: number;
 	readonly cpuSystemMs: number;
 	readonly maxRssSource: 'cgroup2' | 'sampled' | 'none';
@@ -171,6 +177,8 @@ export type HostEvent =
 export interface HostCapabilities {
 	readonly limits: 'cgroup2' | 'rlimit';
 	readonly containment: 'cgroup2' | 'session';
+	/** What holds tasks to `confine`; absent in hosts of older agents, which don't know it. */
+	readonly devices?: DeviceMechanism;
 	/** Whether tasks can run as another user than the host's. */
 	readonly userSwitch: boolean;
 	readonly runningMax: number;
@@ -201,6 +209,8 @@ export interface ProcessHost {
 	result(key: TaskKey): Promise<ResultOutcome>;
 	/** Drops result and output, once the caller has them durably. */
 	forget(key: TaskKey): Promise<ForgetOutcome>;
+	/** The devices of every task that is confined, also of those that run; rejects when they could not be set for all. */
+	allowDevices(allow: readonly string[]): Promise<void>;
 	/** Events from now on (call `list` after it to miss nothing). Returns the unsubscriber. */
 	subscribe(listener: (event: HostEvent) => void): () => void;
 	/** Ends this connection; tasks go on. */

@@ -4,6 +4,7 @@ import type { AttemptRow } from '../journal/journal.ts';
 import { type Attempt, keyOf } from './attempt.ts';
 import type { Ends } from './ends.ts';
 import { type AttemptName, auditFact } from './facts.ts';
+import type { Injections } from './injections.ts';
 import { CANCELLED } from './intake.ts';
 import { outcomeWithoutHost } from './outcome.ts';
 import type { ProcessHost, StartedInfo, TaskKey } from './process-host.ts';
@@ -31,14 +32,21 @@ export class Reattach {
 	readonly #deps: RunnerDeps;
 	readonly #ends: Ends;
 	readonly #reboots: Reboots;
+	readonly #injections: Injections;
 	readonly #hooks: ReattachHooks;
 	readonly #signal: AbortSignal;
 
-	constructor(deps: RunnerDeps, ends: Ends, reboots: Reboots, signal: AbortSignal, hooks: ReattachHooks) {
+	constructor(
+		deps: RunnerDeps,
+		{ ends, reboots, injections }: { readonly ends: Ends; readonly reboots: Reboots; readonly injections: Injections },
+		signal: AbortSignal,
+		hooks: ReattachHooks,
+	) {
 		this.#signal = signal;
 		this.#deps = deps;
 		this.#ends = ends;
 		this.#reboots = reboots;
+		this.#injections = injections;
 		this.#hooks = hooks;
 	}
 
@@ -83,7 +91,12 @@ export class Reattach {
 
 	#unknown(attempt: Attempt, row: AttemptRow): void {
 		const isSameBoot = row.bootId === this.#deps.platform.bootId;
-		if (attempt.isReboot && row.phase === 'started') {
+		if (attempt.special === 'inject_fault' && row.phase === 'started') {
+			// Said twice they are the same: both name the task.
+			this.#injections.inject(attempt);
+			return;
+		}
+		if (attempt.special === 'reboot' && row.phase === 'started') {
 			if (isSameBoot) this.#reboots.await(attempt);
 			else this.#reboots.succeed(attempt);
 			return;

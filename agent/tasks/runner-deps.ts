@@ -1,9 +1,11 @@
 import type { Clock } from '../../kit/clock.ts';
 import type { Logger } from '../../kit/log.ts';
+import type { InjectedFault } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
 import type { AgentIdentity } from '../identity/identity.ts';
 import type { Journal } from '../journal/journal.ts';
 import type { FindHome } from '../platform/accounts.ts';
 import type { Rebooter } from '../platform/reboot.ts';
+import type { DeviceGuard } from './device-guard.ts';
 import type { Policy } from './policy.ts';
 
 /** What the task side of the agent is built on; the agent's main makes one, tests and the simulation their own. */
@@ -13,6 +15,7 @@ export interface RunnerDeps {
 	readonly identity: AgentIdentity;
 	readonly journal: Journal;
 	readonly policy: Policy;
+	readonly devices: DeviceGuard;
 	readonly platform: RunnerPlatform;
 	readonly limits: RunnerLimits;
 }
@@ -28,8 +31,10 @@ export interface RunnerPlatform {
 	/** The path without symbolic links; undefined when nothing is there or the agent may not look. */
 	readonly realPath: (path: string) => string | undefined;
 	readonly rebooter: Rebooter;
-	/** Folder of the agent's logs, for bundles; empty when it has none. */
-	readonly agentLogs: string;
+	/** Says these as health facts, marked as simulated; throws where nothing is measured on this host. */
+	readonly injectFaults: (injection: string, faults: readonly InjectedFault[], endsAtMs: number) => void;
+	/** The newest lines of the agent's own log, for bundles; less than the 1 MiB that a task may have as its input. */
+	readonly recentLog: () => string;
 }
 
 export interface RunnerLimits {

@@ -6,6 +6,7 @@ import type { CommandSink, OutputSource } from '../control/command-sink.ts';
 import { type Attempt, keyOf } from './attempt.ts';
 import { Ends } from './ends.ts';
 import { type Refusal, startedFact } from './facts.ts';
+import { Injections } from './injections.ts';
 import { CANCELLED, Intake } from './intake.ts';
 import { launchRequest, refusalOf } from './launch.ts';
 import { OutputShelf } from './output-shelf.ts';
@@ -13,13 +14,13 @@ import type { LaunchOutcome, ProcessHost, StartedInfo, TaskResult } from './proc
 import { Reattach } from './reattach.ts';
 import { Reboots } from './reboots.ts';
 import type { RunnerDeps } from './runner-deps.ts';
-import { WriteBehind } from './write-behind.ts';
+import { START_LINGER_MS, WriteBehind } from './write-behind.ts';
 
 /**
  * Runs tasks: offer -> verify -> policy -> journal -> process host -> facts. Invariants: nothing is launched before its
  * acceptance is durable; an attempt is launched at most once, and after a crash of anybody only the process host says
  * whether it was; every attempt that may have started ends with exactly one signed receipt; what was refused stays
- * refused. The link feeds it (CommandSink) and reads `output`; agent/tasks/host-keeper.ts attaches process hosts.
+ * refused. The link feeds it (CommandSink) and reads `output`; agent/process-host/keeper.ts attaches process hosts.
  */
 export class TaskRunner implements CommandSink, AsyncDisposable {
 	/** For the uploader. */
@@ -30,6 +31,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 	readonly #shelf: OutputShelf;
 	readonly #ends: Ends;
 	readonly #reboots: Reboots;
+	readonly #injections: Injections;
 	readonly #reattach: Reattach;
 	/** Accepted and not ended. */
 	readonly #attempts = new Map<string, Attempt>();
@@ -55,8 +57,10 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		const parts = { writes: this.#writes, shelf: this.#shelf, signal };
 		this.#ends = new Ends(deps, parts, (attempt) => this.#onClosed(attempt));
 		this.#reboots = new Reboots(deps, this.#ends);
+		this.#injections = new Injections(deps, this.#ends);
 		this.#intake = new Intake(deps, () => this.#attempts.size);
-		this.#reattach = new Reattach(deps, this.#ends, this.#reboots, signal, {
+		const special = { ends: this.#ends, reboots: this.#reboots, injections: this.#injections };
+		this.#reattach = new Reattach(deps, special, signal, {
 			known: (row) => this.#attempts.get(keyOf(row)) ?? this.#intake.restore(row),
 			queue: (attempt) => this.#enqueue(attempt),
 			running: (attempt, started) => this.#started(attempt, started),
@@ -85,6 +89,13 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		return this.#deps.journal.listOpenAttempts().slice(0, HELLO_ATTEMPTS_MAX);
 	}
 
+	/** What runs in the process host: its box's name there, and its first process. */
+	leaders(): readonly { readonly taskId: string; readonly box: string; readonly pid: number | undefined }[] {
+		return [...this.#attempts.values()]
+			.filter(({ phase }) => phase === 'running')
+			.map(({ taskId, attempt, leaderPid: pid }) => ({ taskId, box: `${taskId}.${attempt}`, pid }));
+	}
+
 	runningCount(): number {
 		return this.#attempts.size - this.#queue.size;
 	}
@@ -97,6 +108,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		});
 		void host.closed.then(unsubscribe);
 		this.#host = host;
+		this.#deps.devices.add(host, host.capabilities.devices);
 		this.#room = Number.POSITIVE_INFINITY;
 		this.#isSettled = false;
 		this.#shelf.setHost(host);
@@ -110,6 +122,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 	}
 
 	detachHost(host: ProcessHost): void {
+		this.#deps.devices.remove(host);
 		if (this.#host !== host) return;
 		this.#host = undefined;
 		this.#shelf.setHost(undefined);
@@ -143,7 +156,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		}
 		const phase = row.phase === 'accepted' ? 'cancelling' : row.phase;
 		journal.putAttempt({ ...row, phase, cancelReason: cancel.reason || CANCELLED.reason });
-		if (attempt === undefined || attempt.isReboot) return;
+		if (attempt === undefined || attempt.special !== undefined) return;
 		attempt.cancelGraceMs = cancel.grace === undefined ? limits.timeoutGraceMs : durationMs(cancel.grace);
 		if (attempt.phase === 'running') this.#stop(attempt, attempt.cancelGraceMs);
 	}
@@ -193,8 +206,14 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		if (row?.phase !== 'accepted') return void this.#attempts.delete(attempt.key);
 		if (decision.kind === 'refuse') return this.#ends.refuse(attempt, { ...decision, retryable: false });
 		if (decision.permit.kind === 'reboot') return await this.#reboot(attempt);
+		if (decision.permit.kind === 'inject_fault') return this.#inject(attempt);
+		const { user } = decision.permit;
+		// But this one.
+		const others = `${this.runningCount() - 1} tasks`;
+		const devices = this.#deps.devices.judge(attempt.assignmentId, user, host.capabilities.devices, others);
+		if (devices.kind === 'refused') return this.#ends.refuse(attempt, { ...devices, retryable: false });
 		const context = { ...this.#deps.platform, graceMs: this.#deps.limits.timeoutGraceMs };
-		const request = launchRequest(attempt, decision, decision.permit, host.capabilities, context);
+		const request = launchRequest(attempt, decision, decision.permit, host.capabilities, context, devices.confine);
 		const outcome: LaunchOutcome = await host.launch(request);
 		if (outcome.kind === 'STARTED') this.#started(attempt, outcome.started);
 		else if (outcome.kind === 'DUPLICATE') await this.#reattach.ask(host, attempt, row);
@@ -225,23 +244,29 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		else this.#notLaunched(attempt, 'wait');
 	}
 
+	#inject(attempt: Attempt): void {
+		this.#started(attempt, undefined);
+		this.#injections.inject(attempt);
+	}
+
 	#started(attempt: Attempt, started: StartedInfo | undefined): void {
 		if (attempt.phase === 'ended') return;
 		attempt.phase = 'running';
+		attempt.leaderPid = started?.pid;
 		attempt.log.debug('launched a task', { pid: started?.pid });
 		const { journal, clock, limits } = this.#deps;
 		const context = { nowMs: Math.round(started?.startedAtMs ?? clock.now()), correlationId: attempt.correlationId };
-		this.#writes.add({
-			change: () => {
-				const row = journal.getAttempt(attempt.taskId, attempt.attempt);
-				if (row?.phase !== 'accepted' && row?.phase !== 'cancelling') return;
-				journal.putAttempt({ ...row, phase: 'started' });
-				journal.appendFacts([startedFact(context, row, started)]);
-			},
-		});
+		const change = () => {
+			const row = journal.getAttempt(attempt.taskId, attempt.attempt);
+			if (row?.phase !== 'accepted' && row?.phase !== 'cancelling') return;
+			journal.putAttempt({ ...row, phase: 'started' });
+			journal.appendFacts([startedFact(context, row, started)]);
+		};
+		this.#writes.add({ change }, START_LINGER_MS);
 		attempt.timer?.cancel();
 		attempt.timer = clock.setTimer(() => this.#stream(attempt), limits.liveOutputAfterMs);
-		if (attempt.cancelGraceMs !== undefined && !attempt.isReboot) this.#stop(attempt, attempt.cancelGraceMs);
+		if (attempt.cancelGraceMs !== undefined && attempt.special === undefined)
+			this.#stop(attempt, attempt.cancelGraceMs);
 		if (attempt.earlyEnd !== undefined) this.#ends.finish(attempt, attempt.earlyEnd, this.#host);
 	}
 

@@ -137,7 +137,11 @@ function executionFault({ spec, timeout, fencingToken }: TaskEnvelope): string |
 	return texts.some((text) => text.includes('\0')) ? 'an argument, folder or variable holds a NUL byte' : undefined;
 }
 
-function freshnessFault({ notBefore, notAfter }: TaskEnvelope, nowMs: number): string | undefined {
+/** Of anything that is signed for a while. */
+export function freshnessFault(
+	{ notBefore, notAfter }: Pick<TaskEnvelope, 'notBefore' | 'notAfter'>,
+	nowMs: number,
+): string | undefined {
 	if (notBefore === undefined || notAfter === undefined) return 'the envelope has no validity';
 	const fromMs = timestampMs(notBefore);
 	const untilMs = timestampMs(notAfter);
@@ -153,7 +157,12 @@ function freshnessFault({ notBefore, notAfter }: TaskEnvelope, nowMs: number): s
 /** A bundle names the present signer and, while it is replaced, the next. */
 const signers = new CertificateKeys(16);
 
-function signerKeys({ taskSigners, trustDomain, nowMs }: EnvelopeExpectation): readonly VerifyKey[] {
+/** The keys of the signers that the trust bundle names and that are valid now. */
+export function signerKeys({
+	taskSigners,
+	trustDomain,
+	nowMs,
+}: Pick<EnvelopeExpectation, 'taskSigners' | 'trustDomain' | 'nowMs'>): readonly VerifyKey[] {
 	return taskSigners.flatMap((der) => {
 		const signer = signers.get(der);
 		if (signer?.key === undefined) return [];

@@ -3,9 +3,10 @@ import type { Logger } from '../../kit/log.ts';
 import type { Journal } from '../journal/journal.ts';
 
 /**
- * Journal writes about things that have already happened (a start, an end). With few tasks each is committed at once;
- * with many those that come close together share a commit, so that hundreds of short tasks a second cost few syncs, here and in
- * everything that their facts go through. Order is kept. A write that meets a full or
+ * Journal writes about things that have already happened (a start, an end). With few tasks an end is committed at once,
+ * and a start waits for it a moment, so that a short task is one commit, one message and one change of state from here
+ * to whoever follows it; with many those that come close together share a commit, so that hundreds of short tasks a
+ * second cost few syncs, here and in everything that their facts go through. Order is kept. A write that meets a full or
  * broken disk stays and is tried again: what it tells is still known to the process host, so a crash loses nothing.
  */
 export interface Write {
@@ -18,6 +19,8 @@ export interface Write {
 const RETRY_MS = 1000;
 /** Between commits when many tasks run: as much as a result may then be late. */
 const SPACING_MS = 10;
+/** How late a start may be told, so that the end of a program that only ever takes milliseconds goes with it. */
+export const START_LINGER_MS = 5;
 
 export class WriteBehind {
 	readonly #clock: Clock;
@@ -26,7 +29,9 @@ export class WriteBehind {
 	#writes: Write[] = [];
 	#isScheduled = false;
 	#retry: Timer | undefined;
-	#spacing: Timer | undefined;
+	/** The next commit, when it isn't in this turn. */
+	#waiting: Timer | undefined;
+	#waitsUntilMs = 0;
 	#flushedAtMs = Number.NEGATIVE_INFINITY;
 	#closed = false;
 
@@ -40,21 +45,36 @@ export class WriteBehind {
 		this.#log = log;
 	}
 
-	add(write: Write): void {
+	/** `lingerMs`: how long it may wait for others to share its commit. */
+	add(write: Write, lingerMs = 0): void {
 		this.#writes.push(write);
 		if (this.#isScheduled || this.#retry !== undefined) return;
+		const nowMs = this.#clock.monotonic();
+		const spacingMs = this.#isBusy() ? this.#flushedAtMs + SPACING_MS - nowMs : 0;
+		const waitMs = Math.max(spacingMs, lingerMs);
+		if (waitMs > 0) {
+			this.#wait(nowMs + waitMs, waitMs);
+			return;
+		}
 		this.#isScheduled = true;
-		const commit = () => {
+		this.#clock.defer(() => {
 			this.#isScheduled = false;
 			this.flush();
-		};
-		const waitMs = this.#flushedAtMs + SPACING_MS - this.#clock.monotonic();
-		if (waitMs > 0 && this.#isBusy()) this.#spacing = this.#clock.setTimer(commit, waitMs);
-		else this.#clock.defer(commit);
+		});
+	}
+
+	/** Never later than what is already waited for. */
+	#wait(untilMs: number, waitMs: number): void {
+		if (this.#waiting !== undefined && this.#waitsUntilMs <= untilMs) return;
+		this.#waiting?.cancel();
+		this.#waitsUntilMs = untilMs;
+		this.#waiting = this.#clock.setTimer(() => this.flush(), waitMs);
 	}
 
 	/** Commits what is waiting; false when the journal refused it. */
 	flush(): boolean {
+		this.#waiting?.cancel();
+		this.#waiting = undefined;
 		if (this.#writes.length === 0 || this.#closed) return true;
 		const writes = this.#writes;
 		this.#writes = [];
@@ -81,6 +101,5 @@ export class WriteBehind {
 		this.flush();
 		this.#closed = true;
 		this.#retry?.cancel();
-		this.#spacing?.cancel();
 	}
 }

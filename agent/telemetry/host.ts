@@ -1,5 +1,7 @@
-import { readdirSync, readFileSync, statfsSync } from 'node:fs';
+import { statfsSync } from 'node:fs';
 import type { Clock } from '../../kit/clock.ts';
+import { diskNames } from './disks.ts';
+import { sampleMachine } from './machine.ts';
 import {
 	parseDiskstats,
 	parseLoadavg,
@@ -9,6 +11,8 @@ import {
 	parseStat,
 	type Values,
 } from './proc-files.ts';
+import type { Sensors } from './sensors.ts';
+import { readText } from './text-files.ts';
 
 /**
  * One sample of this host, straight from /proc: synchronous reads of kernel memory (0.3 ms in all), no subprocess. A file
@@ -21,6 +25,7 @@ export interface HostSources {
 	/** Whose file system is reported. */
 	readonly dataFolder: string;
 	readonly clock: Clock;
+	readonly sensors: Sensors;
 	runningTasks(): number;
 }
 
@@ -34,11 +39,13 @@ export function sampleHost(sources: HostSources): Values {
 	proc('stat', (text) => parseStat(text, values));
 	proc('loadavg', (text) => parseLoadavg(text, values));
 	proc('meminfo', (text) => parseMeminfo(text, values));
-	proc('diskstats', (text) => parseDiskstats(text, wholeDisks(sources.sysRoot), values));
+	proc('diskstats', (text) => parseDiskstats(text, new Set(diskNames(sources.sysRoot)), values));
 	proc('net/dev', (text) => parseNetDev(text, values));
 	for (const resource of ['cpu', 'memory', 'io']) {
 		proc(`pressure/${resource}`, (text) => parsePressure(resource, text, values));
 	}
+	sampleMachine(sources.procRoot, sources.sysRoot, values);
+	sources.sensors.sample(values);
 	sampleFilesystem(sources.dataFolder, values);
 	const { userCPUTime, systemCPUTime, maxRSS: _ } = process.resourceUsage();
 	values.set('agent.cpu', (userCPUTime + systemCPUTime) / 1e6);
@@ -46,27 +53,6 @@ export function sampleHost(sources: HostSources): Values {
 	values.set('agent.tasks', sources.runningTasks());
 	values.set('agent.sample', (sources.clock.monotonic() - startedAtMs) / 1000);
 	return values;
-}
-
-function readText(path: string): string | undefined {
-	try {
-		return readFileSync(path, 'latin1');
-	} catch {
-		return undefined;
-	}
-}
-
-/** Devices of /sys/block that stand on hardware: not loop, ram, or built from other devices. */
-function wholeDisks(sysRoot: string): ReadonlySet<string> {
-	const disks = new Set<string>();
-	try {
-		for (const name of readdirSync(`${sysRoot}/block`)) {
-			if (!/^(loop|ram|zram|dm-|md|sr)/.test(name)) disks.add(name);
-		}
-	} catch {
-		// No /sys: no disks are reported.
-	}
-	return disks;
 }
 
 function sampleFilesystem(folder: string, values: Values): void {

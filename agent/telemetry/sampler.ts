@@ -1,9 +1,5 @@
-import { create } from '@bufbuild/protobuf';
-import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import type { Clock, Timer } from '../../kit/clock.ts';
-import { type TelemetryFrame, TelemetryFrameSchema } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
-import { HOST_SCHEMA, HOST_SCHEMA_NUMBER } from '../../proto/telemetry-schema.ts';
-import type { Values } from './proc-files.ts';
+import type { TelemetryFrame } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
 
 /**
  * Takes a sample each period and hands it to the link's droppable lane. The first one is delayed by a share of the period
@@ -13,9 +9,11 @@ import type { Values } from './proc-files.ts';
 export interface SamplerOptions {
 	readonly clock: Clock;
 	readonly nodeId: string;
-	sample(): Values;
+	/** May take as long as the probe's deadline; when it rejects the sample is dropped. */
+	collect(dropped: bigint): Promise<TelemetryFrame>;
 	/** False when the link can't take it now. */
 	send(frame: TelemetryFrame): boolean;
+	onError(error: unknown): void;
 }
 
 export interface Plan {
@@ -33,6 +31,7 @@ export class TelemetrySampler implements Disposable {
 	#timer: Timer | undefined;
 	#dropped = 0n;
 	#stopped = false;
+	#isBusy = false;
 
 	constructor(options: SamplerOptions, plan: Plan) {
 		this.#options = options;
@@ -66,20 +65,27 @@ export class TelemetrySampler implements Disposable {
 		this.#timer?.cancel();
 		if (this.#stopped) return;
 		this.#timer = this.#options.clock.setTimer(() => {
-			this.#take();
+			void this.#take();
 			this.#arm(this.#periodMs());
 		}, delayMs);
 	}
 
-	#take(): void {
-		const values = this.#options.sample();
-		const frame = create(TelemetryFrameSchema, {
-			schema: HOST_SCHEMA_NUMBER,
-			at: timestampFromMs(this.#options.clock.now()),
-			values: HOST_SCHEMA.map(({ key }) => values.get(key) ?? Number.NaN),
-			dropped: this.#dropped,
-		});
-		if (!this.#options.send(frame)) this.#dropped += 1n;
+	/** A sample that isn't finished when the next is due takes its place: a slow driver must not pile them up. */
+	async #take(): Promise<void> {
+		if (this.#isBusy) {
+			this.#dropped += 1n;
+			return;
+		}
+		this.#isBusy = true;
+		try {
+			const frame = await this.#options.collect(this.#dropped);
+			if (!this.#stopped && !this.#options.send(frame)) this.#dropped += 1n;
+		} catch (error) {
+			this.#dropped += 1n;
+			this.#options.onError(error);
+		} finally {
+			this.#isBusy = false;
+		}
 	}
 }
 

@@ -1,13 +1,22 @@
+import { create } from '@bufbuild/protobuf';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../kit/clock.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
-import type { TelemetryFrame } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
-import { HOST_SCHEMA } from '../../proto/telemetry-schema.ts';
+import { type TelemetryFrame, TelemetryFrameSchema } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
+import { HOST_VALUES_2 } from '../../proto/telemetry-schema/host.ts';
 import { sampleHost } from './host.ts';
 import { parseDiskstats, parseNetDev, parsePressure, parseStat, type Values } from './proc-files.ts';
 import { TelemetrySampler } from './sampler.ts';
+import { Sensors } from './sensors.ts';
 
-const here = { procRoot: '/proc', sysRoot: '/sys', dataFolder: '/', clock: systemClock, runningTasks: () => 3 };
+const here = {
+	procRoot: '/proc',
+	sysRoot: '/sys',
+	dataFolder: '/',
+	clock: systemClock,
+	sensors: new Sensors('/sys'),
+	runningTasks: () => 3,
+};
 
 describe('host sample', () => {
 	it('reads this kernel and fills every position that it can know', () => {
@@ -25,7 +34,7 @@ describe('host sample', () => {
 		}
 		expect(values.get('agent.tasks')).toBe(3);
 		expect(values.get('memory.available')).toBeLessThanOrEqual(values.get('memory.total') ?? 0);
-		const keys = new Set(HOST_SCHEMA.map(({ key }) => key));
+		const keys = new Set(HOST_VALUES_2.map(({ key }) => key));
 		expect(
 			[...values.keys()].filter((key) => !keys.has(key)),
 			'values without a position',
@@ -71,48 +80,92 @@ describe('host sample', () => {
 });
 
 describe('sampler', () => {
-	const build = (send: (frame: TelemetryFrame) => boolean) => {
+	const build = (send: (frame: TelemetryFrame) => boolean, collect?: (dropped: bigint) => Promise<TelemetryFrame>) => {
 		const clock = new VirtualClock();
+		const errors: unknown[] = [];
+		const frame = async (dropped: bigint) => create(TelemetryFrameSchema, { schema: 2, dropped });
 		const sampler = new TelemetrySampler(
-			{ clock, nodeId: '0190d7a0-0000-7000-8000-000000800000', sample: () => new Map([['load.1', 4]]), send },
+			{
+				clock,
+				nodeId: '0190d7a0-0000-7000-8000-000000800000',
+				collect: collect ?? frame,
+				send,
+				onError: (error) => errors.push(error),
+			},
 			{ periodMs: 15_000, fastPeriodMs: 0, fastUntilMs: 0 },
 		);
-		return { clock, sampler };
+		// Frames are made behind a promise: its turn comes between the ticks, as in life.
+		const advance = async (ms: number) => {
+			for (let left = ms; left > 0; left -= 500) {
+				clock.advance(Math.min(500, left));
+				await Promise.resolve();
+				await Promise.resolve();
+			}
+		};
+		return { clock, sampler, advance, errors };
 	};
 
-	it('sends in the order of the schema, NaN for what is absent, first at the share of its node', () => {
+	it('sends first at the share of its node, then each period', async () => {
 		const frames: TelemetryFrame[] = [];
-		const { clock } = build((frame) => frames.push(frame) > 0);
-		clock.advance(7499);
+		const { advance } = build((frame) => frames.push(frame) > 0);
+		await advance(7499);
 		expect(frames).toHaveLength(0);
-		clock.advance(1);
+		await advance(1);
 		expect(frames).toHaveLength(1);
-		const at = HOST_SCHEMA.findIndex(({ key }) => key === 'load.1');
-		expect(frames[0]?.values[at]).toBe(4);
-		expect(frames[0]?.values[0]).toBeNaN();
-		clock.advance(15_000);
+		await advance(15_000);
 		expect(frames).toHaveLength(2);
 	});
 
-	it('counts what the link did not take, and waits for nothing', () => {
-		const { clock, sampler } = build(() => false);
-		clock.advance(7500 + 15_000);
+	it('counts what the link did not take, and waits for nothing', async () => {
+		const { advance, sampler } = build(() => false);
+		await advance(7500 + 15_000);
 		expect(sampler.dropped).toBe(2n);
 	});
 
-	it('goes faster at once and slower again when the wish has expired', () => {
+	it('lets samples that are late take the place of those after them', async () => {
+		const frames: TelemetryFrame[] = [];
+		let finish = (_: TelemetryFrame) => {};
+		const late = () =>
+			new Promise<TelemetryFrame>((resolve) => {
+				finish = resolve;
+			});
+		const { advance, sampler } = build((frame) => frames.push(frame) > 0, late);
+		await advance(7500 + 15_000);
+		expect([frames.length, sampler.dropped]).toEqual([0, 1n]);
+		finish(create(TelemetryFrameSchema, {}));
+		await advance(1);
+		expect(frames).toHaveLength(1);
+	});
+
+	it('drops a sample that fails, says why, and takes the next', async () => {
+		const frames: TelemetryFrame[] = [];
+		let isFull = true;
+		const collect = async (dropped: bigint) => {
+			if (isFull) throw new Error('no space left');
+			return create(TelemetryFrameSchema, { dropped });
+		};
+		const { advance, sampler, errors } = build((frame) => frames.push(frame) > 0, collect);
+		await advance(7500 + 15_000);
+		expect([frames.length, sampler.dropped]).toEqual([0, 2n]);
+		expect(errors.map(String)).toEqual(['Error: no space left', 'Error: no space left']);
+		isFull = false;
+		await advance(15_000);
+		expect(frames).toMatchObject([{ dropped: 2n }]);
+	});
+
+	it('goes faster at once and slower again when the wish has expired', async () => {
 		let count = 0;
-		const { clock, sampler } = build(() => {
+		const { clock, sampler, advance } = build(() => {
 			count += 1;
 			return true;
 		});
 		sampler.setPlan({ periodMs: 15_000, fastPeriodMs: 1000, fastUntilMs: clock.now() + 3000 });
-		clock.advance(3000);
+		await advance(3000);
 		expect(count).toBe(3);
-		clock.advance(14_000);
+		await advance(14_000);
 		expect(count).toBe(3);
 		sampler[Symbol.dispose]();
-		clock.advance(60_000);
+		await advance(60_000);
 		expect(count).toBe(3);
 	});
 });

@@ -2,9 +2,8 @@ import { closeSync, openSync, renameSync, statSync } from 'node:fs';
 import type { Clock } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import type { Rng } from '../../kit/ids.ts';
-import { loaderArgs } from '../../kit/loader-args.ts';
 import { type ChildExit, SupervisedChild } from '../../kit/process.ts';
-import { type Daemon, daemonPath } from '../daemon.ts';
+import { type Daemon, daemonNodeArgs, daemonPath } from '../daemon.ts';
 
 /** One daemon under `up`: kept running, its log in a file, its first line on standard output parsed as "ready". */
 export interface DaemonChild extends AsyncDisposable {
@@ -41,7 +40,7 @@ export function startDaemon(options: DaemonOptions): DaemonChild {
 		spec: {
 			name: daemon,
 			command: process.execPath,
-			args: [...loaderArgs(), daemonPath(daemon), ...argv],
+			args: [...daemonNodeArgs(daemon), daemonPath(daemon), ...argv],
 			env: childEnv(),
 			stdio: ['ignore', 'pipe', log],
 			// Ctrl-C goes to `up` alone, which stops its children in order.

@@ -1,4 +1,4 @@
-import { chmod, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { appendFile, chmod, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { GpuaasError } from '../../kit/error.ts';
@@ -25,11 +25,11 @@ export async function openDataFolder(root: string, chosen: Partial<Ports>, polic
 	await chmod(root, 0o700);
 	const stored = await readPorts(root);
 	const ports = await completePorts({ ...stored, ...chosen });
-	await replace(join(root, 'ports.json'), `${JSON.stringify(ports)}\n`);
+	await storePorts(root, ports);
 	const folder = describe(root, ports);
 	await replace(folder.controlPlaneConfig, controlPlaneToml(root, ports));
 	await replace(folder.agentConfig, agentToml(root, ports));
-	await createOnce(join(root, 'agent.policy.toml'), policy);
+	await writePolicy(join(root, 'agent.policy.toml'), policy);
 	return folder;
 }
 
@@ -52,6 +52,10 @@ export async function readPorts(root: string): Promise<Partial<Ports>> {
 	} catch {
 		return {};
 	}
+}
+
+export function storePorts(root: string, ports: Partial<Ports>): Promise<void> {
+	return replace(join(root, 'ports.json'), `${JSON.stringify(ports)}\n`);
 }
 
 /** TOML basic strings are JSON strings as far as paths go. */
@@ -97,6 +101,23 @@ async function createOnce(path: string, text: string): Promise<void> {
 	}
 }
 
+/** What an `up` wrote begins so (demoPolicy). */
+const WRITTEN_BY_UP = '# Written by `gpuaas up`';
+/** With the comment above it. */
+const DEVICES_SECTION = /^(?:#.*\n)*\[devices\]\n(?:[^[\n].*\n)*/m;
+
+/**
+ * A file that was written before there were lists of devices says nothing of them, and then nothing of a tenant's would
+ * start on a host that can't hold it to one: it gets what new files have. One that a person wrote stays as it is.
+ */
+async function writePolicy(path: string, policy: string): Promise<void> {
+	await createOnce(path, policy);
+	const present = await readFile(path, 'utf8');
+	const [section] = DEVICES_SECTION.exec(policy) ?? [];
+	if (section === undefined || !present.includes(WRITTEN_BY_UP) || /^\s*\[devices\]/m.test(present)) return;
+	await appendFile(path, `\n# Added by \`gpuaas up\`, whose earlier releases knew no such section.\n${section}`);
+}
+
 /** For the join token: readable by its owner alone, whole or absent. */
 export async function writeSecret(path: string, text: string): Promise<void> {
 	const temporary = `${path}.${process.pid}.tmp`;
@@ -104,9 +125,14 @@ export async function writeSecret(path: string, text: string): Promise<void> {
 	await rename(temporary, path);
 }
 
-export interface Running extends ProcessIdentity {
+/** What an `up` writes down of itself while it runs. */
+interface Started {
 	readonly startedAt: string;
+	/** As it was named (no password may be in it); undefined for SQLite in the data folder. */
+	readonly store?: string | undefined;
 }
+
+export interface Running extends ProcessIdentity, Started {}
 
 /** Who runs this folder; undefined when nobody does. */
 export async function whoRuns(root: string): Promise<Running | undefined> {
@@ -119,7 +145,7 @@ export async function whoRuns(root: string): Promise<Running | undefined> {
 }
 
 /** Takes the folder for this process; undefined when another took it first. The answer releases it. */
-export async function takeFolder(root: string, startedAt: string): Promise<(() => Promise<void>) | undefined> {
+export async function takeFolder(root: string, started: Started): Promise<(() => Promise<void>) | undefined> {
 	await mkdir(root, { recursive: true, mode: 0o700 });
 	const path = join(root, 'up.json');
 	const own = processIdentity(process.pid);
@@ -133,7 +159,7 @@ export async function takeFolder(root: string, startedAt: string): Promise<(() =
 	for (let attempt = 0; attempt < 3; attempt += 1) {
 		try {
 			const file = await open(path, 'wx', 0o600);
-			await file.writeFile(`${JSON.stringify({ ...own, startedAt })}\n`);
+			await file.writeFile(`${JSON.stringify({ ...own, ...started })}\n`);
 			await file.close();
 			return () => rm(path, { force: true });
 		} catch (error) {

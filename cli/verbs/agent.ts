@@ -1,11 +1,16 @@
 import { join } from 'node:path';
-import { type Command, take, usageError } from '../command.ts';
+import { type Arguments, type Command, take, usageError } from '../command.ts';
 import { pickContext } from '../contexts.ts';
 import { becomeDaemon } from '../daemon.ts';
 import { CONFIG_OPTIONS, configFlags } from './control-plane.ts';
 
+function jsonFlag(args: Arguments): readonly string[] {
+	return args.flag('json') ? ['--json'] : [];
+}
+
 const run: Command = {
 	name: 'agent run',
+	isLocal: true,
 	summary: 'Run the node-agent in the foreground',
 	options: CONFIG_OPTIONS,
 	examples: [['gpuaas agent run --config /etc/gpuaas/agent.toml', 'As the unit in packaging/ does']],
@@ -17,6 +22,7 @@ const run: Command = {
 
 const enroll: Command = {
 	name: 'agent enroll',
+	isLocal: true,
 	summary: 'Get this host a certificate with a join token, and stop',
 	description:
 		'The private key is made here and never leaves this host. The token comes from a file, never from the command line.',
@@ -33,7 +39,7 @@ const enroll: Command = {
 		const file = args.text('token-file');
 		if (file === undefined && args.text('config') === undefined) throw usageError(enroll, '--token-file is missing');
 		const sets = { 'core.data': args.text('data'), 'enroll.address': args.text('address'), 'enroll.token_file': file };
-		return becomeDaemon('agent', ['enroll', ...configFlags(args, sets)]);
+		return becomeDaemon('agent', ['enroll', ...jsonFlag(args), ...configFlags(args, sets)]);
 	},
 };
 
@@ -44,19 +50,19 @@ const status: Command = {
 	examples: [['gpuaas agent status --data .gpuaas/agent', 'Reads the data folder; needs no running agent']],
 	async run(args, io) {
 		take(status, args);
-		const json = args.flag('json') ? ['--json'] : [];
 		const isNamed = args.text('data') !== undefined || args.text('config') !== undefined;
 		const context = isNamed ? undefined : await pickContext(io, args.text('context')).catch(() => undefined);
 		const data = args.text('data') ?? (context?.data === undefined ? undefined : join(context.data, 'agent'));
-		return becomeDaemon('agent', ['status', ...json, ...configFlags(args, { 'core.data': data })]);
+		return becomeDaemon('agent', ['status', ...jsonFlag(args), ...configFlags(args, { 'core.data': data })]);
 	},
 };
 
 const host: Command = {
 	name: 'agent host',
+	isLocal: true,
 	summary: 'Run the process host, which owns the processes of tasks, in the foreground',
 	description:
-		'For a systemd unit of its own (packaging/systemd), so that tasks outlive a stop or upgrade of the agent. Elsewhere the agent starts one by itself. Exit code 75: another one owns the folder.',
+		'For a systemd unit of its own (packaging/systemd), so that tasks outlive a stop or upgrade of the agent. Elsewhere the agent starts one by itself.',
 	options: CONFIG_OPTIONS,
 	examples: [['gpuaas agent host --config /etc/gpuaas/agent.toml', 'As the unit in packaging/ does']],
 	exitCodes: ['75 another one owns the folder'],
@@ -66,4 +72,19 @@ const host: Command = {
 	},
 };
 
-export const commands: readonly Command[] = [run, enroll, status, host];
+const ptyHost: Command = {
+	name: 'agent pty-host',
+	isLocal: true,
+	summary: 'Run the pty host, which owns the processes of terminals, in the foreground',
+	description:
+		'For a systemd unit of its own (packaging/systemd), so that shells outlive a stop or upgrade of the agent. Elsewhere the agent starts one by itself.',
+	options: CONFIG_OPTIONS,
+	examples: [['gpuaas agent pty-host --config /etc/gpuaas/agent.toml', 'As the unit in packaging/ does']],
+	exitCodes: ['75 another one owns the folder'],
+	async run(args) {
+		take(ptyHost, args);
+		return becomeDaemon('agent', ['pty-host', ...configFlags(args, { 'core.data': args.text('data') })]);
+	},
+};
+
+export const commands: readonly Command[] = [run, enroll, status, host, ptyHost];

@@ -32,6 +32,7 @@ export function storeUrl(command: Command, args: Arguments): string | undefined 
 
 const serve: Command = {
 	name: 'control-plane serve',
+	isLocal: true,
 	summary: 'Run the control plane in the foreground',
 	description:
 		'SIGTERM drains: streams are told to come back, requests end, the store closes. Logs go to standard error.',

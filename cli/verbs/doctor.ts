@@ -2,36 +2,23 @@ import { constants } from 'node:fs';
 import { access, readFile, stat, statfs } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { GpuaasError } from '../../kit/error.ts';
+import { LoginService } from '../../proto/gen/gpuaas/login/v1/login_pb.ts';
 import { HealthCheckSchema, SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
 import { connect } from '../client.ts';
 import { type Arguments, type Command, take } from '../command.ts';
 import { configDir, pickContext } from '../contexts.ts';
 import { askDaemon } from '../daemon.ts';
+import { clockFinding } from '../doctor/clock.ts';
+import { checkEnrollment } from '../doctor/enrollment.ts';
+import { bad, type Finding, ok } from '../doctor/finding.ts';
 import { EXIT } from '../exit-codes.ts';
 import { type Io, paint, printable, printJson, write } from '../io.ts';
+import { providerProblem } from '../oidc/check-provider.ts';
 import { json } from '../show.ts';
 import { readPorts, whoRuns } from '../up/data-folder.ts';
 import { isFree } from '../up/ports.ts';
 
-interface Finding {
-	readonly check: string;
-	/** warn: it works, and something should be known. */
-	readonly result: 'ok' | 'warn' | 'fail';
-	readonly finding: string;
-	/** What to do; empty when ok. */
-	readonly advice: string;
-}
-
 const FREE_BYTES_MIN = 1024 ** 3;
-const SKEW_WARN_MS = 30_000;
-
-const ok = (check: string, finding: string): Finding => ({ check, result: 'ok', finding, advice: '' });
-const bad = (check: string, result: 'warn' | 'fail', finding: string, advice: string): Finding => ({
-	check,
-	result,
-	finding,
-	advice,
-});
 
 const doctor: Command = {
 	name: 'doctor',
@@ -42,8 +29,16 @@ const doctor: Command = {
 			value: 'DIR',
 			help: 'Data folder of gpuaas up (default: that of the context, else ./.gpuaas)',
 		},
+		enroll: {
+			type: 'string',
+			value: 'HOST:PORT',
+			help: 'Look at this enrollment listener, as a host would reach it (default: that of gpuaas up)',
+		},
 	},
-	examples: [['gpuaas doctor', 'Before asking for help']],
+	examples: [
+		['gpuaas doctor', 'Before asking for help'],
+		['gpuaas doctor --enroll cp.example:9444', 'Why can no host enroll? Finds a proxy that ends TLS on the way'],
+	],
 	exitCodes: ['1 also when a check failed'],
 	async run(args, io) {
 		take(doctor, args);
@@ -59,6 +54,8 @@ const doctor: Command = {
 			...(await checkAgent(data)),
 			await checkContextFile(io),
 			...(await checkControlPlane(args, io)),
+			...(await checkEnrollment(args.text('enroll'), data, context)),
+			...(await checkProviders(args, io)),
 		];
 		const failed = findings.some((finding) => finding.result === 'fail');
 		if (args.flag('json')) await printJson(io, { ok: !failed, findings });
@@ -212,22 +209,23 @@ async function checkControlPlane(args: Arguments, io: Io): Promise<Finding[]> {
 	}
 }
 
-function clockFinding(header: string | null, sentAtMs: number, receivedAtMs: number): Finding[] {
-	if (header === null) return [];
-	// The header has whole seconds; its true time lies within the next one.
-	const serverMs = Date.parse(header) + 500;
-	const offsetMs = serverMs - (sentAtMs + receivedAtMs) / 2;
-	const seconds = (offsetMs / 1000).toFixed(1);
-	return Math.abs(offsetMs) < SKEW_WARN_MS
-		? [ok('clock', `within a second or so of the server (${seconds} s)`)]
-		: [
-				bad(
-					'clock',
-					'fail',
-					`the server is ${seconds} s ahead of this host`,
-					'set both by NTP: certificates and envelopes depend on it',
-				),
-			];
+/** Where people log in, when they do: asked from this host, which must reach it for a login. */
+async function checkProviders(args: Arguments, io: Io): Promise<Finding[]> {
+	const api = await connect(io, args).catch(() => undefined);
+	const options = await api
+		?.client(LoginService)
+		.getLoginOptions({})
+		.catch(() => undefined);
+	const findings: Finding[] = [];
+	for (const { issuer } of options?.providers ?? []) {
+		const problem = await providerProblem(issuer, io.clock);
+		findings.push(
+			problem === undefined
+				? ok('provider', issuer)
+				: bad('provider', 'fail', `${issuer}: ${problem}`, 'log in from elsewhere, or see docs/login.md'),
+		);
+	}
+	return findings;
 }
 
 export const commands: readonly Command[] = [doctor];

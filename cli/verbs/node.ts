@@ -1,10 +1,9 @@
-import { durationFromMs, timestampDate } from '@bufbuild/protobuf/wkt';
+import { timestampDate } from '@bufbuild/protobuf/wkt';
 import { Custody } from '../../proto/gen/gpuaas/common/v1/types_pb.ts';
 import {
 	AssignmentMode,
 	AssignmentSchema,
 	Connection,
-	DrainNodeResponseSchema,
 	ExplainNodeResponseSchema,
 	type Node,
 	NodeSchema,
@@ -12,11 +11,15 @@ import {
 	NodeState,
 } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import { collect, connect } from '../client.ts';
-import { type Arguments, type Command, durationMs, pairs, take, usageError } from '../command.ts';
+import { type Arguments, type Command, pairs, take, usageError } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
+import { glanceText } from '../health/show-verdict.ts';
 import { type Io, paint, printJson, printTable, write } from '../io.ts';
 import { newRequestId } from '../request-id.ts';
 import { ago, enumName, fields, json, labels } from '../show.ts';
+import { drain, REASON } from './node-drain.ts';
+import { nodeHealth } from './node-health.ts';
+import { inventory } from './node-inventory.ts';
 
 function stateOf(node: Node): string {
 	const marks = [node.cordoned ? 'cordoned' : '', node.locked ? 'locked' : ''].filter((mark) => mark !== '');
@@ -60,10 +63,11 @@ const list: Command = {
 		}
 		await printTable(
 			io,
-			['NAME', 'STATE', 'CONNECTION', 'CUSTODY', 'ASSIGNED TO', 'AGENT', 'LABELS'],
+			['NAME', 'STATE', 'HEALTH', 'CONNECTION', 'CUSTODY', 'ASSIGNED TO', 'AGENT', 'LABELS'],
 			items.map((node) => [
 				node.name,
 				stateOf(node),
+				glanceText(io, node.health),
 				enumName(Connection, node.connection),
 				enumName(Custody, node.custody),
 				node.assignment === undefined ? '-' : `${node.assignment.organization}/${node.assignment.project}`,
@@ -97,6 +101,7 @@ const show: Command = {
 				['state', stateOf(node)],
 				['cordon reason', node.cordonReason],
 				['lock reason', node.lockReason],
+				['health', node.health === undefined ? '' : glanceText(io, node.health)],
 				['connection', `${enumName(Connection, node.connection)}, last seen ${ago(io, node.lastSeenAt)}`],
 				['custody', enumName(Custody, node.custody)],
 				['generation', String(node.generation)],
@@ -109,12 +114,28 @@ const show: Command = {
 				['labels', labels(node.labels)],
 				['hostname', node.hostname],
 				['agent', `${node.agentVersion} (${node.capabilities.join(', ')})`],
+				['devices', devicesText(node.capabilities)],
 				['enrolled', ago(io, node.enrolledAt)],
 				['certificate', node.certificateExpiresAt === undefined ? '' : `expires ${ago(io, node.certificateExpiresAt)}`],
 			]).trimEnd(),
 		);
 	},
 };
+
+const HELD_BY: Readonly<Record<string, string>> = {
+	bpf: 'tenants are held to theirs by eBPF on cgroup v2',
+	cgroup1: 'tenants are held to theirs by the devices controller of cgroup v1',
+	none: 'nothing on this host can hold tenants to theirs',
+	off: 'tenants are not held to any, by the policy of the node',
+	user_managers:
+		'accounts of tenants may start user managers of systemd, whose programs are held to nothing: see gpuaas agent status there',
+};
+
+/** Of what the agent said that it can do (host-side.ts there); an older one says nothing. */
+function devicesText(capabilities: readonly string[]): string {
+	const said = capabilities.filter((each) => each.startsWith('devices.')).map((each) => each.slice('devices.'.length));
+	return said.map((each) => HELD_BY[each] ?? each).join('; ');
+}
 
 const why: Command = {
 	name: 'node why',
@@ -161,8 +182,6 @@ const label: Command = {
 	},
 };
 
-const REASON = { reason: { type: 'string', value: 'TEXT', help: 'Why; goes into the audit log' } } as const;
-
 const cordon: Command = {
 	name: 'node cordon',
 	summary: 'Let a node take no new tasks; what runs goes on',
@@ -187,34 +206,6 @@ const uncordon: Command = {
 		const { client } = await connect(io, args);
 		const { node } = await client(NodeService).uncordonNode({ node: name });
 		return report(args, io, node, `${node?.name ?? name} takes tasks again`);
-	},
-};
-
-const drain: Command = {
-	name: 'node drain',
-	summary: 'Cordon a node, let its tasks end until a deadline, then cancel them',
-	usage: 'NODE',
-	options: {
-		...REASON,
-		deadline: { type: 'string', value: 'DURATION', help: 'How long tasks may go on (default 10m)' },
-	},
-	examples: [
-		['gpuaas node drain gpu-07 --deadline 1h', 'Follow it with: gpuaas operation show ID'],
-		['gpuaas node why gpu-07', 'Why is it still draining?'],
-	],
-	async run(args, io) {
-		const [name = ''] = take(drain, args, 'NODE');
-		const deadline = durationMs(drain, 'deadline', args.text('deadline'));
-		const { client } = await connect(io, args);
-		const response = await client(NodeService).drainNode({
-			node: name,
-			reason: args.text('reason') ?? '',
-			...(deadline === undefined ? {} : { deadline: durationFromMs(deadline) }),
-			requestId: newRequestId(io),
-		});
-		if (args.flag('json')) await printJson(io, json(DrainNodeResponseSchema, response));
-		else await write(io.stdout, `${response.node?.name ?? name} is draining; operation ${response.operationId}\n`);
-		return EXIT.ok;
 	},
 };
 
@@ -312,6 +303,8 @@ export const commands: readonly Command[] = [
 	list,
 	show,
 	why,
+	nodeHealth,
+	inventory,
 	label,
 	cordon,
 	uncordon,

@@ -50,7 +50,7 @@ const run: Command = {
 			short: 'e',
 			multiple: true,
 			value: 'K=V',
-			help: 'Environment variable; not for secrets; may be repeated',
+			help: 'Environment variable; not for secrets, it is stored in clear with the task; may be repeated',
 		},
 		user: { type: 'string', short: 'u', value: 'USER', help: 'Local account, if the policy of the node allows it' },
 		cwd: { type: 'string', value: 'DIR', help: 'Working directory' },
@@ -69,9 +69,12 @@ const run: Command = {
 	],
 	failureExit: EXIT.taskFailed,
 	exitCodes: [
-		"of one node's program: its own",
-		'of several: the first that is not 0, by node name',
-		'124 timeout, 125 also not run or lost, 128+n ended by signal n, 130 interrupted',
+		"the program's own, with one node",
+		'the first that is not 0 by node name, with several',
+		'124 timeout',
+		'125 also not run or lost',
+		'128+n ended by signal n',
+		'130 interrupted',
 	],
 	async run(args, io) {
 		take(run, args);
@@ -101,13 +104,13 @@ async function chooseNodes(args: Arguments, api: Api): Promise<readonly Pick<Nod
 	const selector = pairs(run, 'selector', args.texts('selector'));
 	const ways = [named.length > 0, Object.keys(selector).length > 0, args.flag('all')].filter(Boolean).length;
 	if (ways > 1) throw usageError(run, 'choose one of --node, --selector and --all');
-	if (named.length > 0) return [...new Set(named)].sort().map((name) => ({ id: name, name }));
+	if (named.length > 0) return namedNodes(api, [...new Set(named)]);
 	const { items } = await collect(
 		(pageToken) => api.client(NodeService).listNodes({ pageToken, pageSize: 1000, selector }),
 		(response) => response.nodes,
 		100_000,
 	);
-	const usable = items.filter(takesTasks).sort((a, b) => (a.name < b.name ? -1 : 1));
+	const usable = items.filter(takesTasks).sort(byName);
 	if (ways === 0 && items.length > 1) {
 		throw usageError(run, `there are ${items.length} nodes; say which with --node, --selector or --all`);
 	}
@@ -121,6 +124,27 @@ async function chooseNodes(args: Arguments, api: Api): Promise<readonly Pick<Nod
 				? 'no node matches; see: gpuaas node list'
 				: `none of the ${items.length} matching nodes takes tasks now; see: gpuaas node list, gpuaas node why NODE`,
 	});
+}
+
+function byName(a: Pick<Node, 'name'>, b: Pick<Node, 'name'>): number {
+	return a.name < b.name ? -1 : 1;
+}
+
+/** Each node once, however often it was named, by name or by id. One that isn't there ends it before anything is started. */
+async function namedNodes(api: Api, named: readonly string[]): Promise<readonly Pick<Node, 'id' | 'name'>[]> {
+	// One needs no name: it has no prefix and no neighbours.
+	if (named.length === 1) return named.map((name) => ({ id: name, name }));
+	const found = await eachNode(named, (name) =>
+		api
+			.client(NodeService)
+			.getNode({ node: name })
+			.catch((thrown: unknown) => {
+				const { code, reason, message, metadata } = GpuaasError.from(thrown);
+				throw new GpuaasError({ code, reason, message: `node ${name}: ${message}`, metadata, cause: thrown });
+			}),
+	);
+	const nodes = new Map(found.flatMap(({ node }) => (node === undefined ? [] : [[node.id, node] as const])));
+	return [...nodes.values()].sort(byName);
 }
 
 /** Calls `work` for each node, at most PARALLEL_MAX at once; answers in the order of `nodes`. */

@@ -5,17 +5,18 @@ import { GpuaasError } from '../../kit/error.ts';
 import { TaskService, TaskState } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
 import { type Api, apiOf } from '../client.ts';
-import { type Arguments, type Command, port, take } from '../command.ts';
+import { type Arguments, type Command, port, take, usageError } from '../command.ts';
 import { putContext } from '../contexts.ts';
 import { askDaemon } from '../daemon.ts';
 import { EXIT } from '../exit-codes.ts';
 import { type Io, paint, printable, printJson, write } from '../io.ts';
 import { type DaemonChild, startDaemon } from '../up/children.ts';
+import { startOnPorts } from '../up/claim-ports.ts';
 import {
 	type DataFolder,
 	demoUser,
 	describe,
-	openDataFolder,
+	type Running,
 	readPorts,
 	takeFolder,
 	whoRuns,
@@ -23,14 +24,17 @@ import {
 } from '../up/data-folder.ts';
 import { type FirstTask, openTasks, runFirstTask, waitForNode } from '../up/first-run.ts';
 import { isFree, PORT_NAMES, type Ports } from '../up/ports.ts';
+import { chooseStore, keepStore, readStore } from '../up/store-choice.ts';
 import { storeUrl } from './control-plane.ts';
 
 /** How long tasks may go on after Ctrl-C. */
 const STOP_GRACE_MS = 5000;
 const OPEN_TASKS_MAX = 1000;
+const LEVELS: ReadonlySet<string> = new Set(['debug', 'info', 'warn', 'error']);
 
 const up: Command = {
 	name: 'up',
+	isLocal: true,
 	summary: 'Start a control plane and this host as its first node, and run a first task',
 	description:
 		'Everything is in the data folder and stays there: run it again and it goes on with the same ports, nodes and records. Run it a second time while it runs, and it shows what is there. Ctrl-C stops everything.',
@@ -40,7 +44,16 @@ const up: Command = {
 		'gateway-port': { type: 'string', value: 'PORT', help: 'Port for agents' },
 		'enroll-port': { type: 'string', value: 'PORT', help: 'Port for enrollment' },
 		'ops-port': { type: 'string', value: 'PORT', help: 'Port of metrics and health' },
-		store: { type: 'string', value: 'URL', help: 'postgres://user@host/database instead of SQLite in the data folder' },
+		'log-level': {
+			type: 'string',
+			value: 'LEVEL',
+			help: 'Of the logs of both daemons: debug, info (default), warn, error',
+		},
+		store: {
+			type: 'string',
+			value: 'URL',
+			help: 'postgres://user@host/database instead of SQLite in the data folder, which remembers it',
+		},
 	},
 	examples: [
 		['gpuaas up', 'Everything on this host'],
@@ -51,10 +64,12 @@ const up: Command = {
 		take(up, args);
 		const root = resolve(io.cwd, args.text('data') ?? '.gpuaas');
 		const chosen = chosenPorts(args);
-		const release = await takeFolder(root, new Date(io.clock.now()).toISOString());
+		const named = storeUrl(up, args);
+		const store = named ?? (await readStore(root))?.url;
+		const release = await takeFolder(root, { startedAt: new Date(io.clock.now()).toISOString(), store });
 		if (release === undefined) return attach(args, io, root, chosen);
 		try {
-			return await start(args, io, root, chosen);
+			return await start(args, io, root, chosen, await chooseStore(root, named));
 		} finally {
 			await release();
 		}
@@ -66,12 +81,25 @@ function chosenPorts(args: Arguments): Partial<Ports> {
 	return Object.fromEntries(entries.filter(([, value]) => value !== undefined));
 }
 
+function logLevel(args: Arguments): readonly string[] {
+	const level = args.text('log-level');
+	if (level === undefined) return [];
+	if (!LEVELS.has(level)) throw usageError(up, `--log-level is one of ${[...LEVELS].join(', ')}`);
+	return ['--set', `core.log_level=${level}`];
+}
+
 /** Progress for a person; a script that asked for JSON gets one line at the end and nothing before. */
 function say(args: Arguments, io: Io, text: string): Promise<void> {
 	return args.flag('json') ? Promise.resolve() : write(io.stderr, `${text}\n`);
 }
 
-async function start(args: Arguments, io: Io, root: string, chosen: Partial<Ports>): Promise<number> {
+async function start(
+	args: Arguments,
+	io: Io,
+	root: string,
+	chosen: Partial<Ports>,
+	url: string | undefined,
+): Promise<number> {
 	const stored = await readPorts(root);
 	for (const [name, value] of Object.entries({ ...stored, ...chosen })) {
 		if (!(await isFree(value))) {
@@ -82,28 +110,47 @@ async function start(args: Arguments, io: Io, root: string, chosen: Partial<Port
 			});
 		}
 	}
-	const folder = await openDataFolder(root, chosen, await askDaemon('agent', ['policy', demoUser()]));
 	const onRestart = (name: string) => (exit: { readonly code: number | null; readonly signal: string | null }) =>
 		void say(args, io, `the ${name} ended (${exit.signal ?? `exit code ${exit.code}`}) and is started again`);
 	await say(args, io, `starting the control plane (data in ${root})`);
-	const url = storeUrl(up, args);
-	const argv = ['--config', folder.controlPlaneConfig, ...(url === undefined ? [] : ['--set', `store.url=${url}`])];
-	await using controlPlane = startDaemon({
-		clock: io.clock,
-		rng: io.rng,
-		daemon: 'control-plane',
-		argv,
-		logPath: folder.log('control-plane'),
-		onRestart: onRestart('control plane'),
+	const isKept = url === undefined || (await readStore(root))?.used === true;
+	if (!isKept) await keepStore(root, url, false);
+	const sets = [...(url === undefined ? [] : ['--set', `store.url=${url}`]), ...logLevel(args)];
+	const { folder, child } = await startOnPorts({
+		root,
+		chosen,
+		policy: await askDaemon('agent', ['policy', demoUser()]),
+		start: (folder) =>
+			startDaemon({
+				clock: io.clock,
+				rng: io.rng,
+				daemon: 'control-plane',
+				argv: ['--config', folder.controlPlaneConfig, ...sets],
+				logPath: folder.log('control-plane'),
+				onRestart: onRestart('control plane'),
+			}),
+		ready: (daemon) => unlessInterrupted(io, daemon.ready()),
+		onTaken: (names) => say(args, io, `another program took the port for ${names.join(' and ')}; choosing others`),
+		signal: io.interrupt,
 	});
-	await unlessInterrupted(io, controlPlane.ready());
+	await using controlPlane = child;
+	if (!isKept) await keepStore(root, url, true);
 	const api = await saveContext(io, folder);
 	await enrollHost(args, io, folder, api);
 	await using agent = startDaemon({
 		clock: io.clock,
 		rng: io.rng,
 		daemon: 'agent',
-		argv: ['run', '--config', folder.agentConfig, '--set', 'tasks.stop_host_with_agent=true'],
+		argv: [
+			'run',
+			'--config',
+			folder.agentConfig,
+			'--set',
+			'tasks.stop_host_with_agent=true',
+			'--set',
+			'terminal.stop_host_with_agent=true',
+			...logLevel(args),
+		],
 		logPath: folder.log('agent'),
 		onRestart: onRestart('agent'),
 	});
@@ -197,6 +244,8 @@ async function announce(
 		return;
 	}
 	const name = commandName(io);
+	// Whoever attached ran no first task.
+	const isOwner = first !== undefined;
 	const ok = first?.task.state === TaskState.SUCCEEDED;
 	const result =
 		first === undefined
@@ -218,7 +267,7 @@ async function announce(
 		`  ${name} node why ${nodeName}     what the control plane knows of this host`,
 		`  ${name} audit verify     recompute the audit chain and compare it with its signed heads`,
 		'',
-		'Ctrl-C stops everything.',
+		isOwner ? 'Ctrl-C stops everything.' : 'Ctrl-C detaches; everything goes on.',
 		'',
 	];
 	await write(io.stdout, lines.join('\n'));
@@ -267,18 +316,31 @@ async function waitForTasks(io: Io, api: Api, waitMaxMs: number, signal: AbortSi
 	}
 }
 
+function alreadyUp(root: string, running: Running | undefined, how: string, then: string): GpuaasError {
+	return new GpuaasError({
+		code: 'FAILED_PRECONDITION',
+		reason: 'ALREADY_EXISTS',
+		message: `${root} is already up (process ${running?.pid ?? '?'}) ${how}; stop it with Ctrl-C there, then ${then}`,
+	});
+}
+
 /** Another `up` runs this folder: show its screen and stay until Ctrl-C or until it ends; it goes on without us. */
 async function attach(args: Arguments, io: Io, root: string, chosen: Partial<Ports>): Promise<number> {
 	const running = await whoRuns(root);
 	const stored = await readPorts(root);
 	for (const [name, value] of Object.entries(chosen)) {
 		if (stored[name as keyof Ports] !== value) {
-			throw new GpuaasError({
-				code: 'FAILED_PRECONDITION',
-				reason: 'ALREADY_EXISTS',
-				message: `${root} is already up (process ${running?.pid ?? '?'}) with other ports; stop it with Ctrl-C there, then choose --${name}-port`,
-			});
+			throw alreadyUp(root, running, 'with other ports', `choose --${name}-port`);
 		}
+	}
+	const store = storeUrl(up, args);
+	if (store !== undefined && store !== running?.store) {
+		throw alreadyUp(
+			root,
+			running,
+			`with ${running?.store === undefined ? 'SQLite' : 'another store'}`,
+			'choose --store',
+		);
 	}
 	if (PORT_NAMES.some((name) => stored[name] === undefined)) {
 		throw new GpuaasError({

@@ -5,6 +5,7 @@ import { printJson, write } from '../io.ts';
 
 const version: Command = {
 	name: 'version',
+	isLocal: true,
 	summary: 'Print the version',
 	examples: [
 		['gpuaas version', 'The version of this program'],

@@ -24,7 +24,14 @@ const whoami: Command = {
 				['context', `${context.name} (${context.address})`],
 				['principal', `${me.displayName} (${me.kind} ${me.principalId})`],
 				['roles', me.bindings.map((binding) => `${binding.role} at ${binding.scope}`).join(', ')],
-				['key', me.credentialId],
+				[me.login === undefined ? 'key' : 'token', me.credentialId],
+				['provider', me.login?.issuer],
+				['strength (acr)', me.login?.acr],
+				['logged in at', me.login?.authTime === undefined ? '' : timestampDate(me.login.authTime).toISOString()],
+				[
+					'stepped up until',
+					me.login?.steppedUpUntil === undefined ? '' : timestampDate(me.login.steppedUpUntil).toISOString(),
+				],
 				[
 					'key expires',
 					me.credentialExpiresAt === undefined ? '' : timestampDate(me.credentialExpiresAt).toISOString(),

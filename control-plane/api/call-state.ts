@@ -3,7 +3,7 @@ import { type ContextKey, createContextKey, type HandlerContext } from '@connect
 import { assert } from '../../kit/assert.ts';
 import type { Clock } from '../../kit/clock.ts';
 import type { Logger } from '../../kit/log.ts';
-import { ANONYMOUS, type CallContext, type PrincipalActor } from '../app/iam/principal.ts';
+import { ANONYMOUS, type CallAbout, type CallContext, type PrincipalActor } from '../app/iam/principal.ts';
 import type { ApiMethod } from './methods.ts';
 
 /** What one request has collected on its way through the chain; made by the server, carried in the context values. */
@@ -12,16 +12,26 @@ export class CallState {
 	/** Address of the caller. */
 	readonly peer: string;
 	readonly startedAtMs: number;
+	/** Of a two-person approval that the caller names. */
+	readonly approvalId: string | undefined;
 	actor: PrincipalActor = ANONYMOUS;
 	/** Set by the gate. */
 	method: ApiMethod | undefined;
 	/** The decoded request, for the audit of refusals. */
 	request: Message | undefined;
+	readonly about: CallAbout = {};
+	/** Ends the transport's stream; set by the server. */
+	cut: (() => void) | undefined;
+	/** Raises the receive window of the connection, for bulk; set by the server, on HTTP/2. */
+	widen: (() => void) | undefined;
+	/** Called when the call is over and only its answer is left to be read; set by the server, on HTTP/2. */
+	over: (() => void) | undefined;
 
-	constructor(correlationId: string, peer: string, startedAtMs: number) {
+	constructor(correlationId: string, peer: string, startedAtMs: number, approvalId?: string) {
 		this.correlationId = correlationId;
 		this.peer = peer;
 		this.startedAtMs = startedAtMs;
+		this.approvalId = approvalId;
 	}
 }
 
@@ -44,6 +54,9 @@ export function callContext(state: CallState, clock: Clock, log: Logger, timing:
 	const requestId: unknown = state.request === undefined ? '' : Reflect.get(state.request, 'requestId');
 	return {
 		actor: state.actor,
+		about: state.about,
+		...(state.approvalId === undefined ? {} : { approvalId: state.approvalId }),
+		...(state.cut === undefined ? {} : { cut: state.cut }),
 		correlationId: state.correlationId,
 		method: state.method?.policy.name ?? '',
 		requestId: typeof requestId === 'string' ? requestId : '',

@@ -4,6 +4,7 @@ import type { Clock, Timer } from '../../kit/clock.ts';
 import { every } from '../../kit/clock.ts';
 import { TokenBucket } from '../../kit/limits.ts';
 import type { Logger } from '../../kit/log.ts';
+import { isWithin } from '../app/iam/cidr.ts';
 import type { ApiLimits } from './limits.ts';
 import type { ApiMetrics } from './metrics.ts';
 
@@ -17,6 +18,7 @@ export class Connections {
 	readonly #log: Logger;
 	readonly #limits: ApiLimits;
 	readonly #metrics: ApiMetrics;
+	readonly #trustedProxies: readonly string[];
 	readonly #sockets = new Set<Socket>();
 	readonly #perAddress = new Map<string, number>();
 	readonly #sessions = new Set<Http2Session>();
@@ -26,19 +28,23 @@ export class Connections {
 		readonly log: Logger;
 		readonly limits: ApiLimits;
 		readonly metrics: ApiMetrics;
+		/** All of their callers share their addresses. */
+		readonly trustedProxies?: readonly string[];
 	}) {
 		this.#clock = options.clock;
 		this.#log = options.log;
 		this.#limits = options.limits;
 		this.#metrics = options.metrics;
+		this.#trustedProxies = options.trustedProxies ?? [];
 	}
 
 	/** Of a TCP connection, before its TLS handshake. */
 	admit(socket: Socket): void {
 		const address = socket.remoteAddress ?? '';
 		const ofAddress = this.#perAddress.get(address) ?? 0;
-		if (ofAddress >= this.#limits.connectionsPerAddressMax || this.#sockets.size >= this.#limits.connectionsMax) {
-			this.#metrics.cut(ofAddress >= this.#limits.connectionsPerAddressMax ? 'address' : 'connections');
+		const isTooMany = ofAddress >= this.#limits.connectionsPerAddressMax && !isWithin(this.#trustedProxies, address);
+		if (isTooMany || this.#sockets.size >= this.#limits.connectionsMax) {
+			this.#metrics.cut(isTooMany ? 'address' : 'connections');
 			socket.destroy();
 			return;
 		}

@@ -2,6 +2,7 @@ import type { DescMessage, MessageInitShape } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { CODE_NUMBER, type ErrorCode, GpuaasError } from '../../kit/error.ts';
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from '../../proto/gen/google/rpc/error_details_pb.ts';
+import { wwwAuthenticate } from './challenge.ts';
 
 /**
  * Errors as callers get them (AIP-193): code, message, `google.rpc.ErrorInfo{reason, domain, metadata}`, and where they
@@ -88,6 +89,8 @@ export function toConnectError(error: GpuaasError): ConnectError {
 	const retryAfter = error.metadata[RETRY_AFTER];
 	const headers = new Headers();
 	if (retryAfter !== undefined) headers.set('retry-after', retryAfter);
+	const challenge = wwwAuthenticate(error);
+	if (challenge !== undefined) headers.set('www-authenticate', challenge);
 	const details: Detail[] = [
 		detail(ErrorInfoSchema, { reason: error.reason, domain: ERROR_DOMAIN, metadata: { ...error.metadata } }),
 	];

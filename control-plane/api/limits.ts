@@ -23,14 +23,23 @@ export interface ApiLimits {
 	/** A task's argv and env (1 MiB) fit four times: JSON and base64 are longer than bytes. */
 	readonly requestBytesMax: number;
 	readonly responseBytesMax: number;
+	/** Of one message of a stream in both directions: 128 KiB of data and what is around it. */
+	readonly streamMessageBytesMax: number;
 	readonly streamsPerConnectionMax: number;
+	/** Receive windows, for uploads over long distances: 40 MB/s at 50 ms of round trip. */
+	readonly streamWindowBytes: number;
+	/** Of a connection that has opened a stream in both directions; before that it is HTTP/2's 64 KiB. */
+	readonly connectionWindowBytes: number;
 	/** CVE-2023-44487: streams that a client resets, sustained and at once. */
 	readonly resetsPerSecondPerConnection: number;
 	readonly resetsBurstPerConnection: number;
 	/** Unary requests under way in the whole process; past it callers are told to come back. */
 	readonly requestsInFlightMax: number;
-	/** Server streams under way in the whole process. */
+	/** Streams under way in the whole process, and of one principal: nobody alone keeps the others out. */
 	readonly streamsInFlightMax: number;
+	readonly streamsPerPrincipalMax: number;
+	/** From the end of an answer to that of its request, when the caller keeps its half of the stream open. */
+	readonly halfOpenGraceMs: number;
 	/** The longest deadline that a client may ask for. */
 	readonly deadlineMaxMs: number;
 	/** All requests of one address, before anything of them is read. */
@@ -58,11 +67,16 @@ export const API_LIMITS_DEFAULT: ApiLimits = Object.freeze({
 	headersMax: 64,
 	requestBytesMax: 4 * 1024 * 1024,
 	responseBytesMax: 32 * 1024 * 1024,
+	streamMessageBytesMax: 256 * 1024,
 	streamsPerConnectionMax: 100,
+	streamWindowBytes: 2 * 1024 * 1024,
+	connectionWindowBytes: 4 * 1024 * 1024,
 	resetsPerSecondPerConnection: 20,
 	resetsBurstPerConnection: 100,
 	requestsInFlightMax: 1024,
 	streamsInFlightMax: 2048,
+	streamsPerPrincipalMax: 512,
+	halfOpenGraceMs: 5000,
 	deadlineMaxMs: 24 * 3_600_000,
 	perAddress: { perSecond: 5000, burst: 10_000 },
 	perPrincipal: {

@@ -1,24 +1,54 @@
 import type { DescMethod, DescService } from '@bufbuild/protobuf';
 import { assert } from '../../kit/assert.ts';
+import { ApprovalService } from '../../proto/gen/gpuaas/approvals/v1/approvals_pb.ts';
 import { AuditService } from '../../proto/gen/gpuaas/audit/v1/audit_pb.ts';
+import { BreakGlassService } from '../../proto/gen/gpuaas/break_glass/v1/break_glass_pb.ts';
 import { CertificateService } from '../../proto/gen/gpuaas/certificates/v1/certificates_pb.ts';
 import { Caller } from '../../proto/gen/gpuaas/common/v1/policy_pb.ts';
+import { FeatureService } from '../../proto/gen/gpuaas/features/v1/features_pb.ts';
+import { AccessService } from '../../proto/gen/gpuaas/iam/v1/access_pb.ts';
+import { KeyService } from '../../proto/gen/gpuaas/iam/v1/keys_pb.ts';
+import { PrincipalService } from '../../proto/gen/gpuaas/iam/v1/principals_pb.ts';
+import { ScopeService } from '../../proto/gen/gpuaas/iam/v1/scopes_pb.ts';
+import { LoginService } from '../../proto/gen/gpuaas/login/v1/login_pb.ts';
 import { NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import { OperationService } from '../../proto/gen/gpuaas/operations/v1/operations_pb.ts';
+import { EntitlementService, QuotaService } from '../../proto/gen/gpuaas/quota/v1/quota_pb.ts';
 import { SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
 import { TaskService } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import { HealthService } from '../../proto/gen/gpuaas/telemetry/v1/health_pb.ts';
+import { TelemetryService } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_service_pb.ts';
+import { FileService, PortService } from '../../proto/gen/gpuaas/terminals/v1/files_pb.ts';
+import { RecordingService } from '../../proto/gen/gpuaas/terminals/v1/recordings_pb.ts';
+import { TerminalService } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import { TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
 import { type CheckedPolicy, checkedPolicy, methodName } from '../app/iam/method-policy.ts';
 import type { UseCase } from '../app/use-case.ts';
 
 /** The services of the API listener. Those of agents and joiners are on listeners of their own. */
 export const API_SERVICES: readonly DescService[] = [
+	ApprovalService,
+	AccessService,
 	AuditService,
+	BreakGlassService,
 	CertificateService,
+	EntitlementService,
+	FeatureService,
+	HealthService,
+	LoginService,
+	KeyService,
 	NodeService,
 	OperationService,
+	PrincipalService,
+	QuotaService,
+	ScopeService,
 	SystemService,
+	FileService,
+	PortService,
+	RecordingService,
 	TaskService,
+	TelemetryService,
+	TerminalService,
 	TokenService,
 ];
 

@@ -7,28 +7,41 @@ import {
 	type ServerHttp2Session,
 } from 'node:http2';
 import type { AddressInfo, Socket } from 'node:net';
-import { Code, ConnectError, createContextValues } from '@connectrpc/connect';
-import { errorToJson } from '@connectrpc/connect/protocol-connect';
+import type { Duplex } from 'node:stream';
+import { Code, ConnectError, type ContextValues, createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
-import { assert } from '../../kit/assert.ts';
+import { assert, present } from '../../kit/assert.ts';
 import { sleep } from '../../kit/clock.ts';
-import { GpuaasError } from '../../kit/error.ts';
 import type { Registry } from '../../kit/exposition.ts';
-import { uuidv7 } from '../../kit/ids.ts';
-import { isCorrelationId } from '../../kit/log.ts';
+import { isUuid, uuidv7 } from '../../kit/ids.ts';
+import { isCorrelationId, withCorrelation } from '../../kit/log.ts';
 import type { Authenticator } from '../app/iam/authenticate.ts';
+import { EDGE_HEADERS } from '../app/login/edge-gate.ts';
 import type { UseCase, UseCaseDeps } from '../app/use-case.ts';
-import { CALL_STATE, CallState } from './call-state.ts';
+import { answerAuth } from './auth-http.ts';
+import type { AuthRoutes } from './auth-routes.ts';
+import { CALL_STATE, CallState, stateOf } from './call-state.ts';
+import { clientAddress } from './client-address.ts';
 import { Connections } from './connections.ts';
-import { toConnectError } from './errors.ts';
-import { authorizeEarly } from './interceptors/authorize.ts';
+import { isDirect } from './direct-streams.ts';
+import { createEarlyRefusal } from './interceptors/authorize.ts';
 import { createGate } from './interceptors/gate.ts';
 import { Outcome } from './interceptors/outcome.ts';
 import { createValidation } from './interceptors/validate.ts';
 import { API_LIMITS_DEFAULT, type ApiLimits } from './limits.ts';
 import { type ApiMethod, apiMethods } from './methods.ts';
 import { ApiMetrics } from './metrics.ts';
-import { registerRoutes } from './routes.ts';
+import { metricsPages } from './metrics-page.ts';
+import { directRoutes, registerRoutes } from './routes.ts';
+import { boundEnd } from './stream-bounds.ts';
+import {
+	answerBrokenHttp1,
+	answerUnreadable,
+	headersTooLong,
+	NO_SUCH_METHOD,
+	NO_URL,
+	unreadable,
+} from './unreadable.ts';
 import { API_USE_CASES } from './use-cases.ts';
 
 /**
@@ -41,9 +54,13 @@ export interface ApiServerOptions {
 	readonly deps: UseCaseDeps;
 	readonly tls: ApiTls;
 	/** Port 0: a free one. */
-	readonly listen: { readonly host: string; readonly port: number };
+	readonly listen: { readonly host: string; readonly port: number; readonly trustedProxies?: readonly string[] };
 	readonly authenticator: Authenticator;
 	readonly registry: Registry;
+	/** Logins of browsers, where a console client is configured. */
+	readonly auth?: AuthRoutes;
+	/** Of the access proxy in front of us, if there is one. */
+	readonly edgeHeader?: string;
 	readonly useCases?: readonly UseCase[];
 	readonly limits?: Partial<ApiLimits>;
 }
@@ -119,7 +136,8 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
 	const methods = apiMethods(options.useCases ?? API_USE_CASES);
 	const metrics = new ApiMetrics(options.registry);
 	const shutdown = new AbortController();
-	const connections = new Connections({ clock: deps.clock, log: deps.log, limits, metrics });
+	const { trustedProxies = [] } = listen;
+	const connections = new Connections({ clock: deps.clock, log: deps.log, limits, metrics, trustedProxies });
 	const server = createSecureServer({ ...secureContext(options.tls), ...protocolLimits(limits) });
 	const connectionsCheckingIntervalMs = Math.min(5000, limits.headersTimeoutMs);
 	Object.assign(server, {
@@ -134,6 +152,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
 	// Strangers' broken handshakes and frames: without listeners they would be uncaught errors.
 	server.on('tlsClientError', (error: Error) => deps.log.debug('an API handshake failed', { error }));
 	server.on('sessionError', (error: Error) => deps.log.debug('an API session failed', { error }));
+	server.on('clientError', (error: Error, socket: Duplex) => answerBrokenHttp1(error, socket, limits.headerBytesMax));
 	const handle = requestHandler(options, limits, methods, metrics, shutdown.signal);
 	server.on('request', (request, response) => handle(request, response));
 	await new Promise<void>((resolve, reject) => {
@@ -169,6 +188,8 @@ function protocolLimits(limits: ApiLimits) {
 		maxHeaderSize: limits.headerBytesMax,
 		settings: {
 			maxConcurrentStreams: limits.streamsPerConnectionMax,
+			// All streams of a connection together are held to its own window: see widenConnection.
+			initialWindowSize: limits.streamWindowBytes,
 			maxHeaderListSize: limits.headerBytesMax,
 			enablePush: false,
 		},
@@ -199,32 +220,67 @@ function requestHandler(
 	metrics: ApiMetrics,
 	shutdownSignal: AbortSignal,
 ): (request: Request, response: Response) => void {
-	const { deps, authenticator } = options;
+	const { authenticator } = options;
+	const { trustedProxies = [] } = options.listen;
+	const deps: UseCaseDeps = { ...options.deps, methods };
 	const states = new WeakMap<Request, CallState>();
 	const outcome = new Outcome(deps, metrics, limits);
-	const adapter = connectNodeAdapter({
-		routes: (router) => registerRoutes(router, methods, deps),
+	const chain = {
 		requestGate: createGate({ clock: deps.clock, authenticator, methods, limits, outcome }),
-		interceptors: [outcome.interceptor, createValidation(), authorizeEarly],
+		interceptors: [outcome.interceptor, createValidation(), createEarlyRefusal(deps.clock)],
 		readMaxBytes: limits.requestBytesMax,
 		writeMaxBytes: limits.responseBytesMax,
 		maxTimeoutMs: limits.deadlineMaxMs,
 		jsonOptions: JSON_OPTIONS,
 		shutdownSignal,
-		contextValues: (request: Request) => createContextValues().set(CALL_STATE, states.get(request)),
-		fallback: notFound,
+	};
+	const onFault = (values: ContextValues, error: unknown) => {
+		const { correlationId } = stateOf({ values });
+		withCorrelation(correlationId, () => deps.log.error('a request failed past the chain', { error }));
+	};
+	const direct = directRoutes(methods, deps, limits, { ...chain, onFault });
+	const pages = metricsPages(deps, { ...chain, onFault });
+	const contextValues = (request: Request) => createContextValues().set(CALL_STATE, states.get(request));
+	const adapter = connectNodeAdapter({
+		...chain,
+		routes: (router) => registerRoutes(router, methods, deps, limits),
+		contextValues,
+		fallback: (_request, response) => answerUnreadable(response, NO_SUCH_METHOD),
 	});
 	return (request, response) => {
 		const sent = request.headers['x-correlation-id'];
 		const correlationId = typeof sent === 'string' && isCorrelationId(sent) ? sent : uuidv7(deps.clock.now(), deps.rng);
-		states.set(request, new CallState(correlationId, request.socket.remoteAddress ?? '', deps.clock.monotonic()));
+		const peer = clientAddress(request.socket.remoteAddress ?? '', request.headers, trustedProxies);
+		const state = new CallState(correlationId, peer, deps.clock.monotonic(), approvalIn(request));
+		state.cut = () => cutStream(request);
+		state.widen = () => widenConnection(request, limits.connectionWindowBytes);
+		states.set(request, state);
 		response.setHeader('x-correlation-id', correlationId);
 		response.setHeader('cache-control', 'no-store');
 		response.setHeader('strict-transport-security', 'max-age=31536000');
 		boundTime(deps, limits, methods, metrics, request, response);
+		const kind = methods.get(request.url?.slice(1) ?? '')?.useCase.kind;
+		const isStream = kind === 'bidi' || kind === 'stream';
+		if (isStream && 'stream' in request) boundEnd(request.stream, state, { clock: deps.clock, limits });
 		if (headerBytes(request) > limits.headerBytesMax) {
-			response.statusCode = 431;
-			response.end('');
+			answerUnreadable(response, headersTooLong(limits.headerBytesMax));
+			return;
+		}
+		const refused = unreadable(request, methods.get(request.url?.slice(1) ?? '')?.method);
+		if (refused !== undefined) {
+			answerUnreadable(response, refused);
+			return;
+		}
+		// No proxy of ours wrote it, so nobody may read it.
+		for (const header of Object.values(EDGE_HEADERS)) if (header !== options.edgeHeader) delete request.headers[header];
+		if (options.auth !== undefined && request.url?.startsWith('/auth/')) {
+			void answerAuth(options.auth, request, response, present(states.get(request), 'its state').peer);
+			return;
+		}
+		if (pages(request, response, contextValues(request))) return;
+		const straight = direct.get(request.url ?? '');
+		if (straight !== undefined && 'stream' in request && 'stream' in response && isDirect(request)) {
+			straight(request, response, contextValues(request));
 			return;
 		}
 		try {
@@ -232,10 +288,15 @@ function requestHandler(
 		} catch (error) {
 			// The adapter throws on a request target or authority that makes no URL.
 			deps.log.debug('a request has no usable URL', { error });
-			response.statusCode = 400;
-			response.end('');
+			answerUnreadable(response, NO_URL);
 		}
 	};
+}
+
+/** Of a two-person approval; what is no id names none. */
+function approvalIn(request: Request): string | undefined {
+	const sent = request.headers['x-gpuaas-approval'];
+	return typeof sent === 'string' && isUuid(sent) ? sent : undefined;
 }
 
 /** HTTP/2 only announces its limit and peers may not know it yet; Node holds them to it from their acknowledgement on. */
@@ -254,37 +315,36 @@ function boundTime(
 ): void {
 	const cut = () => {
 		metrics.cut('slow-request');
-		if ('stream' in request) request.stream.close(CANCEL);
-		else request.socket.destroy();
+		cutStream(request);
 	};
-	const isStream = methods.get(request.url?.slice(1) ?? '')?.useCase.kind === 'stream';
-	const body = clock.setTimer(cut, limits.requestBodyTimeoutMs);
-	const whole = isStream ? undefined : clock.setTimer(cut, limits.requestTimeoutMs);
-	request.once('end', () => body.cancel());
-	response.once('close', () => {
-		body.cancel();
-		whole?.cancel();
-	});
+	const kind = methods.get(request.url?.slice(1) ?? '')?.useCase.kind;
+	// The body of a stream in both directions ends with the stream.
+	if (kind === 'bidi') return;
+	const isStream = kind === 'stream';
+	const bodyMs = limits.requestBodyTimeoutMs;
+	const wholeMs = isStream ? Number.POSITIVE_INFINITY : limits.requestTimeoutMs;
+	// One timer at a time: two for each request cost more than to look again.
+	const look = () => {
+		if (!request.readableEnded || wholeMs <= bodyMs) cut();
+		else if (!isStream) timer = clock.setTimer(cut, wholeMs - bodyMs);
+	};
+	let timer = clock.setTimer(look, Math.min(bodyMs, wholeMs));
+	response.once('close', () => timer.cancel());
+}
+
+function cutStream(request: Request): void {
+	if ('stream' in request) request.stream.close(CANCEL);
+	else request.socket.destroy();
+}
+
+/** Of a caller whom the gate has let through: a stranger gets no more than HTTP/2's 64 KiB for a whole connection. */
+function widenConnection(request: Request, bytes: number): void {
+	if (!('stream' in request)) return;
+	const { session } = request.stream;
+	// The server's own; a second call would raise it no further.
+	if (session !== undefined && !session.destroyed && (session.state.effectiveLocalWindowSize ?? 0) < bytes)
+		session.setLocalWindowSize(bytes);
 }
 
 /** NGHTTP2_CANCEL. */
 const CANCEL = 8;
-
-function notFound(_request: unknown, response: PlainResponse): void {
-	const error = new GpuaasError({
-		code: 'UNIMPLEMENTED',
-		reason: 'INVALID_REQUEST',
-		message:
-			'there is no such method here; send POST /gpuaas.<noun>.v1.<Noun>Service/<Method> as in the API description',
-	});
-	response.statusCode = 404;
-	response.setHeader('content-type', 'application/json');
-	response.end(JSON.stringify(errorToJson(toConnectError(error), undefined)));
-}
-
-/** What an HTTP/1 and an HTTP/2 response have in common. */
-interface PlainResponse {
-	statusCode: number;
-	setHeader(name: string, value: string): unknown;
-	end(text: string): unknown;
-}

@@ -5,8 +5,10 @@ import type { Bus } from '../bus/bus.ts';
 import type { Store } from '../store/port/store.ts';
 import type { HeadKeeper } from './audit/head-keeper.ts';
 import type { CertificateAuthority } from './certificates/certificate-authority.ts';
+import { QUARANTINE_LIMITS_DEFAULT, type QuarantineLimits } from './health/quarantine.ts';
 import type { AgentSessions } from './sessions/agent-sessions.ts';
 import type { OutputStore } from './tasks/output-store.ts';
+import type { TerminalHub } from './terminals/hub.ts';
 
 /** What use cases are built on; main.ts makes one, tests and the simulation make their own. */
 export interface AppDeps {
@@ -18,6 +20,7 @@ export interface AppDeps {
 	readonly sessions: AgentSessions;
 	readonly authority: CertificateAuthority;
 	readonly output: OutputStore;
+	readonly terminals: TerminalHub;
 	readonly heads: HeadKeeper;
 	readonly limits: AppLimits;
 	readonly replicaId: string;
@@ -43,6 +46,21 @@ export interface AppLimits {
 	readonly nodeCertificateTtlMs: number;
 	readonly recoveriesMax: number;
 	readonly envelopeTtlMs: number;
+	/** Terminals, commands, copies and forwards of one node: what its pty host takes. */
+	readonly terminalsOpenPerNodeMax: number;
+	/** The same of one person or service account, on all nodes of an organization. */
+	readonly terminalsOpenPerPersonMax: number;
+	/** How long a terminal may have nobody attached. */
+	readonly terminalGraceMs: number;
+	/** How long one may be without input; 0: for ever. */
+	readonly terminalIdleMs: number;
+	readonly terminalLengthMaxMs: number;
+	/** Whether a terminal must say what it is for. */
+	readonly terminalPurposeRequired: boolean;
+	/** Addresses and ranges that no forward leads to. */
+	readonly forwardNever: readonly string[];
+	/** When nodes are taken out of service by their verdict, and what brings them back. */
+	readonly quarantine: QuarantineLimits;
 }
 
 export const APP_LIMITS_DEFAULT: AppLimits = Object.freeze({
@@ -60,4 +78,12 @@ export const APP_LIMITS_DEFAULT: AppLimits = Object.freeze({
 	nodeCertificateTtlMs: 24 * 3_600_000,
 	recoveriesMax: 1,
 	envelopeTtlMs: 3_600_000,
+	terminalsOpenPerNodeMax: 256,
+	terminalsOpenPerPersonMax: 128,
+	terminalGraceMs: 4 * 3_600_000,
+	terminalIdleMs: 0,
+	terminalLengthMaxMs: 7 * 24 * 3_600_000,
+	terminalPurposeRequired: false,
+	forwardNever: [],
+	quarantine: QUARANTINE_LIMITS_DEFAULT,
 });

@@ -48,10 +48,21 @@ export interface PageBinding {
 
 /** Hex SHA-256 of a message's canonical JSON, so that the order of map entries on the wire doesn't matter. */
 export function digestOf<D extends DescMessage>(desc: D, message: MessageShape<D>, without: readonly string[]): string {
+	return createHash('sha256')
+		.update(canonicalText(desc, message, without))
+		.digest('hex');
+}
+
+/** A message's JSON with every field and sorted keys. */
+export function canonicalText<D extends DescMessage>(
+	desc: D,
+	message: MessageShape<D>,
+	without: readonly string[],
+): string {
 	const json = toJson(desc, message, { alwaysEmitImplicit: true });
 	const fields = typeof json === 'object' && json !== null && !Array.isArray(json) ? { ...json } : {};
 	for (const name of without) delete fields[name];
-	return createHash('sha256').update(canonical(fields)).digest('hex');
+	return canonical(fields);
 }
 
 function canonical(value: JsonValue): string {

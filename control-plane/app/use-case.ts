@@ -1,25 +1,36 @@
 import type {
 	DescMessage,
+	DescMethod,
+	DescMethodBiDiStreaming,
 	DescMethodServerStreaming,
 	DescMethodUnary,
 	Message,
 	MessageShape,
 } from '@bufbuild/protobuf';
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
+import type { PolicyDocument } from '../../health/policy.ts';
 import { assert } from '../../kit/assert.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import { uuidv7 } from '../../kit/ids.ts';
 import { AuditClass, Idempotency } from '../../proto/gen/gpuaas/common/v1/policy_pb.ts';
+import type { RequestKeyRow } from '../store/port/request-keys.ts';
 import type { Tx } from '../store/port/store.ts';
-import type { Plan } from '../store/port/unit.ts';
+import { asPlatform, type Plan } from '../store/port/unit.ts';
+import { type ApprovalGate, approvalGate } from './approvals/gate.ts';
 import type { AppendAudit, AuditEvent } from './audit/event.ts';
 import { withRequestFacts } from './audit/request-facts.ts';
 import type { AppDeps } from './deps.ts';
 import { type CheckedPolicy, checkedPolicy, type TargetKind } from './iam/method-policy.ts';
+import type { KeySecrets } from './iam/pepper.ts';
+import type { PolicyCache } from './iam/policy-view.ts';
 import type { CallContext } from './iam/principal.ts';
 import type { RefusalLog } from './iam/refusals.ts';
 import { authorizedTarget, type Target, type TargetOf, targetName } from './iam/target.ts';
+import { recordedFor, storeOf, tenancyOf } from './iam/tenancy.ts';
+import type { LoginSettings } from './login/settings.ts';
 import { digestOf, type PageTokens } from './paging.ts';
+import type { RecordingStore } from './recordings/recording-store.ts';
+import type { Telemetry } from './telemetry/telemetry.ts';
 
 /**
  * The one wrapper around everything that the API can do. A use case says what it reads, changes and records; the
@@ -34,6 +45,15 @@ export interface UseCaseDeps extends AppDeps {
 	readonly appendAudit: AppendAudit;
 	readonly pages: PageTokens;
 	readonly refusals: RefusalLog;
+	readonly recordings: RecordingStore;
+	readonly login: LoginSettings;
+	/** Of the API listener, by name; set by it. */
+	readonly methods?: ReadonlyMap<string, { readonly method: DescMethod; readonly policy: CheckedPolicy }>;
+	readonly policies: PolicyCache;
+	readonly secrets: KeySecrets;
+	readonly telemetry: Telemetry;
+	/** That nodes are judged by. Absent: the one that ships. */
+	readonly healthPolicy?: PolicyDocument;
 }
 
 /** One call of a use case. */
@@ -43,6 +63,8 @@ export interface Call<Request> {
 	readonly request: Request;
 	/** Wall clock at the start of the call; plans use it, never the clock. */
 	readonly nowMs: number;
+	/** Of the method. */
+	readonly policy: CheckedPolicy;
 }
 
 /** What the API listener serves; `run` of a stream gives its events. */
@@ -60,7 +82,19 @@ export interface StreamUseCase<I extends DescMessage = DescMessage, O extends De
 	run(deps: UseCaseDeps, ctx: CallContext, request: MessageShape<I>): AsyncIterable<MessageShape<O>>;
 }
 
-export type UseCase = UnaryUseCase | StreamUseCase;
+/** Both sides stream; the first request names the target. */
+export interface BidiUseCase<I extends DescMessage = DescMessage, O extends DescMessage = DescMessage> {
+	readonly kind: 'bidi';
+	readonly method: DescMethodBiDiStreaming<I, O>;
+	readonly policy: CheckedPolicy;
+	run(
+		deps: UseCaseDeps,
+		contextOf: (first: MessageShape<I>) => CallContext,
+		requests: AsyncIterable<MessageShape<I>>,
+	): AsyncIterable<MessageShape<O>>;
+}
+
+export type UseCase = UnaryUseCase | StreamUseCase | BidiUseCase;
 
 export interface QuerySteps<I extends DescMessage, O extends DescMessage, K extends TargetKind, Rows> {
 	read(tx: Tx, call: Call<MessageShape<I>>, target: TargetOf[K]): Plan<Rows>;
@@ -79,11 +113,15 @@ export function query<I extends DescMessage, O extends DescMessage, K extends Ta
 		kind: 'unary',
 		method,
 		policy,
-		async run(deps, ctx, request) {
-			const call = { deps, ctx, request, nowMs: deps.clock.now() };
+		async run(given, ctx, request) {
+			const deps = depsOf(given, ctx, policy, request);
+			const call = { deps, ctx, request, nowMs: deps.clock.now(), policy };
 			const rows = await deps.store.read(function* (tx) {
-				return yield* steps.read(tx, call, narrow(yield* authorizedTarget(tx, ctx, policy, request, call.nowMs), on));
+				const view = yield* deps.policies.committed(tx);
+				const target = yield* authorizedTarget(tx, view, ctx, policy, request, call.nowMs);
+				return yield* steps.read(tx, call, narrow(target, on));
 			});
+			if (ctx.actor.credentialKind === 'break_glass') await recordRead(call, policy);
 			return await steps.answer(call, rows);
 		},
 	};
@@ -100,8 +138,8 @@ export interface Change<Response> {
 }
 
 export interface MutationSteps<I extends DescMessage, O extends DescMessage, K extends TargetKind, Prepared> {
-	/** Before the unit, after a first decision. May read, sign, ask a key store. */
-	prepare(call: Call<MessageShape<I>>, target: TargetOf[K]): Promise<Prepared> | Prepared;
+	/** Before the unit, after a first decision, where there is one: may read, sign, ask a key store. */
+	prepare?(call: Call<MessageShape<I>>, target: TargetOf[K]): Promise<Prepared> | Prepared;
 	/** In the unit. Looks again at whatever `prepare` saw. May be run more than once. */
 	apply(tx: Tx, call: Call<MessageShape<I>>, target: TargetOf[K], prepared: Prepared): Plan<Change<MessageShape<O>>>;
 }
@@ -117,19 +155,21 @@ export function mutation<I extends DescMessage, O extends DescMessage, K extends
 		kind: 'unary',
 		method,
 		policy,
-		async run(deps, ctx, request) {
-			const call: Call<MessageShape<I>> = { deps, ctx, request, nowMs: deps.clock.now() };
+		async run(given, ctx, request) {
+			const deps = depsOf(given, ctx, policy, request);
+			const call: Call<MessageShape<I>> = { deps, ctx, request, nowMs: deps.clock.now(), policy };
 			const key = requestKeyOf(method, policy, call);
 			if (policy.audit === AuditClass.PRIVILEGED) deps.heads.assertSigning();
-			const first = await deps.store.read((tx) => authorizedTarget(tx, ctx, policy, request, call.nowMs));
-			const prepared = await steps.prepare(call, narrow(first, on));
-			const attempt = () => deps.store.unit((tx) => unitOf(tx, { call, policy, on, method, steps, prepared, key }));
+			const approval = approvalGate(method, policy, call);
+			const planned = { call, policy, on, method, steps, key, approval };
+			const unit = { ...planned, prepared: await prepare(planned) };
+			const attempt = () => deps.store.unit((tx) => unitOf(tx, unit));
 			let done: Done<MessageShape<O>>;
 			try {
 				done = await attempt();
 			} catch (error) {
-				// Two at once under one request id: whoever lost the insert reads the winner's answer.
-				if (key === undefined || !(error instanceof GpuaasError) || error.code !== 'ALREADY_EXISTS') throw error;
+				// Two at once under one request id: whoever lost the insert, or the approval, reads the winner's answer.
+				if (key === undefined || !isLostRace(error)) throw error;
 				done = await attempt();
 			}
 			for (const hint of done.events) deps.bus.publish(hint);
@@ -140,6 +180,23 @@ export function mutation<I extends DescMessage, O extends DescMessage, K extends
 	};
 }
 
+async function prepare<I extends DescMessage, O extends DescMessage, K extends TargetKind, Prepared>(
+	planned: Omit<UnitInput<I, O, K, Prepared>, 'prepared'>,
+): Promise<Prepared> {
+	const { call, policy, on, steps, key, approval } = planned;
+	// Then `apply` takes nothing, and the unit's own decision is the first.
+	if (steps.prepare === undefined) return undefined as Prepared;
+	const { deps, ctx, request, nowMs } = call;
+	const first = await deps.store.read(function* (tx) {
+		const view = yield* deps.policies.committed(tx);
+		if (approval === undefined) return yield* authorizedTarget(tx, view, ctx, policy, request, nowMs);
+		const isRetry = (yield* firstAnswer(tx, call, key)) !== undefined;
+		const approved = isRetry ? approval.again : approval.check;
+		return yield* authorizedTarget(tx, view, ctx, policy, request, nowMs, approved);
+	});
+	return await steps.prepare(call, narrow(first, on));
+}
+
 interface UnitInput<I extends DescMessage, O extends DescMessage, K extends TargetKind, Prepared> {
 	readonly call: Call<MessageShape<I>>;
 	readonly policy: CheckedPolicy;
@@ -148,6 +205,7 @@ interface UnitInput<I extends DescMessage, O extends DescMessage, K extends Targ
 	readonly steps: MutationSteps<I, O, K, Prepared>;
 	readonly prepared: Prepared;
 	readonly key: RequestKey | undefined;
+	readonly approval: ApprovalGate | undefined;
 }
 
 interface Done<Response> {
@@ -162,30 +220,70 @@ function* unitOf<I extends DescMessage, O extends DescMessage, K extends TargetK
 	tx: Tx,
 	input: UnitInput<I, O, K, Prepared>,
 ): Plan<Done<MessageShape<O>>> {
-	const { call, policy, key, method } = input;
+	const { call, policy, key, method, approval } = input;
 	const { deps, ctx, nowMs } = call;
-	const target = narrow(yield* authorizedTarget(tx, ctx, policy, call.request, nowMs), input.on);
-	const known = key === undefined ? undefined : yield* tx.requestKeys.get(ctx.actor.id, policy.name, key.requestId);
+	const view = yield* deps.policies.inUnit(tx);
+	// Once, and before an approval is used up: a retry gets the first answer and needs no second approval.
+	const known = yield* firstAnswer(tx, call, key);
+	const approved = known === undefined ? approval?.consume : approval?.again;
+	const allowed = yield* authorizedTarget(tx, view, ctx, policy, call.request, nowMs, approved);
+	const target = narrow(allowed, input.on);
 	if (key !== undefined && known !== undefined) {
 		if (!Buffer.from(known.bodySha256).equals(key.bodySha256)) throw reused();
 		return { response: fromBinary(method.output, known.response), leafId: undefined, events: [], effects: undefined };
 	}
 	const change = yield* input.steps.apply(tx, call, target, input.prepared);
-	const leafId = yield* deps.appendAudit(tx, ctx, withRequestFacts(change.audit, method.input, call.request));
+	const audit = { ...change.audit, organization: change.audit.organization ?? ownOrganization(call) };
+	const event = approval === undefined ? audit : approval.noted(audit);
+	const leafId = yield* deps.appendAudit(tx, ctx, withRequestFacts(event, method.input, call.request));
 	const events = change.events ?? [];
+	yield* asPlatform(kept(tx, input, change, events));
+	return { response: change.response, leafId, events, effects: change.effects };
+}
+
+/** What the platform keeps with a change: hints to publish, and the answer for a retry. */
+function* kept<I extends DescMessage, O extends DescMessage, K extends TargetKind, Prepared>(
+	tx: Tx,
+	{ call, policy, key, method }: UnitInput<I, O, K, Prepared>,
+	change: Change<MessageShape<O>>,
+	events: readonly { readonly topic: string; readonly key: string }[],
+): Plan<void> {
+	const { deps, ctx, nowMs } = call;
 	for (const { topic, key: object } of events)
 		yield* tx.outbox.append({ id: uuidv7(nowMs, deps.rng), topic, key: object, atMs: nowMs });
-	if (key !== undefined) {
-		yield* tx.requestKeys.insert({
-			principalId: ctx.actor.id,
-			method: policy.name,
-			requestId: key.requestId,
-			bodySha256: key.bodySha256,
-			response: toBinary(method.output, change.response),
-			expiresAtMs: nowMs + deps.limits.requestKeyTtlMs,
-		});
-	}
-	return { response: change.response, leafId, events, effects: change.effects };
+	if (key === undefined) return;
+	yield* tx.requestKeys.insert({
+		principalId: ctx.actor.id,
+		method: policy.name,
+		requestId: key.requestId,
+		bodySha256: key.bodySha256,
+		response: toBinary(method.output, change.response),
+		expiresAtMs: nowMs + deps.limits.requestKeyTtlMs,
+	});
+}
+
+/** The store of a tenant's call is that tenant's: row security holds every statement of it. */
+export function depsOf(deps: UseCaseDeps, ctx: CallContext, policy: CheckedPolicy, request: Message): UseCaseDeps {
+	const tenancy = tenancyOf(ctx.actor, policy, request);
+	return tenancy === undefined ? deps : { ...deps, store: storeOf(deps.store, tenancy) };
+}
+
+/** Of a change about nobody's thing but the caller's own, as a key: where the caller belongs to one organization. */
+export function ownOrganization({ ctx, policy, request }: Call<Message>): string {
+	const [own, ...others] = recordedFor(ctx, policy, request);
+	return others.length === 0 ? (own ?? '') : '';
+}
+
+function isLostRace(error: unknown): boolean {
+	return error instanceof GpuaasError && (error.code === 'ALREADY_EXISTS' || error.reason === 'APPROVAL_INVALID');
+}
+
+function* firstAnswer(
+	tx: Tx,
+	{ ctx, policy }: Call<unknown>,
+	key: RequestKey | undefined,
+): Plan<RequestKeyRow | undefined> {
+	return key === undefined ? undefined : yield* tx.requestKeys.get(ctx.actor.id, policy.name, key.requestId);
 }
 
 export interface StreamSteps<I extends DescMessage, O extends DescMessage, K extends TargetKind> {
@@ -208,13 +306,28 @@ export function stream<I extends DescMessage, O extends DescMessage, K extends T
 		kind: 'stream',
 		method,
 		policy,
-		async *run(deps, ctx, request) {
-			const call = { deps, ctx, request, nowMs: deps.clock.now() };
-			const decideAgain = async () =>
-				narrow(await deps.store.read((tx) => authorizedTarget(tx, ctx, policy, request, deps.clock.now())), on);
-			yield* steps.events(call, await decideAgain(), decideAgain);
+		async *run(given, ctx, request) {
+			const deps = depsOf(given, ctx, policy, request);
+			const call = { deps, ctx, request, nowMs: deps.clock.now(), policy };
+			const decideAgain = async () => {
+				const target = await deps.store.read(function* (tx) {
+					const view = yield* deps.policies.committed(tx);
+					return yield* authorizedTarget(tx, view, ctx, policy, request, deps.clock.now());
+				});
+				return narrow(target, on);
+			};
+			const first = await decideAgain();
+			if (ctx.actor.credentialKind === 'break_glass') await recordRead(call, policy);
+			yield* steps.events(call, first, decideAgain);
 		},
 	};
+}
+
+/** Under break-glass everything leaves a record, before it is answered. */
+async function recordRead({ deps, ctx, request }: Call<Message>, policy: CheckedPolicy): Promise<void> {
+	const action = policy.permission === '' ? policy.name : policy.permission;
+	const event = { action, target: targetName(policy, request), result: 'ok', reason: '' } as const;
+	await deps.store.unit((tx) => deps.appendAudit(tx, ctx, event));
 }
 
 /** Records a refused or failed call where its policy wants that. `request` is undefined before it was read. */
@@ -226,13 +339,36 @@ export async function recordRefusal(
 	error: GpuaasError,
 ): Promise<void> {
 	const denied = DENIALS.has(error.code);
-	const failed = recordsSuccess(policy) && FAILURES.has(error.code);
+	const failed = recordsSuccess(policy) && (FAILURES.has(error.code) || DECEIVING.has(error.reason));
 	if (policy.audit === AuditClass.NONE || !(denied || failed)) return;
-	// Reads by nobody in particular are noise of the network, not a decision about a person.
-	if (error.code === 'UNAUTHENTICATED' && !recordsSuccess(policy)) return;
+	// Reads by nobody in particular are noise of the network, not a decision about a person; a token that was made to
+	// deceive is not noise.
+	if (error.code === 'UNAUTHENTICATED' && !recordsSuccess(policy) && !TELLING.has(error.reason)) return;
 	const action = policy.permission === '' ? policy.name : policy.permission;
-	await deps.refusals.record(ctx, action, request === undefined ? '' : targetName(policy, request), error);
+	const target = request === undefined ? '' : targetName(policy, request);
+	await deps.refusals.record(ctx, { action, target, organizations: recordedFor(ctx, policy, request) }, error);
 }
+
+const TELLING: ReadonlySet<string> = new Set([
+	'ACCESS_TOKEN_MALFORMED',
+	'ACCESS_TOKEN_TOO_LARGE',
+	'ACCESS_TOKEN_ALGORITHM',
+	'ACCESS_TOKEN_SIGNATURE',
+	'ACCESS_TOKEN_ISSUER',
+	'ACCESS_TOKEN_AUDIENCE',
+	'ACCESS_TOKEN_CLIENT',
+	'ACCESS_TOKEN_TYPE',
+	'ACCESS_TOKEN_TIME',
+	'ACCESS_TOKEN_CLAIMS',
+	'EDGE_ASSERTION_INVALID',
+	'EDGE_ASSERTION_MISMATCH',
+	'USER_NOT_INVITED',
+	'USER_DISABLED',
+	'LOGGED_OUT',
+]);
+
+/** Bad input that was made to be taken for something else; other bad input is everybody's mistake and leaves no record. */
+const DECEIVING: ReadonlySet<string> = new Set(['NAME_CONFUSABLE']);
 
 const DENIALS: ReadonlySet<string> = new Set(['UNAUTHENTICATED', 'PERMISSION_DENIED', 'NOT_FOUND']);
 const FAILURES: ReadonlySet<string> = new Set([
@@ -265,17 +401,20 @@ function reused(): GpuaasError {
 	});
 }
 
-function recordsSuccess(policy: CheckedPolicy): boolean {
+export function recordsSuccess(policy: CheckedPolicy): boolean {
 	return policy.audit === AuditClass.MUTATION || policy.audit === AuditClass.PRIVILEGED;
 }
 
-function policyFor(method: DescMethodUnary | DescMethodServerStreaming, on: TargetKind): CheckedPolicy {
+export function policyFor(
+	method: DescMethodUnary | DescMethodServerStreaming | DescMethodBiDiStreaming,
+	on: TargetKind,
+): CheckedPolicy {
 	const policy = checkedPolicy(method);
 	assert(policy.target === on, `${policy.name} is about "${policy.target}" by its policy, not "${on}"`);
 	return policy;
 }
 
-function narrow<K extends TargetKind>(target: Target, on: K): TargetOf[K] {
+export function narrow<K extends TargetKind>(target: Target, on: K): TargetOf[K] {
 	assert(target.kind === on, `the target is a ${target.kind}, not a ${on}`);
 	// The assertion above is the proof; TypeScript can't follow an indexed type through a discriminant.
 	return target as TargetOf[K];

@@ -70,7 +70,7 @@ function contextOf(deps: EnrollmentDeps, handler: HandlerContext, peer: string):
 	const sent = handler.requestHeader.get('x-correlation-id') ?? '';
 	const correlationId = isCorrelationId(sent) ? sent : uuidv7(deps.clock.now(), deps.rng);
 	return {
-		actor: { kind: 'joiner', id: '', displayName: '', credentialId: '', bindings: [], credentialExpiresAtMs: null },
+		actor: { kind: 'joiner', id: '', displayName: '', credentialId: '', credentialExpiresAtMs: null },
 		correlationId,
 		method: `${handler.service.typeName}/${handler.method.name}`,
 		requestId: '',

@@ -5,7 +5,7 @@ import type { RequestContext } from '../context.ts';
 /** What use cases are told about an agent; without `peer` the stream isn't authorized yet. */
 export function nodeContext(
 	app: AppDeps,
-	method: 'Connect' | 'UploadOutput' | 'RenewCertificate',
+	method: 'Connect' | 'UploadOutput' | 'Channel' | 'RenewCertificate',
 	address: string,
 	correlationId: string,
 	peer: AcceptedStream | undefined,
@@ -22,7 +22,7 @@ export function nodeContext(
 					credentialExpiresAtMs: peer.notAfterMs,
 				};
 	return {
-		actor: { ...actor, bindings: [] },
+		actor,
 		correlationId,
 		method: `gpuaas.link.v1.AgentLinkService/${method}`,
 		requestId: '',

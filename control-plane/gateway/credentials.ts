@@ -22,7 +22,7 @@ export interface GatewayIdentity {
 
 export interface GatewayTlsLimits {
 	readonly handshakeTimeoutMs: number;
-	/** Streams of one connection at once: the link, a renewal, the uploads of a node (`uploadsPerNodeMax`). */
+	/** Streams of one connection at once: the link, a renewal, the uploads of a node (`uploadsPerNodeMax`), its channels twice. */
 	readonly streamsPerConnectionMax: number;
 	/** Receive window of one stream (RFC 9113 section 6.9): 64 KiB would cap a link at 2.8 MB/s at 10 ms of round trip. */
 	readonly streamWindowBytes: number;
@@ -35,7 +35,7 @@ export interface GatewayTlsLimits {
 
 export const GATEWAY_TLS_LIMITS_DEFAULT: GatewayTlsLimits = Object.freeze({
 	handshakeTimeoutMs: 5000,
-	streamsPerConnectionMax: 256,
+	streamsPerConnectionMax: 512,
 	streamWindowBytes: 1024 * 1024,
 	resetsBurst: 64,
 	resetsPerSecond: 16,

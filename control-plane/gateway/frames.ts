@@ -1,14 +1,19 @@
-import type { DescMessage, Message } from '@bufbuild/protobuf';
+import { type DescMessage, type Message, toBinary } from '@bufbuild/protobuf';
 import { createValidator } from '@bufbuild/protovalidate';
+import { ChannelHelloSchema } from '../../proto/gen/gpuaas/link/v1/channel_pb.ts';
 import {
+	ChannelInventorySchema,
 	type Fact,
+	FactBatchSchema,
 	FactSchema,
 	HeartbeatSchema,
 	HelloSchema,
+	InventoryReportSchema,
 	OutputHelloSchema,
 	RenewCertificateRequestSchema,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
-import { TelemetryFrameSchema } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
+import { HistoryAnswerSchema } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
+import { ChannelEndSchema, ScreenSchema } from '../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
 
 /** What arrives from agents is checked against the rules in its contract before anything looks at it. */
 const validator = createValidator({ failFast: true });
@@ -17,8 +22,13 @@ const CHECKED: ReadonlyMap<string, DescMessage> = new Map(
 	[
 		HelloSchema,
 		HeartbeatSchema,
+		ChannelInventorySchema,
+		ChannelHelloSchema,
+		ChannelEndSchema,
+		ScreenSchema,
 		FactSchema,
-		TelemetryFrameSchema,
+		FactBatchSchema,
+		HistoryAnswerSchema,
 		OutputHelloSchema,
 		RenewCertificateRequestSchema,
 	].map((schema) => [schema.typeName, schema]),
@@ -35,6 +45,7 @@ export function violation(message: Message): string | undefined {
 
 /** What a queued fact costs, near enough: all but inline output and the receipt is small. */
 export function factBytes({ fact }: Fact): number {
+	if (fact.case === 'inventory') return toBinary(InventoryReportSchema, fact.value).length;
 	if (fact.case !== 'taskFinished') return 256;
 	const { receipt, certificate, output } = fact.value;
 	let bytes = 512 + certificate.length + (receipt?.payload.length ?? 0);

@@ -1,3 +1,4 @@
+import type { ChannelHello } from '../../proto/gen/gpuaas/link/v1/channel_pb.ts';
 import type {
 	AttemptRef,
 	Fact,
@@ -5,12 +6,13 @@ import type {
 	RenewCertificateRequest,
 	RenewCertificateResponse,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
-import type { TelemetryFrame } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
+import type { HistoryAnswer, TelemetryFrame } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
 import type { AppDeps } from '../app/deps.ts';
 import type { AcceptedStream, StreamAuthorization } from '../app/enrollment/authorize-stream.ts';
 import type { LinkLimits } from '../app/sessions/limits.ts';
 import type { SessionRegistry } from '../app/sessions/registry.ts';
-import type { OutputChunk } from '../app/tasks/output-store.ts';
+import type { OutputUpload } from '../app/tasks/upload-output.ts';
+import type { NodeEnd, NodeEndListener } from '../app/terminals/node-end.ts';
 import type { RequestContext } from '../context.ts';
 
 /** Everything that the gateway calls, as main.ts composes it: the link knows no use case but those of sessions. */
@@ -34,6 +36,19 @@ export interface LinkDeps {
 	readonly onSessionOpen: (opened: SessionOpened) => void;
 	/** Droppable lane; must be quick and must not throw. */
 	readonly ingestTelemetry: (nodeId: string, frame: TelemetryFrame) => void;
+	/** What the agent's ring still had; must be quick and must not throw. */
+	readonly historyAnswer: (nodeId: string, answer: HistoryAnswer) => void;
+	/** Somebody looks at this node: its agent samples faster for a while. */
+	readonly fastPlanOf: (nodeId: string) => { readonly fastPeriodMs: number; readonly fastUntilMs: number } | undefined;
+	/** An agent's stream of one channel; rejects with why it may not go on. */
+	readonly joinChannel: (
+		ctx: RequestContext,
+		nodeId: string,
+		hello: ChannelHello,
+		node: NodeEnd,
+	) => Promise<NodeEndListener>;
+	/** The channels that a node still has. Must not throw. */
+	readonly onChannels: (nodeId: string, channelIds: readonly string[]) => void;
 	readonly openUpload: (ctx: RequestContext, nodeId: string, hello: OutputHello) => Promise<OutputUpload>;
 	readonly renewCertificate: (
 		ctx: RequestContext,
@@ -49,16 +64,4 @@ export interface SessionOpened {
 	readonly attempts: readonly AttemptRef[];
 	/** Random at each start of the agent: another one than before means that the agent restarted. */
 	readonly instanceId: string;
-}
-
-/** Where the output of one attempt goes. */
-export interface OutputUpload {
-	/** Where the agent goes on. */
-	readonly storedOffset: bigint;
-	/** All of it is here already. */
-	readonly complete: boolean;
-	/** Appends what follows on and makes it durable; returns the offset below which everything is. */
-	append(chunks: readonly OutputChunk[]): Promise<bigint>;
-	/** The agent has no more; returns whether the whole output is durable. */
-	end(nextOffset: bigint): Promise<boolean>;
 }

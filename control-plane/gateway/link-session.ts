@@ -1,5 +1,5 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
-import { durationFromMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { GpuaasError, messageOf } from '../../kit/error.ts';
 import {
 	CloseCode,
@@ -23,12 +23,19 @@ import type { ServerStream } from './stream.ts';
  * One welcomed session of one node. Reads: facts into a bounded queue that is committed in order and acknowledged
  * after the commit; heartbeats for the next batched renewal. Writes: one pump that sends the newest acknowledgement,
  * the newest lease and then commands, only while the stream takes them, so that a slow agent costs a few frames of
- * memory. Ends once, by `close` or because the stream broke; `onEnd` is called then.
+ * memory. Ends once, by `close` or because the stream broke; its listener hears of it then.
  */
 /** Another replica changed the same rows, or the store can't commit now. */
 const TRANSIENT: ReadonlySet<string> = new Set(['UNAVAILABLE', 'RESOURCE_EXHAUSTED', 'ABORTED']);
 
 type Out = NonNullable<MessageInitShape<typeof ConnectResponseSchema>['message']>;
+
+export interface SessionListener {
+	/** One came that the next renewal should answer. */
+	heartbeat(session: LinkSession): void;
+	/** Once, and last. */
+	end(session: LinkSession): void;
+}
 
 export class LinkSession implements LiveSession {
 	readonly nodeId: string;
@@ -39,7 +46,7 @@ export class LinkSession implements LiveSession {
 	readonly #deps: LinkDeps;
 	readonly #ctx: RequestContext;
 	readonly #stream: ServerStream<ConnectResponse>;
-	readonly #onEnd: (session: LinkSession) => void;
+	readonly #on: SessionListener;
 	#state: 'open' | 'closing' | 'closed' = 'open';
 	#writable = true;
 	#paused = false;
@@ -49,8 +56,7 @@ export class LinkSession implements LiveSession {
 	#committing = false;
 	#ackedFactSeq: bigint;
 	#factAck: bigint | undefined;
-	#leaseTtlMs: number | undefined;
-	#serverTimeMs = 0;
+	#leaseAck: ConnectResponse | undefined;
 	#heartbeat: Heartbeat | undefined;
 	#bundleSeq: number;
 	/** On the monotonic clock. */
@@ -70,7 +76,7 @@ export class LinkSession implements LiveSession {
 			readonly bundleSeq: number;
 			readonly commandStream: string;
 		},
-		onEnd: (session: LinkSession) => void,
+		on: SessionListener,
 	) {
 		const { peer, epoch, factSeq, bundleSeq, commandStream } = opened;
 		this.nodeId = peer.nodeId;
@@ -85,7 +91,7 @@ export class LinkSession implements LiveSession {
 		this.#deps = deps;
 		this.#ctx = ctx;
 		this.#stream = stream;
-		this.#onEnd = onEnd;
+		this.#on = on;
 		this.#lastFactSeq = BigInt(factSeq);
 		this.#ackedFactSeq = BigInt(factSeq);
 		this.#bundleSeq = bundleSeq;
@@ -122,7 +128,7 @@ export class LinkSession implements LiveSession {
 		this.#drop();
 		// Unread frames would keep the stream from ending.
 		this.#stream.resume();
-		this.#onEnd(this);
+		this.#on.end(this);
 	}
 
 	/** The stream is gone. */
@@ -131,7 +137,7 @@ export class LinkSession implements LiveSession {
 		this.#state = 'closed';
 		this.cutAtMs = Number.POSITIVE_INFINITY;
 		this.#drop();
-		if (wasOpen) this.#onEnd(this);
+		if (wasOpen) this.#on.end(this);
 	}
 
 	cut(): void {
@@ -149,18 +155,29 @@ export class LinkSession implements LiveSession {
 		const { message } = frame;
 		switch (message.case) {
 			case 'fact':
-				this.#takeFact(message.value);
+				this.#takeFacts([message.value], violation(message.value));
+				return;
+			case 'facts':
+				this.#takeFacts(message.value.facts, violation(message.value));
+				if (message.value.commandAck > 0n) this.#takeCommandAck(message.value.commandAck);
 				return;
 			case 'heartbeat':
 				this.#heartbeat = message.value;
+				this.#on.heartbeat(this);
 				return;
 			case 'commandAck':
-				if (this.commands.ack(message.value)) this.#pump();
-				else this.#protocol(`command ${message.value} was acknowledged and never sent`);
+				this.#takeCommandAck(message.value);
 				return;
-			case 'telemetry': {
+			case 'telemetry':
+				// Judged by whoever ingests: a bad frame costs itself, never the session.
+				this.#deps.ingestTelemetry(this.nodeId, message.value);
+				return;
+			case 'historyAnswer':
+				if (violation(message.value) === undefined) this.#deps.historyAnswer(this.nodeId, message.value);
+				return;
+			case 'channels': {
 				const fault = violation(message.value);
-				if (fault === undefined) this.#deps.ingestTelemetry(this.nodeId, message.value);
+				if (fault === undefined) this.#deps.onChannels(this.nodeId, message.value.channelIds);
 				else this.#protocol(fault);
 				return;
 			}
@@ -196,9 +213,9 @@ export class LinkSession implements LiveSession {
 		if (renewal.bundleSeqAcked !== undefined) this.#bundleSeq = -1;
 	}
 
-	renewed(leaseTtlMs: number, serverTimeMs: number): void {
-		this.#leaseTtlMs = leaseTtlMs;
-		this.#serverTimeMs = serverTimeMs;
+	/** `leaseAck` is the same for all sessions of a renewal. */
+	renewed(leaseAck: ConnectResponse): void {
+		this.#leaseAck = leaseAck;
 		this.#pump();
 	}
 
@@ -207,16 +224,26 @@ export class LinkSession implements LiveSession {
 		return Math.min(Number(claimedSeq), this.#deps.app.authority.bundle().seq);
 	}
 
-	#takeFact(fact: Fact): void {
-		const fault =
-			fact.seq <= this.#lastFactSeq ? `came after fact ${this.#lastFactSeq}, and facts rise` : violation(fact);
+	#takeCommandAck(seq: bigint): void {
+		if (this.#state !== 'open') return;
+		if (this.commands.ack(seq)) this.#pump();
+		else this.#protocol(`command ${seq} was acknowledged and never sent`);
+	}
+
+	#takeFacts(facts: readonly Fact[], fault: string | undefined): void {
 		if (fault !== undefined) {
-			this.#protocol(`fact ${fact.seq}: ${fault}`);
+			this.#protocol(`fact ${facts[0]?.seq}: ${fault}`);
 			return;
 		}
-		this.#lastFactSeq = fact.seq;
-		this.#facts.push(fact);
-		this.#factBytes += factBytes(fact);
+		for (const fact of facts) {
+			if (fact.seq <= this.#lastFactSeq) {
+				this.#protocol(`fact ${fact.seq}: came after fact ${this.#lastFactSeq}, and facts rise`);
+				return;
+			}
+			this.#lastFactSeq = fact.seq;
+			this.#facts.push(fact);
+			this.#factBytes += factBytes(fact);
+		}
 		const { factsQueuedMax, factBytesQueuedMax } = this.#deps.limits;
 		if (!this.#paused && (this.#facts.length >= factsQueuedMax || this.#factBytes >= factBytesQueuedMax)) {
 			this.#paused = true;
@@ -279,11 +306,10 @@ export class LinkSession implements LiveSession {
 			this.#factAck = undefined;
 			this.#send({ case: 'factAck', value: seq });
 		}
-		if (this.#leaseTtlMs !== undefined && this.#writable && this.#state === 'open') {
-			const leaseTtl = durationFromMs(this.#leaseTtlMs);
-			this.#leaseTtlMs = undefined;
-			const auditHead = this.#deps.app.heads.latest();
-			this.#send({ case: 'leaseAck', value: { leaseTtl, serverTime: timestampFromMs(this.#serverTimeMs), auditHead } });
+		if (this.#leaseAck !== undefined && this.#writable && this.#state === 'open') {
+			const ack = this.#leaseAck;
+			this.#leaseAck = undefined;
+			this.#writable = this.#stream.send(ack);
 		}
 		while (this.#writable && this.#state === 'open') {
 			const command = this.commands.take();

@@ -3,6 +3,7 @@ import { durationFromMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { every, type Timer } from '../../kit/clock.ts';
 import { GpuaasError, messageOf } from '../../kit/error.ts';
 import { uuidv7 } from '../../kit/ids.ts';
+import { KeyedBuckets } from '../../kit/limits.ts';
 import {
 	CloseCode,
 	type ConnectRequest,
@@ -10,6 +11,7 @@ import {
 	ConnectResponseSchema,
 	type Hello,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import { shareEncoded } from '../../proto/grpc.ts';
 import type { AcceptedStream } from '../app/enrollment/authorize-stream.ts';
 import { closeSession } from '../app/sessions/close-session.ts';
 import { HelloAdmission } from '../app/sessions/hello-admission.ts';
@@ -54,8 +56,11 @@ interface Refusal {
 export class AgentLink {
 	readonly #deps: LinkDeps;
 	readonly #admission: HelloAdmission;
+	readonly #perNode: KeyedBuckets;
 	readonly #openings = new Set<Opening>();
 	readonly #sessions = new Set<LinkSession>();
+	/** Those that the next renewal asks: at each tick who sent a heartbeat, at each sweep everybody. */
+	readonly #due = new Set<LinkSession>();
 	/** Sessions that were closed and whose stream hasn't ended. */
 	readonly #closing = new Set<LinkSession>();
 	readonly #ending = new Set<Promise<void>>();
@@ -63,12 +68,16 @@ export class AgentLink {
 	#timer: Timer | undefined;
 	#renewing = false;
 	#countedAtMs = Number.NEGATIVE_INFINITY;
+	#sweptAtMs = Number.NEGATIVE_INFINITY;
 	#shuttingDown = false;
 
 	constructor(deps: LinkDeps) {
 		this.#deps = deps;
 		const { clock, rng, limits } = deps.app;
 		this.#admission = new HelloAdmission(clock, rng, limits.hellosPerSecondMax);
+		const { sessionsPerMinutePerNode, sessionsBurstPerNode } = deps.limits;
+		// As many keys as a fleet has nodes: a bucket that is forgotten early is a full one.
+		this.#perNode = new KeyedBuckets(clock, sessionsPerMinutePerNode / 60, sessionsBurstPerNode, 100_000);
 		this.#pace = this.#paceOf(0);
 	}
 
@@ -204,6 +213,12 @@ export class AgentLink {
 			this.#refuse(opening, CloseCode.PROTOCOL, "Hello names another node than the stream's certificate");
 			return;
 		}
+		const waitMs = this.#perNode.take(peer.nodeId);
+		if (waitMs > 0) {
+			this.#admission.giveBack();
+			this.#refuse(opening, CloseCode.OVERLOADED, 'this node opens sessions too often', waitMs);
+			return;
+		}
 		const ctx = nodeContext(app, 'Connect', stream.peer, correlationId, peer);
 		const bundleSeq = Math.min(Number(hello.bundleSeq), app.authority.bundle().seq);
 		const { nodeId, issuerKeyId } = peer;
@@ -221,7 +236,10 @@ export class AgentLink {
 
 		const commandStream = `${app.replicaId}/${result.epoch}`;
 		const opened = { peer, epoch: result.epoch, factSeq: result.factSeq, bundleSeq, commandStream };
-		const session = new LinkSession(this.#deps, ctx, stream, opened, (ended) => this.#ended(ended));
+		const session = new LinkSession(this.#deps, ctx, stream, opened, {
+			heartbeat: (heard) => this.#due.add(heard),
+			end: (ended) => this.#ended(ended),
+		});
 		opening.session = session;
 		opening.state = 'session';
 		this.#openings.delete(opening);
@@ -237,12 +255,12 @@ export class AgentLink {
 	}
 
 	#welcome(hello: Hello, peer: AcceptedStream, epoch: number, factAck: bigint, commandStream: string) {
-		const { app, limits } = this.#deps;
+		const { app } = this.#deps;
 		const bundle = app.authority.bundle();
 		return {
 			epoch: BigInt(epoch),
 			leaseTtl: durationFromMs(this.#pace.leaseTtlMs),
-			telemetryPlan: { period: durationFromMs(limits.telemetryPeriodMs) },
+			telemetryPlan: this.#telemetryPlan(peer.nodeId),
 			serverTime: timestampFromMs(app.clock.now()),
 			factAck,
 			bundle: bundle.seq > Number(hello.bundleSeq) ? bundle.bytes : new Uint8Array(),
@@ -252,6 +270,13 @@ export class AgentLink {
 			replicaId: app.replicaId,
 			commandStream,
 		};
+	}
+
+	#telemetryPlan(nodeId: string) {
+		const period = durationFromMs(this.#deps.limits.telemetryPeriodMs);
+		const fast = this.#deps.fastPlanOf(nodeId);
+		if (fast === undefined) return { period };
+		return { period, fastPeriod: durationFromMs(fast.fastPeriodMs), fastUntil: timestampFromMs(fast.fastUntilMs) };
 	}
 
 	#refuse(opening: Opening, code: CloseCode, message: string, retryAfterMs?: number, reason?: string): void {
@@ -266,6 +291,7 @@ export class AgentLink {
 
 	#ended(session: LinkSession): void {
 		this.#sessions.delete(session);
+		this.#due.delete(session);
 		if (session.cutAtMs !== Number.POSITIVE_INFINITY) this.#closing.add(session);
 		this.#deps.registry.remove(session);
 		this.#track(closeSession(this.#deps.app, session.nodeId, session.epoch));
@@ -284,7 +310,11 @@ export class AgentLink {
 	#tick(): void {
 		const { clock } = this.#deps.app;
 		const nowMs = clock.monotonic();
-		this.#sweep(nowMs, clock.now());
+		this.#sweepOpenings(nowMs);
+		if (nowMs - this.#sweptAtMs >= this.#deps.limits.sweepMs) {
+			this.#sweptAtMs = nowMs;
+			this.#sweepSessions(nowMs, clock.now());
+		}
 		if (!this.#renewing) void this.#renew(nowMs);
 		if (nowMs - this.#countedAtMs >= FLEET_COUNT_PERIOD_MS) {
 			this.#countedAtMs = nowMs;
@@ -292,15 +322,19 @@ export class AgentLink {
 		}
 	}
 
-	#sweep(nowMs: number, wallMs: number): void {
-		const silentMsMax = this.#pace.leaseTtlMs + this.#deps.limits.tickMs;
+	#sweepSessions(nowMs: number, wallMs: number): void {
+		const silentMsMax = this.#pace.leaseTtlMs + this.#deps.limits.sweepMs;
 		for (const session of this.#sessions) {
+			this.#due.add(session);
 			if (wallMs >= session.notAfterMs)
 				session.close(CloseCode.CERTIFICATE_EXPIRED, 'the certificate that opened this stream has expired');
 			else if (session.silentMs(nowMs) > silentMsMax)
 				session.close(CloseCode.LEASE_EXPIRED, 'nothing was heard of the agent for a whole lease');
 		}
 		this.#deps.registry.expireAttached(wallMs);
+	}
+
+	#sweepOpenings(nowMs: number): void {
 		for (const session of this.#closing) if (nowMs >= session.cutAtMs) session.cut();
 		for (const opening of this.#openings) {
 			if (nowMs >= opening.cutAtMs) opening.stream.destroy();
@@ -313,19 +347,20 @@ export class AgentLink {
 		const { leaseTtlMs } = this.#pace;
 		const renewals: LeaseRenewal[] = [];
 		const sessions: LinkSession[] = [];
-		for (const session of this.#sessions) {
+		for (const session of this.#due) {
 			const renewal = session.takeRenewal(nowMs, leaseTtlMs);
 			if (renewal === undefined) continue;
 			renewals.push(renewal);
 			sessions.push(session);
 		}
+		this.#due.clear();
 		if (renewals.length === 0) return;
 		this.#renewing = true;
 		try {
 			const superseded = await renewLeases(this.#deps.app, renewals, leaseTtlMs);
-			const serverTimeMs = this.#deps.app.clock.now();
+			const ack = this.#leaseAck(leaseTtlMs);
 			for (const session of sessions) {
-				if (!superseded.has(session.nodeId)) session.renewed(leaseTtlMs, serverTimeMs);
+				if (!superseded.has(session.nodeId)) session.renewed(ack);
 				else session.close(CloseCode.SUPERSEDED, 'a newer session of this node is on another replica');
 			}
 		} catch (error) {
@@ -333,10 +368,24 @@ export class AgentLink {
 			for (const [index, session] of sessions.entries()) {
 				const renewal = renewals[index];
 				if (renewal !== undefined) session.restoreRenewal(renewal);
+				if (this.#sessions.has(session)) this.#due.add(session);
 			}
 		} finally {
 			this.#renewing = false;
 		}
+	}
+
+	/** Encoded once for all who get it. */
+	#leaseAck(leaseTtlMs: number): ConnectResponse {
+		const { clock, heads } = this.#deps.app;
+		const value = {
+			leaseTtl: durationFromMs(leaseTtlMs),
+			serverTime: timestampFromMs(clock.now()),
+			auditHead: heads.latest(),
+		};
+		const ack = create(ConnectResponseSchema, { message: { case: 'leaseAck', value } });
+		shareEncoded(ConnectResponseSchema, ack);
+		return ack;
 	}
 
 	async #count(): Promise<void> {

@@ -13,17 +13,19 @@ import type { OutputChunk as ChunkMessage } from '../../proto/gen/gpuaas/tasks/v
 import type { AcceptedStream } from '../app/enrollment/authorize-stream.ts';
 import { checkChunk } from '../app/tasks/output-chunk.ts';
 import type { OutputChunk } from '../app/tasks/output-store.ts';
+import type { OutputUpload } from '../app/tasks/upload-output.ts';
 import { statusOfClose } from './close-reason.ts';
 import { nodeContext } from './context.ts';
 import { violation } from './frames.ts';
-import type { LinkDeps, OutputUpload } from './link-deps.ts';
+import type { LinkDeps } from './link-deps.ts';
 import type { ServerStream, StreamListener, StreamStatus } from './stream.ts';
 
 /**
  * `UploadOutput` streams: the server says where to start, the agent sends chunks from there, the server acknowledges
  * what is durable. While the output store is behind, the stream isn't read, so that HTTP/2 holds back this upload and
  * nothing else. A stream counts against its node from its opening on, and must say Hello in time: one that says nothing
- * costs as much as one that uploads. Chunks that arrive during an append go into the next one: one sync covers them all.
+ * costs as much as one that uploads. Chunks that arrive during an append go into the next one, and what was appended
+ * during a sync into the next sync: network, page cache and disk never wait for each other.
  */
 export class OutputUploads {
 	readonly #deps: LinkDeps;
@@ -59,7 +61,10 @@ class Upload {
 	#chunks: OutputChunk[] = [];
 	#bytes = 0;
 	#paused = false;
-	#working = false;
+	#appending = false;
+	#syncing = false;
+	/** Appended since the last sync began. */
+	#unsynced = false;
 	#storedOffset = 0n;
 	/** Where the newest chunk ended. */
 	#takenOffset = 0;
@@ -90,7 +95,7 @@ class Upload {
 		else if (message.case === 'chunk') this.#take(message.value);
 		else if (message.case === 'end') {
 			this.#endOffset = message.value.nextOffset;
-			void this.#work();
+			void this.#append();
 		} else this.#protocol('a message of an unknown kind came');
 	}
 
@@ -175,13 +180,13 @@ class Upload {
 			this.#paused = true;
 			this.#stream.pause();
 		}
-		void this.#work();
+		void this.#append();
 	}
 
-	async #work(): Promise<void> {
+	async #append(): Promise<void> {
 		const output = this.#output;
-		if (this.#working || output === undefined) return;
-		this.#working = true;
+		if (this.#appending || output === undefined) return;
+		this.#appending = true;
 		try {
 			while (this.#chunks.length > 0 && this.#state === 'open') {
 				const chunks = this.#chunks;
@@ -192,11 +197,31 @@ class Upload {
 					this.#paused = false;
 					this.#stream.resume();
 				}
-				this.#storedOffset = await output.append(chunks);
-				if (this.#state !== 'open') return;
-				this.#send(false);
+				await output.append(chunks);
+				this.#unsynced = true;
+				void this.#sync(output);
 			}
-			if (this.#endOffset === undefined || this.#state !== 'open') return;
+		} catch (error) {
+			this.#failed(error);
+		} finally {
+			this.#appending = false;
+		}
+		// With nothing on its way to say so later.
+		if (!this.#syncing) void this.#sync(output);
+	}
+
+	/** Acknowledges what is durable; the end of the output after the last of it. */
+	async #sync(output: OutputUpload): Promise<void> {
+		if (this.#syncing) return;
+		this.#syncing = true;
+		try {
+			while (this.#unsynced && this.#state === 'open') {
+				this.#unsynced = false;
+				this.#storedOffset = await output.sync();
+				if (this.#state === 'open') this.#send(false);
+			}
+			if (this.#endOffset === undefined || this.#appending || this.#chunks.length > 0) return;
+			if (this.#state !== 'open') return;
 			const complete = await output.end(this.#endOffset);
 			if (this.#state !== 'open') return;
 			this.#send(complete);
@@ -204,7 +229,7 @@ class Upload {
 		} catch (error) {
 			this.#failed(error);
 		} finally {
-			this.#working = false;
+			this.#syncing = false;
 		}
 	}
 

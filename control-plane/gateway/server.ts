@@ -10,6 +10,7 @@ import { assert } from '../../kit/assert.ts';
 import { sleep } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import { Caller, RateClass } from '../../proto/gen/gpuaas/common/v1/policy_pb.ts';
+import type { ChannelRequest, ChannelResponse } from '../../proto/gen/gpuaas/link/v1/channel_pb.ts';
 import {
 	AgentLinkService,
 	type ConnectRequest,
@@ -23,16 +24,20 @@ import { grpcServiceDefinition } from '../../proto/grpc.ts';
 import { checkedPolicy } from '../app/iam/method-policy.ts';
 import { ACCEPTOR_LIMITS_DEFAULT, Acceptor, type AcceptorLimits, type Turned } from './acceptor.ts';
 import { leafOf, serveStream, statusOfError } from './calls.ts';
+import { Channels } from './channel.ts';
 import {
 	GATEWAY_TLS_LIMITS_DEFAULT,
 	GatewayCredentials,
 	type GatewayIdentity,
 	type GatewayTlsLimits,
 } from './credentials.ts';
+import { serveDirect } from './direct-call.ts';
+import { endHalfOpenStreams } from './half-open.ts';
 import { AgentLink } from './link.ts';
 import type { LinkDeps } from './link-deps.ts';
 import { OutputUploads } from './output.ts';
 import { Renewals } from './renew.ts';
+import type { ServerStream, StreamListener } from './stream.ts';
 import { raiseConnectionWindows } from './windows.ts';
 
 /**
@@ -79,6 +84,7 @@ export interface Gateway extends AsyncDisposable {
 }
 
 const PATH_PREFIX = `/${AgentLinkService.typeName}/`;
+const UNARY_PATH = `${PATH_PREFIX}${AgentLinkService.method.renewCertificate.name}`;
 
 /** Each RPC here has a pace of its own: sessions at their Hello, uploads by count, renewals by node. */
 function checkPolicies(): void {
@@ -115,17 +121,31 @@ export async function startGateway(deps: LinkDeps, options: GatewayOptions): Pro
 	const windows = raiseConnectionWindows(PATH_PREFIX, wire.connectionWindowBytes);
 	const link = new AgentLink(deps);
 	const uploads = new OutputUploads(deps);
+	const channels = new Channels(deps);
 	const renewals = new Renewals(deps);
-	const cut = (peer: string) => acceptor.cut(peer);
+	const direct = { messageBytesMax: wire.messageBytesMax, unreadGraceMs: deps.limits.helloTimeoutMs };
+	const serve = <In, Out>(
+		call: ServerDuplexStream<In, Out>,
+		accept: (stream: ServerStream<Out>) => StreamListener<In>,
+	) => {
+		acceptor.arrived(call.getPeer());
+		serveStream(call, accept, (peer) => acceptor.cut(peer));
+	};
 	server.addService(grpcServiceDefinition(AgentLinkService) as unknown as ServiceDefinition, {
 		connect: (call: ServerDuplexStream<ConnectRequest, ConnectResponse>) =>
-			serveStream(call, (stream) => link.accept(stream), cut),
+			serve(call, (stream) => link.accept(stream)),
 		uploadOutput: (call: ServerDuplexStream<UploadOutputRequest, UploadOutputResponse>) =>
-			serveStream(call, (stream) => uploads.accept(stream), cut),
+			serve(call, (stream) => uploads.accept(stream)),
+		channel: (call: ServerDuplexStream<ChannelRequest, ChannelResponse>) => {
+			acceptor.arrived(call.getPeer());
+			const cut = (peer: string) => acceptor.cut(peer);
+			serveDirect(call, (stream) => channels.accept(stream), cut, clock, direct);
+		},
 		renewCertificate: (
 			call: ServerUnaryCall<RenewCertificateRequest, RenewCertificateResponse>,
 			done: sendUnaryData<RenewCertificateResponse>,
 		) => {
+			acceptor.arrived(call.getPeer());
 			renewals.renew(leafOf(call) ?? new Uint8Array(), call.getPeer(), call.request).then(
 				(response) => done(null, response),
 				(error: unknown) => {
@@ -138,6 +158,8 @@ export async function startGateway(deps: LinkDeps, options: GatewayOptions): Pro
 	});
 	link.start();
 	const port = await acceptor.listen(options.host, options.port);
+	const { helloTimeoutMs: unaryRequestMs, closeGraceMs: endedGraceMs } = deps.limits;
+	const halfOpen = endHalfOpenStreams(clock, port, UNARY_PATH, { unaryRequestMs, endedGraceMs });
 	return {
 		port,
 		link,
@@ -152,6 +174,7 @@ export async function startGateway(deps: LinkDeps, options: GatewayOptions): Pro
 			server.forceShutdown();
 			acceptor.cutAll();
 			windows[Symbol.dispose]();
+			halfOpen[Symbol.dispose]();
 		},
 	};
 }

@@ -4,7 +4,8 @@ import type { Emit, Registry } from '../../kit/exposition.ts';
 import type { AppDeps } from '../app/deps.ts';
 import { type FleetFacts, readFleetFacts } from '../app/system/fleet-facts.ts';
 import { checkHealth, type HealthFinding } from '../app/system/health.ts';
-import type { LatestTelemetry } from '../app/telemetry/latest.ts';
+import type { Telemetry } from '../app/telemetry/telemetry.ts';
+import { registerTelemetry } from './telemetry-metrics.ts';
 
 /**
  * What the control plane says about itself. Facts of the store are read before each page; one that can't be read is
@@ -17,7 +18,7 @@ export class OpsMetrics implements Disposable {
 	#health: readonly HealthFinding[] = [];
 	#refreshing: Promise<void> | undefined;
 
-	constructor(deps: AppDeps, registry: Registry, telemetry: LatestTelemetry) {
+	constructor(deps: AppDeps, registry: Registry, telemetry: Telemetry) {
 		this.#deps = deps;
 		this.#delay.enable();
 		this.#registerProcess(registry);
@@ -78,7 +79,7 @@ export class OpsMetrics implements Disposable {
 		);
 	}
 
-	#registerFleet(registry: Registry, telemetry: LatestTelemetry): void {
+	#registerFleet(registry: Registry, telemetry: Telemetry): void {
 		const gauge = (name: string, help: string, labelNames: readonly string[], callback: (emit: Emit) => void) =>
 			registry.collect({ name, type: 'gauge', help, labelNames }, callback);
 		gauge('gpuaas_ready', 'Whether each dependency is well.', ['check'], (emit) => {
@@ -97,6 +98,14 @@ export class OpsMetrics implements Disposable {
 			for (const state of ['queued', 'leased', 'running', 'cancelling'] as const)
 				emit(this.#facts.tasksByState[state] ?? 0, state);
 		});
+		// Pages name no tenant.
+		const quota = (name: string, help: string, read: (total: FleetFacts['quotas'][number]) => number) =>
+			gauge(name, help, ['kind'], (emit) => {
+				for (const total of this.#facts?.quotas ?? []) emit(read(total), total.kind);
+			});
+		quota('gpuaas_quota_used', 'What all organizations have of a kind that is counted.', ({ used }) => used);
+		quota('gpuaas_quota_reserved', 'What is promised to what is being made.', ({ reserved }) => reserved);
+		quota('gpuaas_quota_organizations_full', 'Organizations that have all they may have.', ({ full }) => full);
 		gauge('gpuaas_store_check_seconds', 'Time of one commit, tried for this page.', [], (emit) => {
 			if (this.#facts !== undefined) emit(this.#facts.storeSeconds);
 		});
@@ -106,11 +115,7 @@ export class OpsMetrics implements Disposable {
 		gauge('gpuaas_audit_head_age_seconds', 'Age of the newest signed head.', [], (emit) => {
 			if (this.#facts?.auditHead !== undefined) emit(this.#facts.auditHead.ageSeconds);
 		});
-		gauge('gpuaas_telemetry_nodes', 'Nodes whose newest sample is kept here.', [], (emit) => emit(telemetry.size));
-		registry.collect(
-			{ name: 'gpuaas_telemetry_refused_total', type: 'counter', help: 'Samples of no known schema.' },
-			(emit) => emit(telemetry.refused),
-		);
+		registerTelemetry(registry, telemetry);
 	}
 }
 

@@ -5,14 +5,18 @@ import { assert } from '../../kit/assert.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import type { Registry } from '../../kit/exposition.ts';
 import { CONTENT_TYPE, negotiateFormat } from '../../kit/exposition-text.ts';
+import { acceptsGzip, compressed } from '../../kit/gzip.ts';
 import { isUuid } from '../../kit/ids.ts';
 import type { AppDeps } from '../app/deps.ts';
-import { readNodeIds } from '../app/system/fleet-facts.ts';
+import type { HealthMonitor } from '../app/health/monitor.ts';
 import { checkHealth } from '../app/system/health.ts';
-import type { LatestTelemetry } from '../app/telemetry/latest.ts';
+import type { NameSet } from '../app/telemetry/families.ts';
+import type { Telemetry } from '../app/telemetry/telemetry.ts';
 import { checkAccess, type OpsAccess, refusalOf } from './access.ts';
+import { discover } from './discovery.ts';
+import { registerHealth } from './health-metrics.ts';
 import { OpsMetrics } from './metrics.ts';
-import { nodePage } from './node-page.ts';
+import { type NodePageOptions, nodePage } from './node-page.ts';
 
 /**
  * Pages for monitoring, on a listener of their own: /healthz (this process lives), /readyz (it may be given work),
@@ -22,11 +26,39 @@ import { nodePage } from './node-page.ts';
 export interface OpsServerOptions {
 	readonly deps: AppDeps;
 	readonly registry: Registry;
-	readonly telemetry: LatestTelemetry;
+	readonly telemetry: Telemetry;
+	readonly health: HealthMonitor;
+	/** What node pages show. Default: all names, `Hostname` as dcgm-exporter has it up to 4.8. */
+	readonly nodePages?: Partial<Pick<NodePageOptions, 'names' | 'hostnameLabel'>>;
 	/** Port 0: a free one. */
 	readonly listen: { readonly host: string; readonly port: number };
 	readonly access?: OpsAccess;
+	/** Labels of nodes that discovery may show. */
+	readonly nodeLabels?: readonly string[];
+	readonly limits?: Partial<OpsLimits>;
 }
+
+export interface OpsLimits {
+	/** A Prometheus asks from few connections. */
+	readonly connectionsMax: number;
+	readonly handshakeTimeoutMs: number;
+	/** From the first byte of a request, or from the opening of its connection, to the end of its body. */
+	readonly requestTimeoutMs: number;
+	/** Without a byte in either direction: whoever doesn't read a page holds its bytes here. */
+	readonly silentTimeoutMs: number;
+	/** From an answer's first byte to its last, however the peer takes it. */
+	readonly answerTimeoutMs: number;
+	readonly headerBytesMax: number;
+}
+
+export const OPS_LIMITS_DEFAULT: OpsLimits = Object.freeze({
+	connectionsMax: 128,
+	handshakeTimeoutMs: 5000,
+	requestTimeoutMs: 10_000,
+	silentTimeoutMs: 30_000,
+	answerTimeoutMs: 60_000,
+	headerBytesMax: 8192,
+});
 
 interface Answer {
 	readonly status: number;
@@ -36,17 +68,14 @@ interface Answer {
 
 const TEXT = 'text/plain; charset=utf-8';
 const JSON_TYPE = 'application/json';
-const CONNECTIONS_MAX = 128;
-const REQUEST_TIMEOUT_MS = 10_000;
-/** Of service discovery: more than one replica serves. */
-const TARGETS_MAX = 50_000;
-const TARGETS_PAGE = 1000;
 
 export class OpsServer implements AsyncDisposable {
 	readonly #options: OpsServerOptions;
 	readonly #access: OpsAccess;
 	readonly #metrics: OpsMetrics;
+	readonly #pages: NodePageOptions;
 	readonly #server: Server;
+	readonly #answerTimeoutMs: number;
 
 	/** Throws CONFIG_INVALID where the pages would be open to a network. */
 	static async listen(options: OpsServerOptions): Promise<OpsServer> {
@@ -65,13 +94,25 @@ export class OpsServer implements AsyncDisposable {
 	private constructor(options: OpsServerOptions) {
 		this.#options = options;
 		this.#access = options.access ?? {};
+		this.#pages = {
+			names: ALL_NAMES,
+			hostnameLabel: 'Hostname',
+			xids: options.telemetry.xids,
+			health: options.health,
+			...options.nodePages,
+			// Whoever gets past a token or a client certificate is somebody; loopback is anybody on this host.
+			namesCustomers: this.#access.bearerToken !== undefined || this.#access.tls?.clientCaPem !== undefined,
+		};
 		this.#metrics = new OpsMetrics(options.deps, options.registry, options.telemetry);
+		registerHealth(options.registry, options.health);
 		const handle = (request: IncomingMessage, response: ServerResponse) => void this.#serve(request, response);
+		const bounds = { ...OPS_LIMITS_DEFAULT, ...options.limits };
+		this.#answerTimeoutMs = bounds.answerTimeoutMs;
 		const limits = {
-			requestTimeout: REQUEST_TIMEOUT_MS,
-			headersTimeout: REQUEST_TIMEOUT_MS,
-			connectionsCheckingInterval: 1000,
-			maxHeaderSize: 8192,
+			requestTimeout: bounds.requestTimeoutMs,
+			headersTimeout: bounds.requestTimeoutMs,
+			connectionsCheckingInterval: Math.min(1000, bounds.requestTimeoutMs / 2),
+			maxHeaderSize: bounds.headerBytesMax,
 		};
 		const { tls } = this.#access;
 		this.#server =
@@ -80,6 +121,7 @@ export class OpsServer implements AsyncDisposable {
 				: createTlsServer(
 						{
 							...limits,
+							handshakeTimeout: bounds.handshakeTimeoutMs,
 							cert: tls.chainPem,
 							key: tls.keyPem,
 							minVersion: 'TLSv1.2',
@@ -89,13 +131,21 @@ export class OpsServer implements AsyncDisposable {
 						},
 						handle,
 					);
-		this.#server.maxConnections = CONNECTIONS_MAX;
+		this.#server.maxConnections = bounds.connectionsMax;
+		this.#server.timeout = bounds.silentTimeoutMs;
 	}
 
 	get address(): AddressInfo {
 		const address = this.#server.address();
 		assert(address !== null && typeof address === 'object', 'the ops listener is open');
 		return address;
+	}
+
+	/** Open ones. */
+	connections(): Promise<number> {
+		return new Promise((resolve, reject) =>
+			this.#server.getConnections((error, count) => (error === null ? resolve(count) : reject(error))),
+		);
 	}
 
 	async [Symbol.asyncDispose](): Promise<void> {
@@ -114,8 +164,14 @@ export class OpsServer implements AsyncDisposable {
 			deps.log.warn('an ops page failed', { page: request.url, error: GpuaasError.from(error) });
 			answer = { status: 503, type: TEXT, body: 'this page can not be made now; look at the log\n' };
 		}
-		response.writeHead(answer.status, { 'content-type': answer.type, 'cache-control': 'no-store' });
-		response.end(request.method === 'HEAD' ? undefined : answer.body);
+		const headers = { 'content-type': answer.type, 'cache-control': 'no-store', vary: 'accept-encoding' };
+		const isWanted = request.method !== 'HEAD' && acceptsGzip(request.headers['accept-encoding']);
+		// What can't be packed is sent as it is.
+		const packed = isWanted ? await compressed(answer.body)?.catch(() => undefined) : undefined;
+		response.writeHead(answer.status, packed === undefined ? headers : { ...headers, 'content-encoding': 'gzip' });
+		const late = this.#options.deps.clock.setTimer(() => request.socket.destroy(), this.#answerTimeoutMs);
+		response.once('close', () => late.cancel());
+		response.end(request.method === 'HEAD' ? undefined : (packed ?? answer.body));
 	}
 
 	async #answer(request: IncomingMessage): Promise<Answer> {
@@ -157,34 +213,34 @@ export class OpsServer implements AsyncDisposable {
 	}
 
 	#node(nodeId: string, request: IncomingMessage): Answer {
-		const { telemetry } = this.#options;
-		const sample = isUuid(nodeId) ? telemetry.get(nodeId) : undefined;
-		if (sample === undefined) return { status: 404, type: TEXT, body: 'no sample of this node came to this replica\n' };
-		if (telemetry.isStale(sample)) {
-			const age = Math.round(telemetry.ageMs(sample) / 1000);
-			return { status: 503, type: TEXT, body: `the newest sample is ${age} s old, so nobody knows how the node is\n` };
+		const { latest, directory, ingest } = this.#options.telemetry;
+		const sample = isUuid(nodeId) ? latest.get(nodeId) : undefined;
+		const refusal = ingest.refusalOf(nodeId);
+		const why = refusal === undefined ? '' : `; its newest frame was refused: ${refusal.reason}`;
+		if (sample === undefined)
+			return { status: 404, type: TEXT, body: `no sample of this node came to this replica${why}\n` };
+		const ageMs = latest.ageMs(sample);
+		if (latest.isStale(sample)) {
+			const age = Math.round(ageMs / 1000);
+			return {
+				status: 503,
+				type: TEXT,
+				body: `the newest sample is ${age} s old, so nobody knows how the node is${why}\n`,
+			};
 		}
-		const format = negotiateFormat(request.headers.accept);
-		return { status: 200, type: CONTENT_TYPE[format], body: nodePage(nodeId, sample, telemetry, format) };
+		const names = namesOf(request, this.#pages.names);
+		if (names === undefined) return { status: 400, type: TEXT, body: 'names is gpuaas or dcgm; without it: all\n' };
+		const body = nodePage(directory.get(nodeId), sample, ageMs, { ...this.#pages, names });
+		return { status: 200, type: CONTENT_TYPE.text, body };
 	}
 
-	/** prometheus.io/docs/prometheus/latest/http_sd: every node that isn't retired, also silent ones, so that they alert. */
 	async #targets(request: IncomingMessage): Promise<Answer> {
-		const { deps } = this.#options;
+		const { deps, nodeLabels = [] } = this.#options;
 		const target = targetOf(request, this.#options.listen.host, this.address.port);
-		const groups: unknown[] = [];
-		let afterId = '';
-		while (groups.length < TARGETS_MAX) {
-			const ids = await readNodeIds(deps, afterId, TARGETS_PAGE);
-			for (const id of ids)
-				groups.push({
-					targets: [target],
-					labels: { __metrics_path__: `/metrics/nodes/${id}`, instance: id, node: id },
-				});
-			if (ids.length < TARGETS_PAGE) break;
-			afterId = ids.at(-1) ?? afterId;
-		}
-		return { status: 200, type: JSON_TYPE, body: JSON.stringify(groups) };
+		const found = await discover(deps, { target, nodeLabels, query: queryOf(request) });
+		return 'json' in found
+			? { status: 200, type: JSON_TYPE, body: found.json }
+			: { status: 400, type: TEXT, body: found.wrong };
 	}
 }
 
@@ -192,4 +248,17 @@ export class OpsServer implements AsyncDisposable {
 function targetOf(request: IncomingMessage, host: string, port: number): string {
 	const asked = request.headers.host ?? '';
 	return /^[A-Za-z0-9.:[\]-]{1,255}$/.test(asked) ? asked : `${host}:${port}`;
+}
+
+const ALL_NAMES: ReadonlySet<NameSet> = new Set(['gpuaas', 'dcgm']);
+
+/** `?names=dcgm`: for a Prometheus that wants one spelling only. */
+function namesOf(request: IncomingMessage, configured: ReadonlySet<NameSet>): ReadonlySet<NameSet> | undefined {
+	const asked = queryOf(request).get('names');
+	if (asked === null) return configured;
+	return asked === 'gpuaas' || asked === 'dcgm' ? new Set([asked]) : undefined;
+}
+
+function queryOf(request: IncomingMessage): URLSearchParams {
+	return new URLSearchParams(request.url?.split('?', 2)[1] ?? '');
 }

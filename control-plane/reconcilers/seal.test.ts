@@ -6,6 +6,10 @@ import { ed25519SignerFromSeed } from '../../pki/keys/signer.ts';
 import { chainOrigin } from '../../pki/verify/chain-head.ts';
 import { type AnchoredHead, MemoryAnchor } from '../app/audit/anchor.ts';
 import { createAppendAudit } from '../app/audit/append.ts';
+import type { AuditEvent } from '../app/audit/event.ts';
+import { LOST_HEAD } from '../app/audit/former-heads.ts';
+import { parseLeaf } from '../app/audit/leaf.ts';
+import type { SequencerOptions } from '../app/audit/sequencer.ts';
 import { InProcessBus } from '../bus/in-process.ts';
 import { systemContext } from '../context.ts';
 import { SqliteStore } from '../store/sqlite/store.ts';
@@ -23,7 +27,7 @@ class World {
 		this.store = new SqliteStore({ at: { memory }, clock: this.clock });
 	}
 
-	async open(): Promise<SealReconciler> {
+	async open(more: Partial<SequencerOptions> = {}): Promise<SealReconciler> {
 		const log: Logger = {
 			...silentLogger,
 			error: (message: string, fields?: LogFields) => this.errors.push(`${message}: ${String(fields?.error)}`),
@@ -31,13 +35,16 @@ class World {
 		const opening = SealReconciler.open({
 			store: this.store,
 			clock: this.clock,
+			rng: systemRng,
 			log,
+			appendAudit: createAppendAudit({ clock: this.clock, rng: systemRng }),
 			bus: new InProcessBus(),
 			signer: ed25519SignerFromSeed(new Uint8Array(32).fill(1)),
 			keyName: 'cluster.test/audit',
 			origin: chainOrigin('cluster.test'),
 			anchor: this.anchor,
 			replicaId: 'r',
+			...more,
 		});
 		this.seal = await this.run(opening);
 		return this.seal;
@@ -65,10 +72,10 @@ class World {
 		}
 	}
 
-	async record(count = 1): Promise<readonly string[]> {
+	async record(count = 1, more: Partial<AuditEvent> = {}): Promise<readonly string[]> {
 		const append = createAppendAudit({ clock: this.clock, rng: systemRng });
 		const ctx = systemContext('test', this.clock, silentLogger, 'c');
-		const event = { action: 'a.b', target: 't', result: 'ok', reason: '' } as const;
+		const event = { action: 'a.b', target: 't', result: 'ok', reason: '', ...more } as const;
 		const units = Array.from({ length: count }, () => this.store.unit((tx) => append(tx, ctx, event)));
 		return await this.run(Promise.all(units));
 	}
@@ -261,4 +268,62 @@ test('a head that was anchored just before a crash is taken over by the next sta
 	(await next.open()).assertSigning();
 	expect((await next.run(next.store.read((tx) => tx.audit.lastHead())))?.size).toBe(3);
 	expect(next.sizes).toEqual([2, 3]);
+});
+
+test('a larger head of a former log than the new one cites is put on record, once', async () => {
+	const world = new World();
+	const first = await world.open();
+	await world.record(2);
+	await world.pass(1100);
+	const cited = first.latest();
+	const backup = world.store.snapshot();
+	const larger: string[] = [];
+	for (const count of [3, 4]) {
+		await world.record(count);
+		await world.pass(1100);
+		larger.push(first.latest());
+	}
+	const former = chainOrigin('cluster.test');
+	const log2 = { origin: chainOrigin('cluster.test', 2), formerOrigins: [former] };
+	const lostHeads = async (of: World) => {
+		await of.pass(1100);
+		const filter = {
+			afterSeq: null,
+			limit: 10,
+			action: LOST_HEAD,
+			target: '',
+			organizations: null,
+			newestFirst: false,
+		};
+		const rows = await of.run(of.store.read((tx) => tx.audit.query(filter)));
+		return rows.map(({ leaf }) => parseLeaf(leaf)?.detail);
+	};
+
+	const restored = new World(backup);
+	await restored.record(1, {
+		action: 'audit.new-log',
+		target: 'audit',
+		detail: { former_origin: former, lost_head_size: 2 },
+	});
+	const seal = await restored.open(log2);
+	const forged = cited.replace('\n2\n', '\n99\n');
+	for (const note of [cited, forged]) seal.witness(note);
+	expect(await lostHeads(restored)).toEqual([]);
+	expect(restored.errors).toEqual([]);
+	for (const note of larger) seal.witness(note);
+	const [, largest = ''] = larger;
+	const onRecord = [{ former_origin: former, lost_head_size: 9, lost_head: largest, on_record_size: 2 }];
+	expect(await lostHeads(restored)).toEqual(onRecord);
+	expect(restored.errors).toEqual([expect.stringMatching(/larger head of a former audit log/)]);
+	// It is the new log that goes on: the former one ended.
+	seal.assertSigning();
+	for (const note of larger) seal.witness(note);
+	expect(await lostHeads(restored)).toEqual(onRecord);
+
+	const next = new World(restored.store.snapshot());
+	next.anchor.heads.push(...restored.anchor.heads);
+	const again = await next.open(log2);
+	for (const note of larger) again.witness(note);
+	expect(await lostHeads(next)).toEqual(onRecord);
+	again.assertSigning();
 });

@@ -5,15 +5,17 @@ import type { AppendAudit } from '../app/audit/event.ts';
 import type { AppDeps } from '../app/deps.ts';
 import { decodeDrain, encodeDrain, endDrain } from '../app/operations/drain-operation.ts';
 import { prepareStop, stopTasks } from '../app/tasks/stop-tasks.ts';
+import { endTerminal } from '../app/terminals/end.ts';
 import { type RequestContext, systemContext } from '../context.ts';
 import type { OperationRow } from '../store/port/operations.ts';
 import type { Tx } from '../store/port/store.ts';
 import { TASK_STATES_OPEN, type TaskRow } from '../store/port/tasks.ts';
+import type { TerminalRow } from '../store/port/terminals.ts';
 import type { Plan } from '../store/port/unit.ts';
 
 /**
- * Carries every running drain one step on: waits for the node's open tasks, past the deadline tells them to stop, and
- * ends when none is left. Takes no input and keeps nothing: every step is in the operation's row before its side
+ * Carries every running drain one step on: waits for the node's open tasks and terminals, past the deadline tells them to
+ * stop, and ends when none is left. Takes no input and keeps nothing: every step is in the operation's row before its side
  * effects, so it may be run twice, or on two replicas, or after a crash. main.ts runs it every few seconds and at the
  * hints `operations.started` and `tasks.changed`. The node is left cordoned.
  */
@@ -42,18 +44,29 @@ export async function advanceDrains(deps: DrainDeps): Promise<number> {
 
 async function advance(deps: DrainDeps, ctx: RequestContext, operation: OperationRow): Promise<void> {
 	const nowMs = deps.clock.now();
-	const open = await deps.store.read((tx) => openTasks(deps, tx, operation.target));
-	if (open.length === 0) {
+	const { tasks, terminals } = await deps.store.read(function* (tx) {
+		const open = yield* tx.terminals.listOpen(operation.target, '', deps.limits.terminalsOpenPerNodeMax);
+		return { tasks: yield* openTasks(deps, tx, operation.target), terminals: open };
+	});
+	if (tasks.length === 0 && terminals.length === 0) {
 		await finish(deps, ctx, operation, nowMs);
 		return;
 	}
 	if (nowMs < operation.deadlineMs) {
-		const progress = `no new work is taken; ${open.length} open tasks may end until the deadline`;
+		const progress = `no new work is taken; ${stillOpen(tasks, terminals)} may end until the deadline`;
 		if (progress !== operation.progress)
 			await deps.store.unit((tx) => tx.operations.update(operation.id, { progress }));
 		return;
 	}
-	await stop(deps, ctx, operation, open, nowMs);
+	for (const row of terminals)
+		await endTerminal(deps, row, 'NODE_DRAINING', 'the drain of its node reached its deadline');
+	if (tasks.length > 0) await stop(deps, ctx, operation, tasks, nowMs);
+	else await finish(deps, ctx, operation, nowMs);
+}
+
+function stillOpen(tasks: readonly TaskRow[], terminals: readonly TerminalRow[]): string {
+	const attended = terminals.length === 0 ? '' : ` and ${terminals.length} terminals`;
+	return `${tasks.length} open tasks${attended}`;
 }
 
 /** Again with each run past the deadline: what was queued, or claimed, since the last one must be stopped too. */
@@ -93,8 +106,9 @@ async function stop(
 
 async function finish(deps: DrainDeps, ctx: RequestContext, operation: OperationRow, nowMs: number): Promise<void> {
 	const ended = await deps.store.unit(function* (tx) {
-		// A task may have been queued since the look outside: a drain never ends beside open work.
+		// Something may have been opened since the look outside: a drain never ends beside open work.
 		if ((yield* tx.tasks.countOpen(operation.target)) > 0) return false;
+		if ((yield* tx.terminals.countOpen(operation.target)) > 0) return false;
 		const current = yield* tx.operations.get(operation.id);
 		if (current?.state !== 'running') return false;
 		const progress = 'nothing runs on the node; it stays cordoned until somebody uncordons it';
@@ -154,8 +168,12 @@ export class DrainRunner implements AsyncDisposable {
 		this.#deps = deps;
 		const wake = () => this.wake();
 		// Tasks change thousands of times a second; without a drain that is nobody's business here.
-		const onTask = () => this.#drains > 0 && this.wake();
-		this.#unsubscribe = [deps.bus.subscribe('operations.started', wake), deps.bus.subscribe('tasks.changed', onTask)];
+		const onWork = () => this.#drains > 0 && this.wake();
+		this.#unsubscribe = [
+			deps.bus.subscribe('operations.started', wake),
+			deps.bus.subscribe('tasks.changed', onWork),
+			deps.bus.subscribe('terminals.changed', onWork),
+		];
 		this.#timer = every(deps.clock, DRAIN_PERIOD_MS, wake, () => {});
 		this.wake();
 	}

@@ -26,6 +26,7 @@ export interface JoinToken {
 }
 
 export const JOIN_TOKEN_PREFIX = 'gpu_jt_';
+const API_KEY = /^gpu_[us]k_/;
 export const JOIN_SECRET_BYTES = 32;
 /** Old root, new root, and room for a control plane that merges two. */
 export const JOIN_TOKEN_PINS_MAX = 4;
@@ -67,6 +68,8 @@ function refused(what: string, fix = 'copy the whole string again, or create a n
 export function parseJoinToken(text: string): JoinTokenResult {
 	const trimmed = text.trim();
 	if (trimmed.length > TOKEN_CHARS_MAX) return refused(`is longer than ${TOKEN_CHARS_MAX} characters`);
+	if (API_KEY.test(trimmed))
+		return refused('is an API key, which enrolls nobody', 'gpuaas token create makes a join token');
 	if (!trimmed.startsWith(JOIN_TOKEN_PREFIX)) return refused(`doesn't start with ${JOIN_TOKEN_PREFIX}`);
 	const encoded = trimmed.slice(JOIN_TOKEN_PREFIX.length);
 	const bytes = Buffer.from(encoded, 'base64url');

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { type ChainHead, ChainVerifier, type StoredLeaf, verifyChainHead } from './chain-head.ts';
+import { type ChainHead, ChainVerifier, logOfOrigin, type StoredLeaf, verifyChainHead } from './chain-head.ts';
 import type { NoteKey } from './signed-note.ts';
 
 /**
@@ -54,7 +54,7 @@ export async function verifyAuditChain(
 /** The first line; a checkpoint of a Merkle log by the same key has another, and is refused. */
 function originOf(note: string): string {
 	const origin = note.slice(0, note.indexOf('\n'));
-	return origin.endsWith('/audit-chain/v1') ? origin : 'an audit chain';
+	return logOfOrigin(origin) === undefined ? 'an audit chain' : origin;
 }
 
 /** A field whose commitment in the leaf is not that of the clear text beside it. */

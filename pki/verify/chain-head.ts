@@ -10,7 +10,7 @@ import { type NoteKey, signNote, signNoteSync, verifyNote } from './signed-note.
  * inserting or dropping a leaf changes every later value; a cut tail is found by a head that left the database.
  */
 export interface ChainHead {
-	/** `<trust domain>/audit-chain/v1`: never a tlog-checkpoint's, whose third line is a Merkle root. */
+	/** `chainOrigin`: never a tlog-checkpoint's, whose third line is a Merkle root. */
 	readonly origin: string;
 	/** How many leaves. */
 	readonly size: number;
@@ -20,8 +20,24 @@ export interface ChainHead {
 
 export const CHAIN_START: Uint8Array = new Uint8Array(32);
 
-export function chainOrigin(trustDomain: string): string {
-	return `${trustDomain}/audit-chain/v1`;
+/** `log` 1 is the first; a later one was begun by an operator after records were lost (docs/adr/0008). */
+export function chainOrigin(trustDomain: string, log = 1): string {
+	return `${trustDomain}/audit-chain/v1${log === 1 ? '' : `/log-${log}`}`;
+}
+
+const ORIGIN = /^([^\n]+)\/audit-chain\/v1(?:\/log-([1-9]\d{0,5}))?$/;
+
+/** The number of the log that the first line of a head names; undefined for what is no audit chain's. */
+export function logOfOrigin(origin: string): number | undefined {
+	const found = ORIGIN.exec(origin);
+	return found === null ? undefined : Number(found[2] ?? 1);
+}
+
+/** Whether `origin` is a log of the same trust domain that was begun after that of `former`. */
+export function isLaterLog(origin: string, former: string): boolean {
+	const [, domain, log = 1] = ORIGIN.exec(origin) ?? [];
+	const [, formerDomain, formerLog = 1] = ORIGIN.exec(former) ?? [];
+	return domain !== undefined && domain === formerDomain && Number(log) > Number(formerLog);
 }
 
 export function leafHash(leaf: Uint8Array): Uint8Array {

@@ -1,10 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { ed25519SignerFromSeed, generateSigner } from '../keys/signer.ts';
 import { der } from '../x509/der.ts';
-import { type DsseEnvelope, dssePae, signDsse, signDsseSync, verifyDsse } from './dsse.ts';
+import { type DsseEnvelope, dssePae, signDsse, signDsseSync, verifyDsse, verifyDsseOnThread } from './dsse.ts';
 import { VerifyKey } from './signature.ts';
 
 const TYPE = 'application/vnd.gpuaas.task-envelope.v1+protobuf';
+
+const VERIFIERS = [
+	['this thread', verifyDsse],
+	['another thread', verifyDsseOnThread],
+] as const;
 
 function keyOf(signer: { spki(): Uint8Array }): VerifyKey {
 	const key = VerifyKey.parse(signer.spki());
@@ -21,7 +26,7 @@ describe('the vector of DSSE protocol.md', () => {
 		expect(pae).toBe('DSSEv1 29 http://example.com/HelloWorld 11 hello world');
 	});
 
-	it('verifies with its P-256 key, once its raw r and s are DER', () => {
+	it.each(VERIFIERS)('verifies by %s with its P-256 key, once its raw r and s are DER', async (_, verify) => {
 		const coordinate = (decimal: string) => Buffer.from(BigInt(decimal).toString(16).padStart(64, '0'), 'hex');
 		const spki = Buffer.concat([
 			Buffer.from('3059301306072a8648ce3d020106082a8648ce3d03010703420004', 'hex'),
@@ -34,13 +39,13 @@ describe('the vector of DSSE protocol.md', () => {
 		const key = VerifyKey.parse(spki);
 		if (!key) throw new Error('the vector has a P-256 key');
 		const envelope = { payloadType: type, payload, signatures: [{ keyid: key.keyId, sig }] };
-		expect(verifyDsse(envelope, { payloadType: type, keys: [key] }).kind).toBe('ok');
+		expect((await verify(envelope, { payloadType: type, keys: [key] })).kind).toBe('ok');
 		const changed = { ...envelope, payload: Buffer.from('hello worle') };
-		expect(verifyDsse(changed, { payloadType: type, keys: [key] })).toMatchObject({ why: 'SIGNATURE' });
+		expect(await verify(changed, { payloadType: type, keys: [key] })).toMatchObject({ why: 'SIGNATURE' });
 	});
 });
 
-describe('DSSE', () => {
+describe.each(VERIFIERS)('DSSE by %s', (_, verify) => {
 	const signer = generateSigner('ecdsa-p256-sha256');
 	const expected = { payloadType: TYPE, keys: [keyOf(signer)] };
 	const sealed = (): Promise<DsseEnvelope> => signDsse(TYPE, Buffer.from('payload'), signer);
@@ -51,34 +56,34 @@ describe('DSSE', () => {
 	});
 
 	it('returns the verified bytes and who signed', async () => {
-		const result = verifyDsse(await sealed(), expected);
+		const result = await verify(await sealed(), expected);
 		expect(result).toEqual({ kind: 'ok', payload: Buffer.from('payload'), keyIds: [signer.keyId] });
 	});
 
-	it('signs synchronously and repeatably with Ed25519', () => {
+	it('signs synchronously and repeatably with Ed25519', async () => {
 		const seeded = ed25519SignerFromSeed(new Uint8Array(32).fill(1));
 		const first = signDsseSync(TYPE, Buffer.from('x'), seeded);
 		expect(first).toEqual(signDsseSync(TYPE, Buffer.from('x'), seeded));
-		expect(verifyDsse(first, { payloadType: TYPE, keys: [keyOf(seeded)] }).kind).toBe('ok');
+		expect((await verify(first, { payloadType: TYPE, keys: [keyOf(seeded)] })).kind).toBe('ok');
 	});
 
 	it('refuses a changed payload, type, key and signature', async () => {
 		const envelope = await sealed();
-		const whyOf = (changed: Partial<DsseEnvelope>, expectation = expected) => {
-			const result = verifyDsse({ ...envelope, ...changed }, expectation);
+		const whyOf = async (changed: Partial<DsseEnvelope>, expectation = expected) => {
+			const result = await verify({ ...envelope, ...changed }, expectation);
 			return result.kind === 'refused' ? result.why : 'ok';
 		};
-		expect(whyOf({})).toBe('ok');
-		expect(whyOf({ payload: Buffer.from('Payload') })).toBe('SIGNATURE');
-		expect(whyOf({ payloadType: 'text/plain' })).toBe('PAYLOAD_TYPE');
+		expect(await whyOf({})).toBe('ok');
+		expect(await whyOf({ payload: Buffer.from('Payload') })).toBe('SIGNATURE');
+		expect(await whyOf({ payloadType: 'text/plain' })).toBe('PAYLOAD_TYPE');
 		const retyped = { ...expected, payloadType: 'application/vnd.gpuaas.task-receipt.v1+protobuf' };
-		expect(whyOf({ payloadType: retyped.payloadType }, retyped)).toBe('SIGNATURE');
-		expect(whyOf({ signatures: [] })).toBe('UNKNOWN_KEY');
-		expect(whyOf({}, { ...expected, keys: [keyOf(generateSigner('ecdsa-p256-sha256'))] })).toBe('UNKNOWN_KEY');
-		expect(whyOf({ signatures: [{ keyid: signer.keyId, sig: new Uint8Array(64) }] })).toBe('SIGNATURE');
+		expect(await whyOf({ payloadType: retyped.payloadType }, retyped)).toBe('SIGNATURE');
+		expect(await whyOf({ signatures: [] })).toBe('UNKNOWN_KEY');
+		expect(await whyOf({}, { ...expected, keys: [keyOf(generateSigner('ecdsa-p256-sha256'))] })).toBe('UNKNOWN_KEY');
+		expect(await whyOf({ signatures: [{ keyid: signer.keyId, sig: new Uint8Array(64) }] })).toBe('SIGNATURE');
 		const many = Array.from({ length: 17 }, () => ({ keyid: 'x', sig: new Uint8Array(1) }));
-		expect(whyOf({ signatures: many })).toBe('SIZE');
-		expect(whyOf({ payload: new Uint8Array(4 * 1024 * 1024 + 1) })).toBe('SIZE');
+		expect(await whyOf({ signatures: many })).toBe('SIZE');
+		expect(await whyOf({ payload: new Uint8Array(4 * 1024 * 1024 + 1) })).toBe('SIZE');
 	});
 
 	it('counts distinct keys towards a threshold, not signatures', async () => {
@@ -87,8 +92,10 @@ describe('DSSE', () => {
 		const two = await signDsse(TYPE, one.payload, second);
 		const both = { payloadType: TYPE, keys: [keyOf(signer), keyOf(second)], threshold: 2 };
 		const signatures = [...one.signatures, ...two.signatures];
-		expect(verifyDsse({ ...one, signatures }, both).kind).toBe('ok');
-		expect(verifyDsse({ ...one, signatures: [...one.signatures, ...one.signatures] }, both).kind).toBe('refused');
-		expect(() => verifyDsse({ ...one, signatures: [] }, { ...both, threshold: 0 })).toThrow('unsigned');
+		expect((await verify({ ...one, signatures }, both)).kind).toBe('ok');
+		const twice = { ...one, signatures: [...one.signatures, ...one.signatures] };
+		expect((await verify(twice, both)).kind).toBe('refused');
+		const none = async () => await verify({ ...one, signatures: [] }, { ...both, threshold: 0 });
+		await expect(none()).rejects.toThrow('unsigned');
 	});
 });

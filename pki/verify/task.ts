@@ -9,6 +9,8 @@ import { sha256, VerifyKey } from './signature.ts';
  * receipt (by the node's own key), closing (by the task signer, for a task that the server ended). What is inside is
  * gpuaas.link.v1; whoever decodes it compares `envelope_sha256` of a receipt with `payloadSha256(envelope)`.
  */
+/** DSSE payload type of link.v1.ChannelGrant; signed by the same key as tasks. */
+export const CHANNEL_GRANT_TYPE = 'application/vnd.gpuaas.channel-grant.v1+protobuf';
 export const TASK_ENVELOPE_TYPE = 'application/vnd.gpuaas.task-envelope.v1+protobuf';
 export const TASK_RECEIPT_TYPE = 'application/vnd.gpuaas.task-receipt.v1+protobuf';
 export const TASK_CLOSING_TYPE = 'application/vnd.gpuaas.task-closing.v1+protobuf';

@@ -80,19 +80,15 @@ describe('third-party packages', () => {
 	});
 
 	test('what ships imports no development dependency', () => {
-		const shipped = sources.filter(
-			({ path }) =>
-				/^(agent|cli|control-plane|kit|pki|proto)\//.test(path) &&
-				!isTest(path) &&
-				!isTestSupport(path) &&
-				!path.startsWith('proto/openapi/'),
+		expect(sources.flatMap((source) => developmentImports(source, runtime))).toEqual([]);
+	});
+
+	test('a development dependency is found in every folder that ships', () => {
+		const found = SHIPPED.flatMap((folder) =>
+			developmentImports(parse(`${folder}/x.ts`, "import { test } from 'vitest';"), runtime),
 		);
-		const wrong = shipped.flatMap(({ path, imports }) =>
-			imports
-				.filter(({ relative, target }) => !relative && !target.startsWith('node:') && !runtime.includes(target))
-				.map(({ target }) => `${path} imports ${target}`),
-		);
-		expect(wrong).toEqual([]);
+		expect(found).toEqual(SHIPPED.map((folder) => `${folder}/x.ts imports vitest`));
+		expect(developmentImports(parse('health/x.test.ts', "import { test } from 'vitest';"), runtime)).toEqual([]);
 	});
 });
 
@@ -144,6 +140,22 @@ describe('the rules themselves', () => {
 		);
 	});
 });
+
+/** Folders of code, from what the package itself says it ships. */
+const SHIPPED = (JSON.parse(readText('package.json')) as { files: readonly string[] }).files
+	.map((entry) => entry.replace(/\/$/, ''))
+	.filter((entry) => sources.some(({ path }) => path.startsWith(`${entry}/`)));
+
+/** Of those folders, what `files` of package.json leaves out because it only makes the package or the generated code. */
+const KEPT_HOME = /^(proto\/openapi\/|packaging\/(prepack|specifiers)\.ts$)/;
+
+function developmentImports({ path, imports }: Source, runtime: readonly string[]): string[] {
+	const isShipped = SHIPPED.some((folder) => path.startsWith(`${folder}/`));
+	if (!isShipped || isTest(path) || isTestSupport(path) || KEPT_HOME.test(path)) return [];
+	return imports
+		.filter(({ relative, target }) => !relative && !target.startsWith('node:') && !runtime.includes(target))
+		.map(({ target }) => `${path} imports ${target}`);
+}
 
 function strayImports({ path, imports }: Source): string[] {
 	const layer = layerOf(layers, path);

@@ -80,7 +80,14 @@ describe('policy', () => {
 	});
 
 	test('a scope that comes from the request names a field of it', () => {
-		const fromRequest: readonly ScopeSource[] = [ScopeSource.NODE, ScopeSource.TASK, ScopeSource.OPERATION];
+		const fromRequest: readonly ScopeSource[] = [
+			ScopeSource.NODE,
+			ScopeSource.TASK,
+			ScopeSource.OPERATION,
+			ScopeSource.SCOPE,
+			ScopeSource.RECORDING,
+			ScopeSource.TERMINAL,
+		];
 		const wrong = methods.filter((method) => {
 			const policy = policyOf(method);
 			if (policy === undefined) return false;

@@ -5,8 +5,8 @@ import { startProcessHost } from '../../agent/process-host/start.ts';
 import { assert } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { systemRng, uuidv7 } from '../../kit/ids.ts';
-import { eventually } from '../eventually.ts';
-import { parallel, timed } from './measure.ts';
+import { cpuPerTask } from './cpu.ts';
+import { parallel, timed, untilDone } from './measure.ts';
 import { Product } from './product.ts';
 import { atLeast, type Row } from './row.ts';
 
@@ -35,16 +35,18 @@ export const row: Row = {
 		const throughAll = async (n: number) => {
 			const batchId = uuidv7(systemClock.now(), systemRng);
 			await parallel(n, SUBMITTERS, () => product.submit(batchId));
-			await eventually('every task has ended', async () => !(await product.isOpen(batchId)), 600_000);
+			await untilDone(n, async () => !(await product.isOpen(batchId)));
 			const failed = await product.failed(batchId);
 			assert(failed.length === 0, `a task ended with ${failed[0]?.reason}: ${failed[0]?.message}`);
 		};
 		await throughAll(100);
 		return {
 			async run(n) {
+				const before = product.cpuUs();
 				const ms = await timed(() => throughAll(n));
+				const also = cpuPerTask(before, product.cpuUs(), n);
 				const bareMs = await timed(() => launchAll(host, n));
-				return { value: (n / ms) * 1000, reference: (n / bareMs) * 1000 };
+				return { value: (n / ms) * 1000, reference: (n / bareMs) * 1000, also };
 			},
 			async [Symbol.asyncDispose]() {
 				await host.shutdown(0);

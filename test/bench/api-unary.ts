@@ -1,5 +1,6 @@
 import { connect } from 'node:http2';
 import { create, toBinary } from '@bufbuild/protobuf';
+import { daemonNodeArgs } from '../../cli/daemon.ts';
 import { assert } from '../../kit/assert.ts';
 import { GetVersionRequestSchema } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
 import { GetTaskRequestSchema } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
@@ -30,7 +31,7 @@ export const row: Row = {
 	repetitions: { full: 5, quick: 2 },
 	budgetSeconds: 45,
 	async open() {
-		const server = new BenchChild('./api-main.ts', {});
+		const server = new BenchChild('./api-main.ts', {}, daemonNodeArgs('control-plane'));
 		const ready = (await server.ready) as ApiReady;
 		const product = caller(ready.url, ready);
 		const bare = caller(ready.bareUrl, ready);

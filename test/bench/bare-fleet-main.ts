@@ -31,7 +31,7 @@ interface BareClient {
 	readonly stream: ClientDuplexStream<Buffer, Buffer>;
 }
 
-useManySourceAddresses();
+useManySourceAddresses(0);
 using _alive = keepAlive();
 let clients: BareClient[] = [];
 let round = 0;

@@ -28,6 +28,10 @@ export class BenchChild implements AsyncDisposable {
 		return (await answer) as T;
 	}
 
+	get pid(): number {
+		return this.#child.pid ?? 0;
+	}
+
 	kill(): Promise<unknown> {
 		return this.#end('SIGKILL');
 	}

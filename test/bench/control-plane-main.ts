@@ -1,6 +1,8 @@
 import { create } from '@bufbuild/protobuf';
 import type { IdentityState } from '../../agent/identity/state-file.ts';
-import type { CallContext } from '../../control-plane/app/iam/principal.ts';
+import { platformAccess } from '../../control-plane/app/iam/access.ts';
+import { UNLIMITED } from '../../control-plane/app/iam/decide.ts';
+import { type CallContext, NO_LIMITS } from '../../control-plane/app/iam/principal.ts';
 import { createTask } from '../../control-plane/app/tasks/create.ts';
 import { keepAlive, systemClock } from '../../kit/clock.ts';
 import { systemRng, uuidv7 } from '../../kit/ids.ts';
@@ -58,7 +60,7 @@ async function answer({ deps, authority, gateway, sessions }: BenchControlPlane,
 		}
 		case 'submit': {
 			const { nodeIds, count, callers } = question;
-			const policyEpoch = await deps.store.read((tx) => tx.identities.policyEpoch());
+			const policyEpoch = await deps.store.read((tx) => tx.access.policyEpoch());
 			await parallel(count, callers, async (index) => {
 				const request = create(CreateTaskRequestSchema, {
 					node: nodeIds[index % nodeIds.length] ?? '',
@@ -94,7 +96,11 @@ function operator(requestId: string, policyEpoch: number): CallContext {
 			id: 'bench-operator',
 			displayName: 'bench',
 			credentialId: 'bench',
-			bindings: [{ role: 'platform.operator', scope: 'platform' }],
+			credentialKind: 'api_key',
+			limits: NO_LIMITS,
+			limit: UNLIMITED,
+			access: platformAccess('platform.operator'),
+			organizations: [],
 			credentialExpiresAtMs: null,
 			policyEpoch,
 		},

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { AnchorFile } from '../../control-plane/adapters/audit-anchor/anchor-file.ts';
 import { FileOutputStore } from '../../control-plane/adapters/object-store/file-output-store.ts';
+import { FileRecordingStore } from '../../control-plane/adapters/object-store/file-recording-store.ts';
 import { createAppendAudit } from '../../control-plane/app/audit/append.ts';
 import { Denylist } from '../../control-plane/app/certificates/denylist.ts';
 import { issueReplicaCertificate } from '../../control-plane/app/certificates/replica-certificate.ts';
@@ -11,14 +12,19 @@ import {
 import { APP_LIMITS_DEFAULT } from '../../control-plane/app/deps.ts';
 import { StreamGuard } from '../../control-plane/app/enrollment/authorize-stream.ts';
 import { renewCertificate } from '../../control-plane/app/enrollment/renew.ts';
+import { mintPeppers, parsePeppers } from '../../control-plane/app/iam/pepper.ts';
+import { PolicyCache } from '../../control-plane/app/iam/policy-view.ts';
 import { RefusalLog } from '../../control-plane/app/iam/refusals.ts';
+import { LOGIN_DEFAULT } from '../../control-plane/app/login/settings.ts';
 import { PageTokens } from '../../control-plane/app/paging.ts';
 import { LINK_LIMITS_DEFAULT } from '../../control-plane/app/sessions/limits.ts';
 import { SessionRegistry } from '../../control-plane/app/sessions/registry.ts';
 import { loseTasksOfNode } from '../../control-plane/app/tasks/lose-tasks.ts';
 import { recordFacts } from '../../control-plane/app/tasks/record-facts.ts';
 import { openUpload } from '../../control-plane/app/tasks/upload-output.ts';
-import { LatestTelemetry } from '../../control-plane/app/telemetry/latest.ts';
+import { Telemetry } from '../../control-plane/app/telemetry/telemetry.ts';
+import { terminalsOfAgents } from '../../control-plane/app/terminals/agent-side.ts';
+import { TerminalHub } from '../../control-plane/app/terminals/hub.ts';
 import type { UseCaseDeps } from '../../control-plane/app/use-case.ts';
 import { InProcessBus } from '../../control-plane/bus/in-process.ts';
 import type { GatewayIdentity } from '../../control-plane/gateway/credentials.ts';
@@ -35,6 +41,7 @@ import { systemRng } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
 import type { Scope } from '../../kit/scope.ts';
 import { KeyFolder } from '../../pki/keys/file.ts';
+import { verifyDsseOnThread } from '../../pki/verify/dsse.ts';
 
 /**
  * A control plane as control-plane/serve.ts composes it, with the defaults of production, without the listeners for
@@ -64,7 +71,7 @@ export async function startControlPlane(scope: Scope, settings: ControlPlaneSett
 	const dispatch = scope.use(new DispatchReconciler(deps));
 	scope.use(new ExpiryReconciler(deps, { resync: (nodeId) => dispatch.resync(nodeId) }));
 	scope.use(new OutboxReconciler(deps));
-	const telemetry = new LatestTelemetry({ clock: deps.clock });
+	await deps.telemetry.start();
 	const credential = await issueReplicaCertificate(deps, authority, {
 		replicaId: REPLICA_ID,
 		dnsNames: [],
@@ -78,9 +85,13 @@ export async function startControlPlane(scope: Scope, settings: ControlPlaneSett
 				registry: sessions,
 				limits: LINK_LIMITS_DEFAULT,
 				authorizeStream: (ctx, leafDer) => guard.authorizeStream(ctx, leafDer),
-				recordFacts: (ctx, from, facts) => recordFacts(deps, ctx, from, facts),
+				recordFacts: (ctx, from, facts) =>
+					recordFacts({ ...deps, verifySignatures: verifyDsseOnThread }, ctx, from, facts),
 				onSessionOpen: (opened) => dispatch.onSessionOpen(opened),
-				ingestTelemetry: telemetry.ingest,
+				ingestTelemetry: deps.telemetry.ingest.ingest,
+				historyAnswer: deps.telemetry.rings.answer,
+				fastPlanOf: () => undefined,
+				...terminalsOfAgents(deps),
 				openUpload: (ctx, nodeId, hello) => openUpload(deps, ctx, nodeId, hello),
 				renewCertificate: (ctx, { nodeId, serial }, { csr, joinState }) =>
 					renewCertificate(deps, ctx, { nodeId, serial, csr, joinState }),
@@ -126,7 +137,10 @@ async function openDeps(scope: Scope, folder: string): Promise<{ readonly deps: 
 	const bus = new InProcessBus();
 	const anchor = scope.use(await AnchorFile.open(join(folder, 'heads')));
 	const heads = scope.use(
-		await SealReconciler.open({ ...auditSigning(authority), store, clock, log, bus, anchor, replicaId: REPLICA_ID }),
+		await SealReconciler.open({
+			...auditSigning(authority, 1),
+			...{ store, clock, rng, log, appendAudit, bus, anchor, replicaId: REPLICA_ID },
+		}),
 	);
 	const sessions = new SessionRegistry();
 	const deps: UseCaseDeps = {
@@ -137,14 +151,20 @@ async function openDeps(scope: Scope, folder: string): Promise<{ readonly deps: 
 		bus,
 		sessions,
 		authority,
+		recordings: new FileRecordingStore({ folder: join(folder, 'recordings'), freeBytesMin: 0 }),
 		output: scope.use(new FileOutputStore({ folder: join(folder, 'output'), freeBytesMin: 0 })),
+		terminals: new TerminalHub(clock),
 		heads,
 		limits: APP_LIMITS_DEFAULT,
+		login: LOGIN_DEFAULT,
 		replicaId: REPLICA_ID,
 		version: 'bench',
 		appendAudit,
 		pages: new PageTokens(rng.bytes(32)),
 		refusals: scope.use(new RefusalLog({ store, clock, appendAudit })),
+		policies: new PolicyCache(),
+		secrets: { ring: parsePeppers(mintPeppers(rng)), environment: 'bench' },
+		telemetry: scope.use(new Telemetry({ store, bus, clock, rng, log, sessions, periodMs: 15_000 })),
 	};
 	return { deps, parts: { authority, sessions } };
 }

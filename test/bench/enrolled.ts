@@ -17,10 +17,12 @@ export async function enrollNodes(
 	count: number,
 ): Promise<readonly IdentityState[]> {
 	const bundle = toBase64(authority.bundle().bytes);
+	// One key for all: what is measured is many certificates and connections, not the making of keys.
+	const key = generateNodeKey();
+	const csrDer = createCsr(key.signer);
 	const enroll = async (): Promise<IdentityState> => {
-		const key = generateNodeKey();
 		const nodeId = uuidv7(systemClock.now(), systemRng);
-		const issue = await issueToNode(deps, { nodeId, generation: 1, renewalSeq: 1, csrDer: createCsr(key.signer) });
+		const issue = await issueToNode(deps, { nodeId, generation: 1, renewalSeq: 1, csrDer });
 		await deps.store.unit(function* (tx) {
 			yield* tx.nodes.insert(nodeRow(nodeId));
 			yield* fillPendingSlot(tx, issue);

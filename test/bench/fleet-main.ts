@@ -5,13 +5,15 @@ import { GrpcTransport } from '../../agent/control/grpc-transport.ts';
 import { IdentityFolder, type IdentityState } from '../../agent/identity/state-file.ts';
 import { StoredIdentity } from '../../agent/identity/stored-identity.ts';
 import { sampleHost } from '../../agent/telemetry/host.ts';
+import { Sensors } from '../../agent/telemetry/sensors.ts';
 import { keepAlive, sleep, systemClock } from '../../kit/clock.ts';
 import { systemRng } from '../../kit/ids.ts';
 import { serveParent } from './child.ts';
+import { PacedTransport } from './paced-transport.ts';
 import { SimulatedAgent } from './simulated-agent.ts';
 import { useManySourceAddresses } from './source-addresses.ts';
 
-/** Simulated agents in a process of their own, and what a row asks them. */
+/** Simulated agents, in one of the processes of a fleet, and what a row asks them. */
 export type FleetQuestion =
 	/** Starts an agent for each, `perSecond` of them a second. */
 	| { readonly ask: 'start'; readonly identities: readonly IdentityState[]; readonly perSecond: number }
@@ -33,18 +35,27 @@ export interface FleetState {
 	readonly trouble: string;
 }
 
+export interface FleetSettings {
+	/** Which of the fleet's processes it is, from 0. */
+	readonly index: number;
+	/** Each agent has a host of its own elsewhere: what this process can have under way here. */
+	readonly dialsAtOnce: number;
+}
+
 const SILENCE_LOOK_MS = 200;
 
-useManySourceAddresses();
+const { index: fleetIndex, dialsAtOnce } = JSON.parse(process.argv[2] ?? '') as FleetSettings;
+useManySourceAddresses(fleetIndex);
 using _alive = keepAlive();
 const folder = mkdtempSync(join(tmpdir(), 'gpuaas-bench-fleet-'));
 const identityFolder = new IdentityFolder(join(folder, 'identity'), systemRng);
-const transport = new GrpcTransport(systemClock);
+const transport = new PacedTransport(new GrpcTransport(systemClock), systemClock, dialsAtOnce);
 const values = sampleHost({
 	procRoot: '/proc',
 	sysRoot: '/sys',
 	dataFolder: folder,
 	clock: systemClock,
+	sensors: new Sensors('/sys'),
 	runningTasks: () => 0,
 });
 let agents: SimulatedAgent[] = [];

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { systemClock } from '../../kit/clock.ts';
-import { eventually } from '../eventually.ts';
+import { cpuPerTask } from './cpu.ts';
 import { FleetWorld } from './fleet-world.ts';
-import { timed } from './measure.ts';
+import { timed, untilDone } from './measure.ts';
 import { atLeast, type Row } from './row.ts';
 
 /**
@@ -37,27 +37,23 @@ export const row: Row = {
 		await world.connect(AGENTS);
 		const folder = mkdtempSync(join(tmpdir(), 'gpuaas-bench-bare-'));
 		const bare = bareDatabase(join(folder, 'bare.db'));
-		const drained = () =>
-			eventually('every task has ended', async () => {
+		const drained = (count: number) =>
+			untilDone(count, async () => {
 				const open = await world.plane<Readonly<Record<string, number>>>({ ask: 'tasks' });
 				return OPEN.every((state) => (open[state] ?? 0) === 0);
 			});
 		const submit = async (count: number) => {
 			await world.plane({ ask: 'submit', nodeIds, count, callers: 64 });
-			await drained();
+			await drained(count);
 		};
 		await submit(1000);
 		return {
 			async run(n) {
-				const before = await world.usage();
+				const before = world.cpuUs();
 				const ms = await timed(() => submit(n));
-				const { cpuUs } = await world.usage();
+				const also = cpuPerTask(before, world.cpuUs(), n);
 				const bareMs = await timed(() => bare.insert(n));
-				return {
-					value: (n / ms) * 1000,
-					reference: (n / bareMs) * 1000,
-					also: { controlPlaneCpuUsPerTask: (cpuUs - before.cpuUs) / n },
-				};
+				return { value: (n / ms) * 1000, reference: (n / bareMs) * 1000, also };
 			},
 			async [Symbol.asyncDispose]() {
 				await world[Symbol.asyncDispose]();

@@ -29,7 +29,7 @@ export const row: Row = {
 	],
 	sizes: { full: [100, 1000, 10_000], quick: [100] },
 	repetitions: { full: 1, quick: 1 },
-	budgetSeconds: 130,
+	budgetSeconds: 420,
 	async open() {
 		const world = await FleetWorld.open();
 		return {

@@ -18,6 +18,7 @@ import { certificatePem } from '../../pki/x509/pem.ts';
 import type { BareServerReady } from './bare-server-main.ts';
 import { identity as asBytes, BARE_PATH, STREAM_WINDOW_BYTES } from './bare-stream.ts';
 import { BenchChild } from './child.ts';
+import type { Usage } from './control-plane-main.ts';
 import { FleetWorld } from './fleet-world.ts';
 import { timed } from './measure.ts';
 import { atLeast, type Row } from './row.ts';
@@ -54,6 +55,8 @@ export const row: Row = {
 				const pieces = Math.ceil((n === 0 ? 64 : n <= 10 ? 32 : 16) * 16);
 				const megabytes = (pieces * PIECE.length) / 1e6;
 				const rate = (ms: number) => (megabytes / ms) * 1000;
+				const ownCpu = new CpuMeter(megabytes, () => world.usage());
+				const bareCpu = new CpuMeter(megabytes, () => bare.ask<Usage>('usage'));
 				const product = await through(ready.gateway, n, async (gateway) => {
 					const { trustDomain } = stored;
 					const connection = transport.open({
@@ -65,17 +68,26 @@ export const row: Row = {
 					const next = () => world.plane<string>({ ask: 'task', nodeId: node.nodeId });
 					await upload(connection, await next(), 1);
 					const taskId = await next();
-					const ms = await timed(() => upload(connection, taskId, pieces));
+					const ms = await ownCpu.during(() => upload(connection, taskId, pieces));
 					const bytes = await world.plane<number>({ ask: 'stored', taskId });
 					assert(bytes === pieces * PIECE.length, 'all of it was kept');
 					connection.close();
 					return rate(ms);
 				});
-				const raised = await through(servers.raised, n, async (gateway) => rate(await bareMs(gateway, node, pieces)));
-				const small = await through(servers.standard, n, async (gateway) =>
-					rate((await bareMs(gateway, node, Math.ceil(pieces / (n > 0 ? 8 : 1)))) * (n > 0 ? 8 : 1)),
+				const raised = await through(servers.raised, n, async (gateway) =>
+					rate(await bareMs(gateway, node, pieces, (send) => bareCpu.during(send))),
 				);
-				return { value: product, reference: raised, also: { defaultWindowsMBps: small } };
+				const small = await through(servers.standard, n, async (gateway) =>
+					rate((await bareMs(gateway, node, Math.ceil(pieces / (n > 0 ? 8 : 1)), timed)) * (n > 0 ? 8 : 1)),
+				);
+				const also = {
+					agentCpuMsPerMB: ownCpu.clientMsPerMB,
+					bareClientCpuMsPerMB: bareCpu.clientMsPerMB,
+					gatewayCpuMsPerMB: ownCpu.serverMsPerMB,
+					bareServerCpuMsPerMB: bareCpu.serverMsPerMB,
+					defaultWindowsMBps: small,
+				};
+				return { value: product, reference: raised, also };
 			},
 			async [Symbol.asyncDispose]() {
 				await bare[Symbol.asyncDispose]();
@@ -84,6 +96,30 @@ export const row: Row = {
 		};
 	},
 };
+
+/** CPU time of both ends, which other programs on the machine disturb less than the rate. */
+class CpuMeter {
+	readonly #megabytes: number;
+	readonly #server: () => Promise<Usage>;
+	clientMsPerMB = 0;
+	serverMsPerMB = 0;
+
+	constructor(megabytes: number, server: () => Promise<Usage>) {
+		this.#megabytes = megabytes;
+		this.#server = server;
+	}
+
+	/** Milliseconds that `work` took. */
+	async during(work: () => Promise<void>): Promise<number> {
+		const serverBefore = await this.#server();
+		const clientBefore = process.cpuUsage();
+		const ms = await timed(work);
+		const { user, system } = process.cpuUsage(clientBefore);
+		this.clientMsPerMB = (user + system) / 1000 / this.#megabytes;
+		this.serverMsPerMB = ((await this.#server()).cpuUs - serverBefore.cpuUs) / 1000 / this.#megabytes;
+		return ms;
+	}
+}
 
 async function through<T>(address: string, rttMs: number, work: (address: string) => Promise<T>): Promise<T> {
 	const port = Number(address.split(':').at(-1));
@@ -120,6 +156,7 @@ async function bareMs(
 	address: string,
 	{ current, bundle, trustDomain }: IdentityState,
 	pieces: number,
+	measure: (work: () => Promise<void>) => Promise<number>,
 ): Promise<number> {
 	const context = createSecureContext({
 		cert: current.chain.map((der) => certificatePem(fromBase64(der))).join(''),
@@ -142,7 +179,7 @@ async function bareMs(
 		await ended;
 	};
 	await send(1);
-	const ms = await timed(() => send(pieces));
+	const ms = await measure(() => send(pieces));
 	client.close();
 	return ms;
 }

@@ -1,6 +1,6 @@
 import { availableParallelism, loadavg, totalmem } from 'node:os';
 import { present } from '../../kit/assert.ts';
-import { systemClock } from '../../kit/clock.ts';
+import { sleep, systemClock } from '../../kit/clock.ts';
 import type { Machine, Point, Result, Row, Sample, Spread } from './row.ts';
 
 export interface MeasureOptions {
@@ -116,6 +116,15 @@ export async function rateDuring(
 	};
 	await Promise.all(Array.from({ length: callers }, caller));
 	return { rate: (calls / (systemClock.monotonic() - startedMs)) * 1000, calls };
+}
+
+/**
+ * Asks until `isDone`; seldom enough that asking costs what is measured nothing that shows, and often enough that the
+ * last period doesn't either: `tasks` are expected to take a few ms each at most.
+ */
+export async function untilDone(tasks: number, isDone: () => Promise<boolean>): Promise<void> {
+	const periodMs = Math.min(100, Math.max(5, tasks / 20));
+	while (!(await isDone())) await sleep(systemClock, periodMs);
 }
 
 export async function parallel(count: number, callers: number, work: (index: number) => unknown): Promise<void> {

@@ -2,11 +2,13 @@ import type { DescService } from '@bufbuild/protobuf';
 import { type Client, createClient } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import { readContexts } from '../../cli/contexts.ts';
+import { ApiSessions } from '../../cli/sessions.ts';
 import { present } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { systemRng, uuidv7 } from '../../kit/ids.ts';
 import { type Task, TaskService, TaskState } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { UpWorld } from '../integration/up-world.ts';
+import { cpuUsOf } from './cpu.ts';
 
 /** The whole product as `gpuaas up` starts it: control plane, agent and process host are processes; and its API. */
 export class Product implements AsyncDisposable {
@@ -28,7 +30,7 @@ export class Product implements AsyncDisposable {
 		const transport = createConnectTransport({
 			baseUrl: address,
 			httpVersion: '2',
-			nodeOptions: { ca: caPem },
+			sessionManager: new ApiSessions(address, {}, { ca: caPem }),
 			interceptors: [
 				(next) => (request) => {
 					request.header.set('authorization', `Bearer ${key}`);
@@ -51,6 +53,16 @@ export class Product implements AsyncDisposable {
 		return present(task, 'a task was made').id;
 	}
 
+	/** CPU time so far, in µs, of each process; the host's with that of the tasks' processes. */
+	cpuUs(): Record<string, number> {
+		const of = (text: string) => this.#world.pids(text).reduce((sum, pid) => sum + cpuUsOf(pid), 0);
+		return {
+			controlPlane: of('control-plane/main'),
+			agent: of('agent/main'),
+			processHost: of('process-host/main'),
+		};
+	}
+
 	/** Whether some task of the batch is still open. */
 	async isOpen(batchId: string): Promise<boolean> {
 		const { tasks } = await this.tasks.listTasks({ states: OPEN, batchId, pageSize: 1 });
@@ -71,9 +83,16 @@ const OPEN = [TaskState.QUEUED, TaskState.LEASED, TaskState.RUNNING, TaskState.C
 const BAD = [TaskState.FAILED, TaskState.CANCELLED, TaskState.TIMED_OUT, TaskState.LOST, TaskState.REFUSED];
 
 /** Daemons make profiles when the row does. */
-class ProfiledUp extends UpWorld {
+export class ProfiledUp extends UpWorld {
+	readonly #more: Readonly<Record<string, string>>;
+
+	constructor(more: Readonly<Record<string, string>> = {}) {
+		super();
+		this.#more = more;
+	}
+
 	override env(): Record<string, string> {
 		const { NODE_OPTIONS } = process.env;
-		return { ...super.env(), ...(NODE_OPTIONS === undefined ? {} : { NODE_OPTIONS }) };
+		return { ...super.env(), ...(NODE_OPTIONS === undefined ? {} : { NODE_OPTIONS }), ...this.#more };
 	}
 }

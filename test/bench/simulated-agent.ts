@@ -9,6 +9,7 @@ import type { AgentIdentity } from '../../agent/identity/identity.ts';
 import type { Journal } from '../../agent/journal/journal.ts';
 import { MemoryJournal } from '../../agent/journal/memory.ts';
 import { acceptedFact, finishedFact, startedFact } from '../../agent/tasks/facts.ts';
+import { Collector } from '../../agent/telemetry/collector.ts';
 import type { Values } from '../../agent/telemetry/proc-files.ts';
 import { TelemetrySampler } from '../../agent/telemetry/sampler.ts';
 import { present } from '../../kit/assert.ts';
@@ -64,7 +65,20 @@ export class SimulatedAgent {
 		const { nodeId } = identity;
 		const send = this.control.sendTelemetry.bind(this.control);
 		const plan = { periodMs: 15_000, fastPeriodMs: 0, fastUntilMs: 0 };
-		this.#sampler = new TelemetrySampler({ clock: systemClock, nodeId, sample: () => values, send }, plan);
+		const collector = new Collector({
+			clock: systemClock,
+			sampleHost: () => new Map(values),
+			sampleSlow: () => ({ ibPorts: [], disks: [] }),
+			probe: undefined,
+			lastXid: () => Number.NaN,
+			inventory: () => '',
+			findOwner: () => () => undefined,
+		});
+		const collect = async (dropped: bigint) => (await collector.collect(dropped)).frame;
+		const onError = (error: unknown) => {
+			throw error;
+		};
+		this.#sampler = new TelemetrySampler({ clock: systemClock, nodeId, collect, send, onError }, plan);
 	}
 
 	start(): void {

@@ -2,6 +2,7 @@ import { assert } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { TaskState } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { BenchChild } from './child.ts';
+import { cpuPerTask } from './cpu.ts';
 import { percentile } from './measure.ts';
 import { Product } from './product.ts';
 import { atMost, type Row } from './row.ts';
@@ -40,12 +41,14 @@ export const row: Row = {
 		return {
 			async run(n) {
 				const ms: number[] = [];
+				const before = product.cpuUs();
 				for (let done = 0; done < n; done += 1) ms.push(await one());
+				const cpu = cpuPerTask(before, product.cpuUs(), n);
 				const bareMs = await small.ask<readonly number[]>({ count: n });
 				return {
 					value: percentile(ms, 50),
 					reference: percentile(bareMs, 50),
-					also: { p99Ms: percentile(ms, 99), bareP99Ms: percentile(bareMs, 99) },
+					also: { p99Ms: percentile(ms, 99), bareP99Ms: percentile(bareMs, 99), ...cpu },
 				};
 			},
 			async [Symbol.asyncDispose]() {

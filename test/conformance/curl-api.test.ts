@@ -5,6 +5,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ApiWorld } from '../integration/api-world.ts';
 import { lacks, tool } from '../tools.ts';
+import { misfits, operation } from './openapi-document.ts';
 
 const run = promisify(execFile);
 
@@ -52,6 +53,40 @@ describe.skipIf(lacks('curl'))('curl', () => {
 		);
 		expect(answer.status).toBe(`200 ${version}`);
 		expect(answer.body).toMatchObject({ task: { nodeId: node.id, state: 'TASK_STATE_QUEUED' } });
+	});
+
+	test('proto/openapi.json alone is enough to make a task and to read it', async () => {
+		const node = await world.addNode();
+		const known = { node: node.name, spec: { run: { argv: ['/bin/true'] } } };
+		const [create, get] = [operation('TaskService.CreateTask'), operation('TaskService.GetTask')];
+		expect([create.method, get.method]).toEqual(['POST', 'POST']);
+		const made = await curl(create.path, JSON.stringify(create.body(known)), '--request', create.method, ...signedIn());
+		expect(made.status).toMatch(/^200 /);
+		expect(misfits(create.answer, made.body)).toEqual([]);
+		const { id } = made.body.task as { id: string };
+		const read = await curl(get.path, JSON.stringify(get.body({ taskId: id })), '--request', get.method, ...signedIn());
+		expect(read.status).toMatch(/^200 /);
+		expect(misfits(get.answer, read.body)).toEqual([]);
+		expect(read.body).toEqual(made.body);
+		// What it calls required is, and what it says of refusals is what comes.
+		for (const field of create.required) {
+			const { [field]: _, ...rest } = create.body(known);
+			const refused = await curl(create.path, JSON.stringify(rest), ...signedIn());
+			expect(refused.status).toMatch(/^400 /);
+			expect(misfits(create.refusal('400'), refused.body)).toEqual([]);
+		}
+	});
+
+	test('an answer that its schema does not know is found', () => {
+		const { answer } = operation('TaskService.GetTask');
+		expect(
+			misfits(answer, { task: { id: 1, state: 'TASK_STATE_HAPPY', spec: { run: { argv: 'x' } }, extra: 1 } }),
+		).toEqual([
+			'.task.id: not a string',
+			'.task.state: not one of its values',
+			'.task.spec.run.argv: not a list',
+			'.task.extra: not in the document',
+		]);
 	});
 
 	test('errors are JSON that says what to do', async () => {

@@ -14,11 +14,11 @@ describe.skipIf(lacks('prometheus', 'promtool'))('Prometheus', () => {
 
 	beforeAll(async () => {
 		ready = await world.up();
-	}, 120_000);
+	});
 
 	afterAll(async () => {
 		await world[Symbol.asyncDispose]();
-	}, 60_000);
+	});
 
 	async function page(path: string): Promise<string> {
 		const response = await fetch(`${ready.ops}${path}`);
@@ -42,8 +42,35 @@ describe.skipIf(lacks('prometheus', 'promtool'))('Prometheus', () => {
 		}
 	});
 
+	test('what the agent measured, its ring and its inventory are read through the real link', async () => {
+		const { nodes } = await world.json<{ nodes: { name: string }[] }>('node', 'list');
+		const name = nodes[0]?.name ?? '';
+		await eventually('history of the ring', async () => {
+			const answer = await world.json<{ series: { key: string; average: number[] }[]; ringFrom?: string }>(
+				...['telemetry', 'query', name, 'load.1', '--part', 'host', '--since', '10m'],
+			);
+			return answer.ringFrom !== undefined && answer.series[0]?.key === 'load.1' && answer.series[0].average.length > 0;
+		});
+		const { inventory } = await eventually('an inventory', async () => {
+			const answer = await world.json<{ inventory?: { digest: string; cpus: unknown[] } }>('node', 'inventory', name);
+			return answer.inventory !== undefined && (answer as { inventory: { digest: string; cpus: unknown[] } });
+		});
+		expect(inventory.digest).toMatch(/^[0-9a-f]{64}$/);
+		expect(inventory.cpus.length).toBeGreaterThan(0);
+		const { stdout } = await world.run('telemetry', 'watch', name, '--fast', '--count', '2', '--json');
+		const samples = stdout
+			.trim()
+			.split('\n')
+			.map((line) => JSON.parse(line) as { things: { part: string }[] });
+		expect(samples.map(({ things }) => things.some(({ part }) => part === 'host'))).toEqual([true, true]);
+	});
+
 	test('pages and discovery name no customer', async () => {
+		await world.run('org', 'create', 'acme-corp');
+		await world.run('project', 'create', 'acme-corp/secret-project');
+		await world.run('entitlement', 'grant', 'acme-corp', 'gpu-model/*');
 		await world.run('node', 'assign', ready.node, 'acme-corp/secret-project');
+		expect(await page('/metrics')).toMatch(/gpuaas_quota_used\{kind="nodes"\} 1/);
 		const texts = [await page('/metrics'), await page(await nodePath()), await page('/sd/prometheus')];
 		await world.run('node', 'unassign', ready.node);
 		for (const text of texts) expect(text).not.toMatch(/acme-corp|secret-project/);
@@ -90,5 +117,5 @@ scrape_configs:
 			prometheus.kill('SIGTERM');
 			await new Promise((resolve) => prometheus.once('exit', resolve));
 		}
-	}, 120_000);
+	});
 });

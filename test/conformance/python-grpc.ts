@@ -1,26 +1,15 @@
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { tool } from '../tools.ts';
+import { pythonWith } from './python-packages.ts';
 
 const run = promisify(execFile);
 const ROOT = join(import.meta.dirname, '../..');
-const CACHE = join(ROOT, 'test/.cache/python-grpc');
-/** Pinned: another version is another folder. */
-const PACKAGES = ['grpcio==1.74.0', 'grpcio-tools==1.74.0'];
-const DONE = join(CACHE, `${PACKAGES.join('_')}.done`);
 
 /** Python's gRPC in a virtual environment of its own, installed once. The path of its interpreter. */
-export async function pythonWithGrpc(): Promise<string> {
-	const python = join(CACHE, 'bin/python');
-	if (existsSync(DONE)) return python;
-	rmSync(CACHE, { recursive: true, force: true });
-	mkdirSync(CACHE, { recursive: true });
-	await run(tool('python3'), ['-m', 'venv', CACHE]);
-	await run(python, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', ...PACKAGES]);
-	writeFileSync(DONE, '');
-	return python;
+export function pythonWithGrpc(): Promise<string> {
+	return pythonWith('python-grpc', ['grpcio==1.74.0', 'grpcio-tools==1.74.0']);
 }
 
 /** Client code for all protos, made anew by Google's own compiler. */

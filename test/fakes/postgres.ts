@@ -104,7 +104,8 @@ export class PostgresServer implements AsyncDisposable {
 		let log = '';
 		await new Promise<void>((resolve, reject) => {
 			server.stderr?.on('data', (chunk: Buffer) => {
-				if (log.length < 65_536) log += chunk.toString();
+				// The end of it: whoever asks too early leaves a line each time, thousands while a crash is being recovered from.
+				log = (log + chunk.toString()).slice(-65_536);
 				if (log.includes('ready to accept connections')) resolve();
 			});
 			server.on('exit', () => reject(new Error(`PostgreSQL ended:\n${log}`)));
@@ -117,6 +118,7 @@ export class PostgresServer implements AsyncDisposable {
 		const server = this.#server;
 		if (server === undefined) return;
 		this.#server = undefined;
+		if (server.exitCode !== null || server.signalCode !== null) return;
 		const ended = new Promise((resolve) => server.once('exit', resolve));
 		server.kill(how === 'fast' ? 'SIGINT' : 'SIGQUIT');
 		await ended;

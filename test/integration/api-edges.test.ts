@@ -12,6 +12,7 @@ import { AgentLinkService } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import { SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
 import { TaskService } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import { TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
 import { eventually } from '../eventually.ts';
 import { ApiWorld } from './api-world.ts';
 import { rawCall } from './raw-api.ts';
@@ -94,6 +95,19 @@ describe('protocols', () => {
 	});
 });
 
+describe('credentials of other doors', () => {
+	test('a join token calls nothing, and the answer says what it is for', async () => {
+		await using world = await ApiWorld.start();
+		const made = await world.client(TokenService, world.operatorKey).createToken({ nodeName: 'gpu-02' });
+		expect(made.joinToken).toMatch(/^gpu_jt_/);
+		for (const path of [LIST_NODES, CREATE_TASK, '/gpuaas.system.v1.SystemService/WhoAmI']) {
+			const answer = await rawCall(world, { path, body: '{}', key: made.joinToken });
+			expect(answer.status).toBe(401);
+			expect(JSON.parse(answer.body.toString()).message).toContain('this is a join token');
+		}
+	});
+});
+
 describe('what is not a request of ours', () => {
 	test('is answered as that, and hurts nobody', async () => {
 		await using world = await ApiWorld.start();
@@ -109,11 +123,21 @@ describe('what is not a request of ours', () => {
 		}
 		const bytes = { body: Buffer.alloc(100, 0xff), key, headers: { 'content-type': 'application/proto' } };
 		expect((await rawCall(world, { path: CREATE_TASK, ...bytes })).status).toBeGreaterThanOrEqual(400);
-		expect((await rawCall(world, { path: '/nowhere', body: '' })).status).toBe(404);
-		expect((await rawCall(world, { path: VERSION, body: '{}', headers: { 'content-type': 'text/html' } })).status).toBe(
-			415,
-		);
-		expect((await rawCall(world, { path: CREATE_TASK, body: '', method: 'GET' })).status).toBe(405);
+		const html = { 'content-type': 'text/html' };
+		for (const [status, answer] of [
+			[404, await rawCall(world, { path: '/nowhere', body: '' })],
+			[415, await rawCall(world, { path: VERSION, body: '{}', headers: html })],
+			[405, await rawCall(world, { path: CREATE_TASK, body: '', method: 'GET' })],
+			[405, await rawCall(world, { path: CREATE_TASK, body: '{}', method: 'PUT', key })],
+		] as const) {
+			expect(answer.status).toBe(status);
+			const { code, message } = JSON.parse(answer.body.toString());
+			expect([code, message]).toEqual([
+				expect.stringMatching(/^(unimplemented|invalid_argument)$/),
+				expect.any(String),
+			]);
+			expect(message).toMatch(/send /);
+		}
 		await stillServes(world);
 	});
 
@@ -154,7 +178,9 @@ describe('sizes', () => {
 	test('headers beyond their limit end the request, on HTTP/1.1 and 2', async () => {
 		await using world = await ApiWorld.start();
 		const large = { 'x-large': 'y'.repeat(40_000) };
-		expect((await rawCall(world, { path: VERSION, body: '{}', headers: large })).status).toBe(431);
+		const long = await rawCall(world, { path: VERSION, body: '{}', headers: large });
+		expect(long.status).toBe(431);
+		expect(JSON.parse(long.body.toString())).toMatchObject({ code: 'resource_exhausted' });
 		const session = await http2(world);
 		const stream = session.request({
 			':method': 'POST',
@@ -201,6 +227,11 @@ describe('rates', () => {
 	});
 });
 
+/** Asked for at once: whoever asks after the end waits for ever. */
+function closed(end: { once(event: 'close', listener: () => void): unknown }): Promise<void> {
+	return new Promise((resolve) => void end.once('close', resolve));
+}
+
 describe('connections', () => {
 	test('of one address are bounded, and one that ends makes room', async () => {
 		await using world = await ApiWorld.start({ api: { connectionsPerAddressMax: 2 } });
@@ -217,14 +248,13 @@ describe('connections', () => {
 		await using world = await ApiWorld.start({
 			api: { headersTimeoutMs: 200, requestBodyTimeoutMs: 400, connectionIdleTimeoutMs: 300 },
 		});
-		const silent = await tls(world);
-		const trickle = await tls(world);
-		trickle.write(`POST ${VERSION} HTTP/1.1\r\nHost: x\r\nX-`);
 		// A socket that is not read never hears that it was closed.
-		silent.resume();
-		trickle.resume();
-		const session = await http2(world);
-		await Promise.all([once(silent, 'close'), once(trickle, 'close'), once(session, 'close')]);
+		const silent = closed((await tls(world)).resume());
+		const trickle = (await tls(world)).resume();
+		const trickled = closed(trickle);
+		trickle.write(`POST ${VERSION} HTTP/1.1\r\nHost: x\r\nX-`);
+		const session = closed(await http2(world));
+		await Promise.all([silent, trickled, session]);
 		await stillServes(world);
 	});
 
@@ -235,7 +265,7 @@ describe('connections', () => {
 		socket.write(
 			`POST ${LIST_NODES} HTTP/1.1\r\nHost: x\r\n${auth}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{`,
 		);
-		socket.resume();
+		const gone = closed(socket.resume());
 		const session = await http2(world);
 		const stream = session.request({
 			':method': 'POST',
@@ -245,7 +275,7 @@ describe('connections', () => {
 		});
 		stream.on('error', () => {});
 		stream.write('{');
-		await Promise.all([once(socket, 'close'), once(stream, 'close')]);
+		await Promise.all([gone, closed(stream)]);
 		session.destroy();
 		await stillServes(world);
 	});
@@ -276,6 +306,8 @@ describe('connections', () => {
 		for (let index = 0; index < 20; index += 1) {
 			const stream = session.request({ ':method': 'POST', ':path': LIST_NODES });
 			stream.on('error', () => {});
+			// An answer may have come before; unread, it would keep the stream open here.
+			stream.resume();
 			stream.once('ready', () => stream.close(constants.NGHTTP2_CANCEL));
 			await once(stream, 'close');
 		}

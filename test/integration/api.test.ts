@@ -41,6 +41,7 @@ describe('system', () => {
 		const health = await world.client(SystemService, world.operatorKey).getHealth({});
 		expect(health.checks.map(({ name, ok }) => [name, ok])).toEqual([
 			['store', true],
+			['isolation', true],
 			['ca', true],
 			['clock', true],
 			['disk', true],
@@ -67,7 +68,7 @@ describe('credentials', () => {
 		const client = world.client(NodeService, key);
 		await client.listNodes({});
 		const id = present(key.split('_')[3], 'the key id');
-		await world.deps.store.unit((tx) => tx.identities.revokeCredential(id, world.deps.clock.now()));
+		await world.deps.store.unit((tx) => tx.apiKeys.revokeCredential(id, world.deps.clock.now()));
 		expect(await refusalOf(client.listNodes({}))).toMatchObject({
 			code: 'Unauthenticated',
 			message: expect.stringContaining('revoked'),
@@ -201,6 +202,28 @@ describe('tasks', () => {
 		const argv = Array.from({ length: 20 }, () => 'x'.repeat(60_000));
 		const large = client.createTask({ node: node.id, spec: { kind: { case: 'run', value: { argv } } } });
 		expect(await refusalOf(large)).toMatchObject({ code: 'InvalidArgument', reason: 'ARGUMENTS_TOO_LARGE' });
+	});
+
+	test('an environment that no program could be given is refused, and one that fits is not', async () => {
+		const node = await world.addNode();
+		const client = world.client(TaskService, world.operatorKey);
+		const create = (variables: number, characters: number) => {
+			const entries = Array.from(
+				{ length: variables },
+				(_, index) => [`NAME_${index}`, 'x'.repeat(characters)] as const,
+			);
+			const value = { argv: ['/bin/true'], env: Object.fromEntries(entries) };
+			return client.createTask({ node: node.id, spec: { kind: { case: 'run', value } } });
+		};
+		// Each within its own bound, and too much together.
+		expect(await refusalOf(create(60, 20_000))).toMatchObject({
+			code: 'InvalidArgument',
+			reason: 'ARGUMENTS_TOO_LARGE',
+			metadata: { bytes_max: expect.stringMatching(/^\d+$/) },
+		});
+		expect(await refusalOf(create(1, 32_769))).toMatchObject({ code: 'InvalidArgument', reason: 'INVALID_REQUEST' });
+		expect(await refusalOf(create(257, 1))).toMatchObject({ code: 'InvalidArgument', reason: 'INVALID_REQUEST' });
+		expect((await create(2, 32_768)).task).toMatchObject({ state: TaskState.QUEUED });
 	});
 
 	test('a field that breaks the contract is named', async () => {

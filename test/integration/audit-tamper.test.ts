@@ -2,8 +2,10 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { expect, test } from 'vitest';
+import { auditLeaves } from '../../cli/audit-leaves.ts';
 import { verifyAudit } from '../../cli/verify-audit.ts';
 import { MemoryAnchor } from '../../control-plane/app/audit/anchor.ts';
+import { createAppendAudit } from '../../control-plane/app/audit/append.ts';
 import { SealReconciler } from '../../control-plane/reconcilers/seal.ts';
 import { ed25519SignerFromSeed } from '../../pki/keys/signer.ts';
 import { chainOrigin } from '../../pki/verify/chain-head.ts';
@@ -32,12 +34,14 @@ class AuditWorld implements AsyncDisposable {
 	static async start(): Promise<AuditWorld> {
 		const api = await ApiWorld.start();
 		const anchor = new MemoryAnchor();
-		const { store, clock, log, bus, replicaId } = api.deps;
+		const { store, clock, rng, log, bus, replicaId } = api.deps;
 		const nodes = api.client(NodeService, api.operatorKey);
 		const { id: nodeId } = await api.addNode();
 		for (const reason of ['one', 'two', 'three', 'four']) await nodes.cordonNode({ node: nodeId, reason });
 		const origin = chainOrigin('test.gpuaas.example');
-		const seal = await SealReconciler.open({ store, clock, log, bus, signer, keyName, origin, anchor, replicaId });
+		const appendAudit = createAppendAudit({ clock, rng });
+		const parts = { store, clock, rng, log, appendAudit, bus, anchor, replicaId };
+		const seal = await SealReconciler.open({ ...parts, signer, keyName, origin });
 		await seal[Symbol.asyncDispose]();
 		return new AuditWorld(api, anchor);
 	}
@@ -52,7 +56,7 @@ class AuditWorld implements AsyncDisposable {
 
 	verify() {
 		const notes = this.anchor.heads.map(({ note }) => note);
-		return verifyAudit(this.client, { notes, key: noteKey(keyName, signer.spki()) });
+		return verifyAudit(auditLeaves(this.client), { notes, key: noteKey(keyName, signer.spki()) });
 	}
 
 	async export() {
@@ -96,6 +100,8 @@ test.each([
 	['the copy of the action beside the chain', `update audit_chain set action = 'nodes.list' where seq = 5`],
 	['the copy of the target beside the leaf', `update audit_leaves set target = 'nodes/x' where ord = (${OF_RECORD_5})`],
 	['the copy of the target beside the chain', `update audit_chain set target = 'nodes/x' where seq = 5`],
+	['the organization beside the leaf', `update audit_leaves set organization = 'acme' where ord = (${OF_RECORD_5})`],
+	['the organization beside the chain', `update audit_chain set organization = 'acme' where seq = 5`],
 	['the time beside the leaf', `update audit_leaves set at_ms = at_ms - 86400000 where ord = (${OF_RECORD_5})`],
 ])('%s, changed, fails the list, the export and whoever verifies', async (_what, sql) => {
 	await using world = await AuditWorld.start();
@@ -160,6 +166,11 @@ test('a control plane that was rolled back is stopped by the head that its agent
 	await expect.poll(kept, poll).toBeGreaterThanOrEqual(size);
 	await world.stop();
 	const evidence = readFileSync(keptFile, 'utf8');
+	const controlPlane = join(world.data, 'control-plane');
+	const newLog = () => world.run('audit', 'new-log', '--data', controlPlane, '--reason', 'no newer backup');
+	const refused = await newLog();
+	expect(refused.code).not.toBe(0);
+	expect(refused.stderr).toContain('the audit log is whole');
 
 	writeFileSync(database, old);
 	rmSync(join(world.data, 'control-plane', 'audit-heads.jsonl'));
@@ -170,4 +181,29 @@ test('a control plane that was rolled back is stopped by the head that its agent
 	};
 	await expect.poll(created, poll).toContain("the audit log can't be continued");
 	expect(readFileSync(keptFile, 'utf8')).toBe(evidence);
-}, 240_000);
+
+	// The last resort: the operator of that host begins a new log, and says so in it.
+	await world.stop();
+	const begun = await newLog();
+	expect(begun).toMatchObject({ code: 0, stdout: expect.stringContaining(`lost head of ${evidence.split('\n')[1]}`) });
+	expect(readFileSync(join(controlPlane, 'audit-heads.jsonl.log-1'), 'utf8')).toContain(JSON.stringify(evidence));
+	await world.up();
+	expect((await world.run('token', 'create')).code).toBe(0);
+	expect((await world.run('audit', 'verify')).stdout).toContain('of log 2');
+	// The agent follows it, says so once and keeps what it knew of the former one.
+	await expect.poll(() => readFileSync(keptFile, 'utf8').split('\n')[0], poll).toContain('/audit-chain/v1/log-2');
+	expect(readFileSync(`${keptFile}.log-1`, 'utf8')).toBe(evidence);
+	const told = ['audit', 'list', '--action', 'agent.audit.new-log-shown'];
+	await expect.poll(async () => (await world.json<{ records?: unknown[] }>(...told)).records?.length, poll).toBe(1);
+	const named = await world.json<{ records: { action: string; detail: string }[] }>(
+		'audit',
+		'list',
+		'--action',
+		'audit.',
+	);
+	expect(named.records.filter(({ action }) => action === 'audit.new-log')).toHaveLength(1);
+	const lost = join(controlPlane, 'audit-heads.jsonl.log-1');
+	const key = join(controlPlane, 'audit.vkey');
+	const former = await world.run('audit', 'verify', '--anchors', lost, '--key', key);
+	expect([former.code, former.stderr]).toEqual([1, expect.stringContaining('NOT verified')]);
+}, 300_000);

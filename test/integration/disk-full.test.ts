@@ -17,14 +17,14 @@ describe.skipIf(lacks('root', 'mount'))('a full disk', () => {
 		const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=640m,mode=0700', 'none', world.data]);
 		if (mounted.status !== 0) throw new Error(String(mounted.stderr));
 		({ ops } = await world.up());
-	}, 120_000);
+	});
 
 	afterAll(async () => {
 		rmSync(filler, { force: true });
 		await world.stop();
 		spawnSync('umount', ['--lazy', world.data]);
 		await world[Symbol.asyncDispose]();
-	}, 60_000);
+	});
 
 	/** Writes until nothing more fits. */
 	function fill(): void {
@@ -54,5 +54,5 @@ describe.skipIf(lacks('root', 'mount'))('a full disk', () => {
 		});
 		expect(ran.stdout).toBe('yes\n');
 		expect((await world.run('audit', 'verify')).stdout).toMatch(/^verified to anchored head/);
-	}, 120_000);
+	});
 });

@@ -1,20 +1,31 @@
 import { once } from 'node:events';
+import { mkdtempSync } from 'node:fs';
 import { connect as connectHttp2, createSecureServer } from 'node:http2';
 import { type AddressInfo, connect as connectTcp } from 'node:net';
+import { join } from 'node:path';
 import { connect as connectTls, createServer as createTlsServer, type TLSSocket, type TlsOptions } from 'node:tls';
 import { describe, expect, it } from 'vitest';
 import { EnrollConnection, findPinnedRoot } from '../../agent/identity/enroll-connection.ts';
+import { writeContexts } from '../../cli/contexts.ts';
+import { dispatch } from '../../cli/dispatch.ts';
+import type { Finding } from '../../cli/doctor/finding.ts';
+import { testIo } from '../../cli/test-io.ts';
 import { issueReplicaCertificate } from '../../control-plane/app/certificates/replica-certificate.ts';
+import { mintApiKey } from '../../control-plane/app/iam/api-key.ts';
 import { systemClock } from '../../kit/clock.ts';
+import { systemRng } from '../../kit/ids.ts';
+import { encodeJoinToken } from '../../pki/keys/join-token.ts';
 import { EnrollmentService } from '../../proto/gen/gpuaas/enrollment/v1/enrollment_pb.ts';
+import { credentialRow, principalRow } from '../contract/store/rows.ts';
 import { eventually } from '../eventually.ts';
 import { World } from './enrollment-world.ts';
+import { openAndReset, opening } from './raw-http2.ts';
 import { RawJoiner } from './raw-joiner.ts';
 
 /** Ends TLS as an L7 proxy does, and passes the bytes on over a connection of its own. */
 async function relay(toPort: number, identity: TlsOptions) {
 	let received = 0;
-	const server = createTlsServer({ ...identity, ALPNProtocols: ['h2'], minVersion: 'TLSv1.3' }, (socket) => {
+	const server = createTlsServer({ ALPNProtocols: ['h2'], minVersion: 'TLSv1.3', ...identity }, (socket) => {
 		const onward = connectTls({ port: toPort, host: '127.0.0.1', ALPNProtocols: ['h2'], rejectUnauthorized: false });
 		for (const end of [socket, onward]) end.on('error', () => {});
 		socket.on('data', (chunk: Buffer) => {
@@ -30,6 +41,17 @@ async function relay(toPort: number, identity: TlsOptions) {
 		received: () => received,
 		[Symbol.dispose]: () => void server.close(),
 	};
+}
+
+/** What `gpuaas doctor` says of the listener at `address`, with the roots of `world`. */
+async function doctor(world: World, address: string): Promise<Finding | undefined> {
+	const [, , caPem = ''] = world.replica.chainPem.split(/(?=-----BEGIN)/);
+	const io = testIo({ GPUAAS_CONFIG_DIR: mkdtempSync(join(world.folder, 'cli-')) });
+	const context = { address: 'https://127.0.0.1:1', caPem, key: 'none' };
+	await writeContexts(io, { current: 'test', contexts: { test: context } });
+	await dispatch(['doctor', '--json', '--data', world.folder, '--enroll', address], io);
+	const { findings } = JSON.parse(io.out()) as { findings: Finding[] };
+	return findings.find(({ check }) => check === 'enrollment');
 }
 
 /** However it ends: `once` of node:events would reject on a reset. */
@@ -88,6 +110,33 @@ describe('who may pose as the enrollment listener', () => {
 		expect(await world.tokenRow('t-1')).toMatchObject({ state: 'unused' });
 	});
 
+	it('gpuaas doctor names a proxy that ends TLS, and finds nothing wrong with the listener itself', async () => {
+		await using world = await World.start();
+		await using stranger = await World.start();
+		const { chainPem: cert, keyPem: key } = stranger.replica;
+		using middle = await relay(world.server.port, { cert, key });
+		expect(await doctor(world, world.address)).toMatchObject({ result: 'ok' });
+		expect(await doctor(world, middle.address)).toMatchObject({
+			result: 'fail',
+			finding: expect.stringMatching(/certificate of other roots .*: something ends TLS before it/),
+			advice: expect.stringContaining('pass TCP through'),
+		});
+		expect(await doctor(world, '127.0.0.1:1')).toMatchObject({
+			result: 'fail',
+			finding: expect.stringContaining("can't be reached"),
+		});
+	});
+
+	it('gpuaas doctor knows a proxy by less than TLS 1.3, whatever its certificate', async () => {
+		await using world = await World.start();
+		const { chainPem: cert, keyPem: key } = world.replica;
+		using old = await relay(world.server.port, { cert, key, minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2' });
+		expect(await doctor(world, old.address)).toMatchObject({
+			result: 'fail',
+			finding: expect.stringMatching(/refuses TLS 1\.3 .*something ends TLS before it/),
+		});
+	});
+
 	it('refuses a node certificate that poses as a gateway', async () => {
 		await using world = await World.start();
 		const { credential } = await world.enroll(await world.token(), { name: 'thief' }).then((node) => ({
@@ -138,6 +187,45 @@ describe('who may pose as the enrollment listener', () => {
 	});
 });
 
+describe('credentials of other doors', () => {
+	it('an API key enrolls nobody: not as the token, nor by its id and secret, nor as a bearer', async () => {
+		await using world = await World.start();
+		const { key, text } = mintApiKey('sk', 'test', systemRng);
+		await world.store.unit(function* (tx) {
+			yield* tx.identities.insertPrincipal(principalRow('p', { kind: 'service_account' }));
+			yield* tx.apiKeys.insertCredential(credentialRow(key.id, 'p', { expiresAtMs: systemClock.now() + 600_000 }));
+		});
+		const refused = await world.enroll(text).catch((error: unknown) => error);
+		expect(refused).toMatchObject({ reason: 'TOKEN_INVALID', message: expect.stringContaining('is an API key') });
+		expect(String((refused as Error).message)).not.toContain(text.slice(-20));
+
+		const secret = new Uint8Array(Buffer.from(key.body.slice(-43), 'base64url'));
+		const { trustDomain, address } = world;
+		const expiresAtMs = systemClock.now() + 600_000;
+		const dressed = encodeJoinToken({ id: key.id, secret, caPins: world.authority.pins(), trustDomain, expiresAtMs });
+		using joiner = await RawJoiner.connect(address, dressed);
+		await expect(joiner.begin()).rejects.toMatchObject({ reason: 'TOKEN_INVALID' });
+
+		const session = connectHttp2(`https://${address}`, { rejectUnauthorized: false });
+		const ask = async (path: string) => {
+			const stream = session.request({
+				':method': 'POST',
+				':path': path,
+				'content-type': 'application/json',
+				authorization: `Bearer ${text}`,
+			});
+			stream.end('{}');
+			const [headers] = (await once(stream, 'response')) as [Record<string, unknown>];
+			stream.close();
+			return headers[':status'];
+		};
+		expect(await ask(`/${EnrollmentService.typeName}/BeginEnrollment`)).toBe(400);
+		expect(await ask('/gpuaas.nodes.v1.NodeService/ListNodes')).toBe(404);
+		session.destroy();
+		expect(await world.store.read((tx) => tx.nodes.count())).toBe(0);
+	});
+});
+
 describe('limits of the enrollment listener', () => {
 	it('limits the calls of one address and says when to come back', async () => {
 		await using world = await World.start({ listener: { callsBurstPerAddress: 1, callsPerSecondPerAddress: 0.001 } });
@@ -178,6 +266,31 @@ describe('limits of the enrollment listener', () => {
 		const drip = () => void (stream.destroyed || stream.write('x', () => systemClock.defer(drip)));
 		drip();
 		await closed(session);
+	});
+
+	it('rapid reset: cuts a connection that opens streams only to reset them', async () => {
+		// Neither silence nor age shall be what cuts it.
+		await using world = await World.start({ listener: { idleTimeoutMs: 600_000, connectionLifeMaxMs: 600_000 } });
+		const socket = connectTls({
+			port: world.server.port,
+			host: '127.0.0.1',
+			ALPNProtocols: ['h2'],
+			rejectUnauthorized: false,
+		});
+		socket.on('error', () => {});
+		socket.resume();
+		await once(socket, 'secureConnect');
+		const over = closed(socket);
+		socket.write(opening());
+		const path = `/${EnrollmentService.typeName}/BeginEnrollment`;
+		let opened = 0;
+		while (socket.writable && opened < 2000) {
+			socket.write(openAndReset(2 * opened + 1, path, 'localhost'));
+			opened += 1;
+			if (opened % 10 === 0) await new Promise<void>((resolve) => systemClock.defer(resolve));
+		}
+		await over;
+		await expect(world.enroll(await world.token())).resolves.toBeDefined();
 	});
 
 	it('refuses more connections of one address than it may have', async () => {

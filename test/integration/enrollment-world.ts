@@ -19,11 +19,18 @@ import { StreamGuard } from '../../control-plane/app/enrollment/authorize-stream
 import { Challenges } from '../../control-plane/app/enrollment/challenges.ts';
 import type { EnrollmentDeps } from '../../control-plane/app/enrollment/deps.ts';
 import { renewCertificate } from '../../control-plane/app/enrollment/renew.ts';
-import type { CallContext } from '../../control-plane/app/iam/principal.ts';
+import { platformAccess } from '../../control-plane/app/iam/access.ts';
+import { UNLIMITED } from '../../control-plane/app/iam/decide.ts';
+import { mintPeppers, parsePeppers } from '../../control-plane/app/iam/pepper.ts';
+import { PolicyCache } from '../../control-plane/app/iam/policy-view.ts';
+import { type CallContext, NO_LIMITS } from '../../control-plane/app/iam/principal.ts';
 import { RefusalLog } from '../../control-plane/app/iam/refusals.ts';
+import { LOGIN_DEFAULT } from '../../control-plane/app/login/settings.ts';
 import { PageTokens } from '../../control-plane/app/paging.ts';
 import type { AgentSessions } from '../../control-plane/app/sessions/agent-sessions.ts';
 import type { OutputStore } from '../../control-plane/app/tasks/output-store.ts';
+import { Telemetry } from '../../control-plane/app/telemetry/telemetry.ts';
+import { TerminalHub } from '../../control-plane/app/terminals/hub.ts';
 import type { UnaryUseCase, UseCaseDeps } from '../../control-plane/app/use-case.ts';
 import { InProcessBus } from '../../control-plane/bus/in-process.ts';
 import { type RequestContext, systemContext } from '../../control-plane/context.ts';
@@ -41,6 +48,7 @@ import { KeyFolder } from '../../pki/keys/file.ts';
 import { encodeJoinToken, joinTokenPublicKey } from '../../pki/keys/join-token.ts';
 import { generateNodeKey } from '../../pki/keys/node-key.ts';
 import { createCsr } from '../../pki/x509/csr.ts';
+import { NO_RECORDINGS } from '../fakes/no-recordings.ts';
 
 /**
  * The enrollment half of a control plane, real down to TLS sockets, SQLite and key files. Only sessions are written
@@ -67,6 +75,9 @@ export class SessionsProbe implements AgentSessions {
 	isConnected = (nodeId: string) => this.connectedNodes.includes(nodeId);
 	offer = () => false;
 	cancel = () => false;
+	planTelemetry = () => false;
+	queryHistory = () => false;
+	openChannel = () => false;
 	renewNow = (nodeId: string) => this.renewed.push(nodeId) > 0;
 	broadcastTrust = (bundle: Uint8Array) => void this.trust.push(bundle);
 	close = (nodeId: string) => this.closed.push(nodeId) > 0;
@@ -161,6 +172,7 @@ export class World implements AsyncDisposable {
 			sessions,
 			authority,
 			output: NO_OUTPUT,
+			terminals: new TerminalHub(systemClock),
 			heads: { latest: () => '', covered: () => Promise.resolve(), assertSigning: () => {}, witness: () => {} },
 			limits: { ...APP_LIMITS_DEFAULT, ...this.#options.limits },
 			replicaId: 'replica-1',
@@ -289,13 +301,26 @@ export class World implements AsyncDisposable {
 	): Promise<MessageShape<O>> {
 		const { clock, rng, store, appendAudit } = this.deps;
 		const refusals = new RefusalLog({ store, clock, appendAudit });
-		const deps: UseCaseDeps = { ...this.deps, pages: new PageTokens(rng.bytes(32)), refusals };
+		const deps: UseCaseDeps = {
+			...this.deps,
+			pages: new PageTokens(rng.bytes(32)),
+			refusals,
+			login: LOGIN_DEFAULT,
+			policies: new PolicyCache(),
+			secrets: { ring: parsePeppers(mintPeppers(rng)), environment: 'test' },
+			telemetry: new Telemetry({ ...this.deps, periodMs: 15_000 }),
+			recordings: NO_RECORDINGS,
+		};
 		const actor = {
 			kind: 'operator' as const,
 			id: 'op',
 			displayName: 'op',
 			credentialId: '',
-			bindings: [{ role: 'platform.operator', scope: 'platform' }],
+			credentialKind: 'none' as const,
+			limits: NO_LIMITS,
+			limit: UNLIMITED,
+			access: platformAccess('platform.operator'),
+			organizations: [],
 			credentialExpiresAtMs: null,
 			policyEpoch: 0,
 		};

@@ -59,8 +59,8 @@ test('facts are committed exactly once through ten cut connections', async () =>
 
 test('a half-open link is noticed by both ends, and a new connection is made', async () => {
 	await using world = await startWorld({
-		appLimits: { leaseTtlFloorMs: 300 },
-		gateway: { wire: { keepaliveMs: 100, keepaliveTimeoutMs: 50 } },
+		appLimits: { leaseTtlFloorMs: 2000 },
+		gateway: { wire: { keepaliveMs: 100, keepaliveTimeoutMs: 500 } },
 	});
 	const { relay, identity } = await relayed(world);
 	await using _ = relay;
@@ -72,7 +72,7 @@ test('a half-open link is noticed by both ends, and a new connection is made', a
 			backoffBaseMs: 20,
 			backoffMaxMs: 50,
 			leaseTtlFloorMs: 100,
-			welcomeTimeoutMs: 500,
+			welcomeTimeoutMs: 5000,
 		},
 	});
 	agent.start();
@@ -94,7 +94,7 @@ test('a slow control plane holds the agent back: bounded queues, nothing lost, n
 		release = resolve;
 	});
 	await using world = await startWorld({
-		appLimits: { leaseTtlFloorMs: 1000 },
+		appLimits: { leaseTtlFloorMs: 5000 },
 		limits: { factsQueuedMax: 64, factBytesQueuedMax: 64 * 1024, factsPerUnitMax: 16 },
 		recordFacts: (app) => async (ctx, from, facts) => {
 			await gate;

@@ -122,7 +122,7 @@ test('several outputs come whole and in order, and are marked complete', async (
 });
 
 test('an upload that is cut goes on from what is stored', async () => {
-	await using world = await startWorld({ appLimits: { leaseTtlFloorMs: 1000 } });
+	await using world = await startWorld({ appLimits: { leaseTtlFloorMs: 5000 } });
 	await using relay = await DelayRelay.listen({ host: '127.0.0.1', port: world.gateway.port }, 2);
 	const agent = world.agent(await world.enroll({ gateways: [`127.0.0.1:${relay.port}`] }));
 	const output = new NumberedOutput();
@@ -144,7 +144,7 @@ test('an upload that is cut goes on from what is stored', async () => {
 });
 
 test('a slow output store holds back the upload: at most 4 MiB is on the way, and the link goes on', async () => {
-	await using world = await startWorld({ appLimits: { leaseTtlFloorMs: 2000 } });
+	await using world = await startWorld({ appLimits: { leaseTtlFloorMs: 5000 } });
 	let release = () => {};
 	world.output.gate = new Promise((resolve) => {
 		release = resolve;
@@ -223,7 +223,7 @@ test("another node's task, an older attempt and too many uploads are refused, an
 });
 
 test('an upload that says no Hello counts against its node and ends in time, with its connection when it must', async () => {
-	await using world = await startWorld({ limits: { uploadsPerNodeMax: 2, helloTimeoutMs: 300 } });
+	await using world = await startWorld({ limits: { uploadsPerNodeMax: 2, helloTimeoutMs: 3000 } });
 	const identity = await world.enroll();
 	const connection = new GrpcTransport(systemClock).open(targetOf(identity, `127.0.0.1:${world.gateway.port}`));
 	const open = () => {

@@ -87,18 +87,43 @@ test('what breaks the protocol ends the stream: no Hello first, facts before Wel
 	falling.fact(4n);
 	expect((await falling.closed()).code).toBe(CloseCode.PROTOCOL);
 
+	const { link: fallingInside } = await connect();
+	await fallingInside.hello({ factSeq: 9n }).welcomed();
+	fallingInside.facts(5n, 6n, 6n);
+	expect((await fallingInside.closed()).code).toBe(CloseCode.PROTOCOL);
+
+	const { link: empty } = await connect();
+	await empty.hello().welcomed();
+	empty.facts();
+	expect((await empty.closed()).code).toBe(CloseCode.PROTOCOL);
+
 	const { link: acker } = await connect();
 	await acker.hello().welcomed();
 	acker.send({ case: 'commandAck', value: 7n });
 	expect((await acker.closed()).code).toBe(CloseCode.PROTOCOL);
 
+	const { link: ackerWithFacts } = await connect();
+	await ackerWithFacts.hello().welcomed();
+	const fact = { case: 'agentAudit', value: { action: 'test.happened', detail: '' } } as const;
+	ackerWithFacts.send({ case: 'facts', value: { facts: [{ seq: 1n, fact }], commandAck: 7n } });
+	expect((await ackerWithFacts.closed()).code).toBe(CloseCode.PROTOCOL);
+
 	const { link: invalid } = await connect();
 	expect((await invalid.hello({ instanceId: '' }).closed()).code).toBe(CloseCode.PROTOCOL);
 });
 
+test('facts in one message are recorded in order and acknowledged together, also beside single ones', async () => {
+	const { link } = await connect();
+	await link.hello().welcomed();
+	link.facts(1n, 2n, 3n);
+	link.fact(4n);
+	link.facts(5n, 9n);
+	await eventually('all are acknowledged', () => link.factAck() === 9n);
+});
+
 test('a stream that says nothing is closed, and one that nobody ends is cut', async () => {
 	const gateway = await world.startGateway({
-		limits: { ...world.linkDeps.limits, helloTimeoutMs: 30, closeGraceMs: 30 },
+		limits: { ...world.linkDeps.limits, helloTimeoutMs: 2000, closeGraceMs: 100 },
 	});
 	const { link } = await connect(`127.0.0.1:${gateway.port}`);
 	link.send({ case: undefined } as never);

@@ -1,12 +1,19 @@
 import { once } from 'node:events';
-import { type ClientHttp2Session, connect as connectHttp2, constants } from 'node:http2';
+import {
+	type ClientHttp2Session,
+	connect as connectHttp2,
+	constants,
+	createSecureServer,
+	type ServerHttp2Session,
+} from 'node:http2';
+import { connect as connectTcp, createServer } from 'node:net';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 import { create } from '@bufbuild/protobuf';
 import { ServerCredentials } from '@grpc/grpc-js';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { GrpcTransport } from '../../agent/control/grpc-transport.ts';
 import type { StoredIdentity } from '../../agent/identity/stored-identity.ts';
-import { GatewayCredentials } from '../../control-plane/gateway/credentials.ts';
+import { GATEWAY_TLS_LIMITS_DEFAULT, GatewayCredentials } from '../../control-plane/gateway/credentials.ts';
 import { startGateway } from '../../control-plane/gateway/server.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { certificatesOfPem } from '../../pki/x509/pem.ts';
@@ -194,6 +201,45 @@ test('a gateway of a replica issuer that the bundle does not accept is refused',
 	connection.close();
 });
 
+const CONNECT = {
+	':method': 'POST',
+	':path': '/gpuaas.link.v1.AgentLinkService/Connect',
+	'content-type': 'application/grpc',
+	te: 'trailers',
+};
+
+test('a gateway raises the window of the connection too, with its first stream: settings raise those of streams only', async () => {
+	const session = connectHttp2(`https://127.0.0.1:${world.gateway.port}`, {
+		servername: `gateway.${TRUST_DOMAIN}`,
+		ca: identity.bundle().rootsPem,
+		checkServerIdentity: () => undefined,
+		...nodeTls(),
+	});
+	session.on('error', () => {});
+	await once(session, 'remoteSettings');
+	// What we may send before anything is read: 64 KiB by RFC 9113.
+	expect(session.state.remoteWindowSize).toBeLessThanOrEqual(65_535);
+	session.request(CONNECT).on('error', () => {});
+	await eventually('it may be sent 4 MiB', () => (session.state.remoteWindowSize ?? 0) > 4_000_000);
+	session.destroy();
+});
+
+test('an agent raises it as well', async () => {
+	const { chainPem, keyPem, clientRootsPem } = world.gatewayIdentity;
+	const server = createSecureServer({ cert: chainPem, key: keyPem, ca: clientRootsPem, requestCert: true });
+	const sessions: ServerHttp2Session[] = [];
+	server.on('session', (session) => sessions.push(session));
+	server.on('stream', (stream) => stream.on('error', () => {}));
+	server.listen(0, '127.0.0.1');
+	await once(server, 'listening');
+	const link = raw(identity, (server.address() as { port: number }).port);
+	link.hello();
+	await eventually('it may be sent 4 MiB', () => (sessions[0]?.state.remoteWindowSize ?? 0) > 4_000_000);
+	link.close();
+	for (const session of sessions) session.destroy();
+	server.close();
+});
+
 test('opening and resetting streams in a row ends the connection, not the process', async () => {
 	const session: ClientHttp2Session = connectHttp2(`https://127.0.0.1:${world.gateway.port}`, {
 		servername: `gateway.${TRUST_DOMAIN}`,
@@ -203,17 +249,12 @@ test('opening and resetting streams in a row ends the connection, not the proces
 	});
 	session.on('error', () => {});
 	await once(session, 'remoteSettings');
-	expect(session.remoteSettings.maxConcurrentStreams).toBe(256);
+	expect(session.remoteSettings.maxConcurrentStreams).toBe(GATEWAY_TLS_LIMITS_DEFAULT.streamsPerConnectionMax);
 	expect(session.remoteSettings.initialWindowSize).toBe(1024 * 1024);
 	let opened = 0;
 	await eventually('the connection is closed', () => {
 		for (let burst = 0; burst < 16 && !session.closed && !session.destroyed; burst += 1) {
-			const stream = session.request({
-				':method': 'POST',
-				':path': '/gpuaas.link.v1.AgentLinkService/Connect',
-				'content-type': 'application/grpc',
-				te: 'trailers',
-			});
+			const stream = session.request(CONNECT);
 			stream.on('error', () => {});
 			stream.close(constants.NGHTTP2_CANCEL);
 			opened += 1;
@@ -284,6 +325,87 @@ test('one address may hold only so many connections, and gets a place back when 
 	await fourth.hello().welcomed();
 	second.close();
 	fourth.close();
+});
+
+test('handshakes that are begun and not finished hold the line only until their timeout', async () => {
+	await using world = await startWorld({
+		gateway: { acceptor: { handshakesAtOnceMax: 1 }, tls: { handshakeTimeoutMs: 1500 } },
+	});
+	const order: string[] = [];
+	const silent = connectTcp({ host: '127.0.0.1', port: world.gateway.port });
+	const gone = once(silent, 'close').then(() => order.push('the silent one is cut'));
+	await once(silent, 'connect');
+	await eventually('it is seen', () => world.gateway.connections() === 1);
+	const link = raw(await world.enroll(), world.gateway.port);
+	await link.hello().welcomed();
+	order.push('welcome');
+	await gone;
+	expect(order).toEqual(['the silent one is cut', 'welcome']);
+	// One that has arrived holds no place: the next is welcomed beside it.
+	const next = raw(await world.enroll(), world.gateway.port);
+	await next.hello().welcomed();
+	link.close();
+	next.close();
+});
+
+test('a connection that finishes its handshake and opens no stream is cut, and gives its place to the next', async () => {
+	await using world = await startWorld({ gateway: { acceptor: { handshakesAtOnceMax: 1, firstStreamMs: 1500 } } });
+	const order: string[] = [];
+	const who = await world.enroll();
+	const idle = connectTls({
+		host: '127.0.0.1',
+		port: world.gateway.port,
+		servername: `gateway.${TRUST_DOMAIN}`,
+		ca: who.bundle().rootsPem,
+		ALPNProtocols: ['h2'],
+		...nodeTls(who),
+	});
+	idle.on('error', () => {}).resume();
+	const gone = once(idle, 'close').then(() => order.push('the idle one is cut'));
+	await once(idle, 'secureConnect');
+	const link = raw(await world.enroll(), world.gateway.port);
+	await link.hello().welcomed();
+	order.push('welcome');
+	await gone;
+	expect(order).toEqual(['the idle one is cut', 'welcome']);
+	link.close();
+});
+
+/** A port that nobody listens on now. */
+async function closedPort(): Promise<number> {
+	const probe = createServer().listen(0, '127.0.0.1');
+	await once(probe, 'listening');
+	const { port } = probe.address() as { port: number };
+	probe.close();
+	await once(probe, 'close');
+	return port;
+}
+
+/** Who comes to a port from now on; each is cut. */
+async function visitors(port: number) {
+	const seen: string[] = [];
+	const server = createServer((socket) => {
+		seen.push('a connection');
+		socket.destroy();
+	}).listen(port, '127.0.0.1');
+	await once(server, 'listening');
+	return { seen, [Symbol.dispose]: () => void server.close() };
+}
+
+test('a dial that failed and was closed is over: nothing of it comes when the gateway does', async () => {
+	const ports = [await closedPort(), await closedPort()] as const;
+	const closed = raw(identity, ports[0]);
+	expect((await closed.hello().closed()).end.code).toBe('UNAVAILABLE');
+	closed.close();
+	// The same, left open, and later: grpc-js comes back about 1 s after its first failure, and again about 1.6 s after
+	// that. When it was here twice, one that began earlier would have been here, too.
+	const witness = raw(identity, ports[1]);
+	expect((await witness.hello().closed()).end.code).toBe('UNAVAILABLE');
+	using comeBack = await visitors(ports[1]);
+	using gone = await visitors(ports[0]);
+	await eventually('the witness came back twice', () => comeBack.seen.length >= 2);
+	expect(gone.seen).toEqual([]);
+	witness.close();
 });
 
 test('a node that asks for certificates without end is told when to come again; another is not held up', async () => {

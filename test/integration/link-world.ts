@@ -34,6 +34,8 @@ import { SessionRegistry } from '../../control-plane/app/sessions/registry.ts';
 import type { OutputChunk, OutputStore } from '../../control-plane/app/tasks/output-store.ts';
 import { recordFacts } from '../../control-plane/app/tasks/record-facts.ts';
 import { openUpload } from '../../control-plane/app/tasks/upload-output.ts';
+import { terminalsOfAgents } from '../../control-plane/app/terminals/agent-side.ts';
+import { TerminalHub } from '../../control-plane/app/terminals/hub.ts';
 import { InProcessBus } from '../../control-plane/bus/in-process.ts';
 import type { GatewayIdentity } from '../../control-plane/gateway/credentials.ts';
 import type { LinkDeps, SessionOpened } from '../../control-plane/gateway/link-deps.ts';
@@ -171,7 +173,14 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
 	const linkDeps: LinkDeps = {
 		app,
 		registry,
-		limits: { ...LINK_LIMITS_DEFAULT, tickMs: 20, reconnectFloorMs: 100, shutdownSpreadMs: 100, ...options.limits },
+		limits: {
+			...LINK_LIMITS_DEFAULT,
+			tickMs: 20,
+			sweepMs: 20,
+			reconnectFloorMs: 100,
+			shutdownSpreadMs: 100,
+			...options.limits,
+		},
 		authorizeStream: (ctx, leafDer) => guard.authorizeStream(ctx, leafDer),
 		recordFacts: async (ctx, from, facts) => {
 			const acked = await record(ctx, from, facts);
@@ -180,6 +189,9 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
 		},
 		onSessionOpen: (session) => opened.push(session),
 		ingestTelemetry: (nodeId) => telemetry.push(nodeId),
+		historyAnswer: () => {},
+		fastPlanOf: () => undefined,
+		...terminalsOfAgents({ ...app, appendAudit }),
 		openUpload: (ctx, nodeId, hello) => openUpload(app, ctx, nodeId, hello),
 		renewCertificate: (ctx, peer, { csr, joinState }) =>
 			renewCertificate(app, ctx, { nodeId: peer.nodeId, serial: peer.serial, csr, joinState }),
@@ -267,6 +279,7 @@ async function openApp(folder: string, limits: Partial<AppLimits> = {}) {
 		sessions: registry,
 		authority,
 		output,
+		terminals: new TerminalHub(clock),
 		heads: new ShownHead(),
 		limits: { ...APP_LIMITS_DEFAULT, ...limits },
 		replicaId: 'replica-1',

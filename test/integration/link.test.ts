@@ -4,7 +4,7 @@ import { eventually } from '../eventually.ts';
 import { auditFacts, headNote, startWorld } from './link-world.ts';
 
 test('an agent connects, is welcomed, keeps its lease, and its facts are committed and forgotten', async () => {
-	await using world = await startWorld({ appLimits: { leaseTtlFloorMs: 1000 } });
+	await using world = await startWorld({ appLimits: { leaseTtlFloorMs: 5000 } });
 	const identity = await world.enroll();
 	const agent = world.agent(identity);
 	agent.journal.appendFacts(auditFacts(3));
@@ -33,7 +33,7 @@ test('an agent connects, is welcomed, keeps its lease, and its facts are committ
 });
 
 test('an agent brings the largest audit head it was shown, and puts on record that the log went back', async () => {
-	await using world = await startWorld({ appLimits: { leaseTtlFloorMs: 1000 } });
+	await using world = await startWorld({ appLimits: { leaseTtlFloorMs: 5000 } });
 	const identity = await world.enroll();
 	world.heads.note = headNote(5);
 	const first = world.agent(identity);

@@ -1,25 +1,39 @@
 import { get } from 'node:http';
-import { create } from '@bufbuild/protobuf';
+import { connect, type Socket } from 'node:net';
+import { gunzipSync } from 'node:zlib';
+import { create, toBinary } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { LatestTelemetry } from '../../control-plane/app/telemetry/latest.ts';
+import { fixtureInventory } from '../../control-plane/app/telemetry/frames-fixture.ts';
+import type { Telemetry } from '../../control-plane/app/telemetry/telemetry.ts';
 import { isLoopback, type OpsAccess } from '../../control-plane/ops/access.ts';
-import { OpsServer } from '../../control-plane/ops/server.ts';
+import { type OpsLimits, OpsServer } from '../../control-plane/ops/server.ts';
+import { systemClock } from '../../kit/clock.ts';
 import { Registry } from '../../kit/exposition.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
-import { TelemetryFrameSchema } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
-import { HOST_SCHEMA } from '../../proto/telemetry-schema.ts';
+import {
+	HealthFactKind,
+	HealthFactSchema,
+	HealthSubjectKind,
+	InventorySchema,
+	TelemetryFrameSchema,
+} from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
+import { HOST_VALUES_1 } from '../../proto/telemetry-schema/host.ts';
+import { eventually } from '../eventually.ts';
+import { idleMonitor } from '../health-monitor.ts';
 import { ApiWorld } from './api-world.ts';
 
 let world: ApiWorld;
 let ops: OpsServer;
 const clock = new VirtualClock();
-const telemetry = new LatestTelemetry({ clock });
+let telemetry: Telemetry;
 beforeAll(async () => {
-	world = await ApiWorld.start();
+	world = await ApiWorld.start({ telemetryClock: clock });
 	const { deps, registry } = world;
-	ops = await OpsServer.listen({ deps, registry, telemetry, listen: { host: '127.0.0.1', port: 0 } });
+	telemetry = deps.telemetry;
+	const health = idleMonitor(deps);
+	ops = await OpsServer.listen({ deps, registry, telemetry, health, listen: { host: '127.0.0.1', port: 0 } });
 });
 afterAll(async () => {
 	await ops[Symbol.asyncDispose]();
@@ -31,7 +45,7 @@ function page(path: string, init: RequestInit = {}, at = ops): Promise<Response>
 }
 
 function frame(values: number[], schema = 1) {
-	return create(TelemetryFrameSchema, { schema, at: timestampFromMs(0), values, dropped: 3n });
+	return create(TelemetryFrameSchema, { schema, at: timestampFromMs(clock.now()), values, dropped: 3n });
 }
 
 describe('pages', () => {
@@ -51,6 +65,73 @@ describe('pages', () => {
 			expect((await page('/healthz')).status).toBe(200);
 		} finally {
 			world.heads.stopped = undefined;
+		}
+	});
+
+	/** Each breaks one thing of the world, and answers how it is put back. */
+	const BROKEN: Readonly<Record<string, { readonly says: RegExp; readonly break: () => () => void }>> = {
+		store: {
+			says: /disk I\/O error; look at its disk/,
+			break: () => {
+				const { store } = world.deps;
+				const own = store.check;
+				store.check = () => Promise.reject(new Error('disk I/O error'));
+				return () => {
+					store.check = own;
+				};
+			},
+		},
+		ca: {
+			says: /its own certificates would not be accepted; look at the key files/,
+			break: () => {
+				const { authority } = world.deps;
+				const own = authority.acceptedNodeIssuers;
+				authority.acceptedNodeIssuers = () => new Set();
+				return () => {
+					authority.acceptedNodeIssuers = own;
+				};
+			},
+		},
+		clock: {
+			says: /it is \d+ ms off the store's; repair time synchronisation/,
+			break: () => {
+				const { store } = world.deps;
+				const own = store.now;
+				store.now = async () => (await own.call(store)) + 6000;
+				return () => {
+					store.now = own;
+				};
+			},
+		},
+	};
+	test.each(Object.entries(BROKEN))('not ready, with the check that failed: %s', async (name, broken) => {
+		const repair = broken.break();
+		try {
+			const answer = await page('/readyz');
+			expect(answer.status).toBe(503);
+			const { ready, checks } = (await answer.json()) as { ready: boolean; checks: { name: string; ok: boolean }[] };
+			expect(ready).toBe(false);
+			expect(checks.filter(({ ok }) => !ok)).toEqual([
+				{ name, ok: false, message: expect.stringMatching(broken.says) },
+			]);
+			expect((await page('/healthz')).status).toBe(200);
+		} finally {
+			repair();
+		}
+		expect((await page('/readyz')).status).toBe(200);
+	});
+
+	test('ready, and says what is to be seen to, while another user may take on the roles of row security', async () => {
+		const own = world.deps.store.checkIsolation;
+		world.deps.store.checkIsolation = () => Promise.resolve('other may take on the roles');
+		try {
+			const answer = await page('/readyz');
+			expect(answer.status).toBe(200);
+			expect(JSON.stringify(await answer.json())).toContain(
+				'"ok":true,"message":"tenants are kept apart; but other may',
+			);
+		} finally {
+			world.deps.store.checkIsolation = own;
 		}
 	});
 
@@ -77,9 +158,9 @@ describe('pages', () => {
 	test('a node’s page shows what its newest sample had, and 503 once that is old', async () => {
 		const node = await world.addNode();
 		expect((await page(`/metrics/nodes/${node.id}`)).status).toBe(404);
-		telemetry.ingest(
+		telemetry.ingest.ingest(
 			node.id,
-			frame(HOST_SCHEMA.map((_, index) => (index === 1 ? Number.NaN : index === 2 ? -5 : index))),
+			frame(HOST_VALUES_1.map((_, index) => (index === 1 ? Number.NaN : index === 2 ? -5 : index))),
 		);
 		const fresh = await page(`/metrics/nodes/${node.id}`);
 		const text = await fresh.text();
@@ -95,18 +176,44 @@ describe('pages', () => {
 		expect(await old.text()).not.toContain('gpuaas_node_cpu');
 	});
 
+	test('XIDs are counted by GPU, each GPU from 0 on, so that the first one is an increase', async () => {
+		const node = await world.addNode();
+		const [gpu] = fixtureInventory({ gpus: 1 }).gpus;
+		const inventory = toBinary(InventorySchema, fixtureInventory({ gpus: 1 }));
+		await world.deps.store.unit((tx) =>
+			tx.inventories.put({ nodeId: node.id, custody: 'platform', digest: 'd', inventory, receivedAtMs: 1 }),
+		);
+		world.deps.bus.publish({ topic: 'nodes.inventory', key: node.id });
+		await eventually('its inventory is known', () => {
+			clock.advance(20);
+			return telemetry.directory.get(node.id)?.identities !== undefined;
+		});
+		telemetry.ingest.ingest(node.id, frame(HOST_VALUES_1.map(() => 1)));
+		const series = `gpuaas_xid_events_total{node="${node.id}",gpu="0",uuid="${gpu?.uuid}"}`;
+		const text = async () => (await page(`/metrics/nodes/${node.id}`)).text();
+		expect(await text()).toContain(`${series} 0\n`);
+		const subject = { kind: HealthSubjectKind.GPU, id: gpu?.uuid ?? '' };
+		const fact = create(HealthFactSchema, { kind: HealthFactKind.XID, subject, code: 'xid:79', count: 2 });
+		telemetry.xids.count(node.id, [fact]);
+		expect(await text()).toContain(`${series} 2\n`);
+	});
+
 	test('a frame of no known schema, or of another length, changes nothing', async () => {
 		const node = await world.addNode();
-		telemetry.ingest(node.id, frame([1, 2, 3]));
-		telemetry.ingest(
+		telemetry.ingest.ingest(node.id, frame([1, 2, 3]));
+		telemetry.ingest.ingest(
 			node.id,
 			frame(
-				HOST_SCHEMA.map(() => 1),
+				HOST_VALUES_1.map(() => 1),
 				7,
 			),
 		);
-		expect(telemetry.get(node.id)).toBeUndefined();
-		expect(telemetry.refused).toBe(2);
+		expect(telemetry.latest.get(node.id)).toBeUndefined();
+		expect([...telemetry.ingest.refused].sort()).toEqual([
+			['frame/schema_unknown', 1],
+			['frame/values_length', 1],
+			['value/absurd', 1],
+		]);
 	});
 
 	test('service discovery has one target a node, silent ones too, and no name of a customer', async () => {
@@ -118,9 +225,51 @@ describe('pages', () => {
 		const mine = targets.find(({ labels }) => labels.node === node.id);
 		expect(mine).toEqual({
 			targets: [`127.0.0.1:${ops.address.port}`],
-			labels: { __metrics_path__: `/metrics/nodes/${node.id}`, instance: node.id, node: node.id },
+			labels: { __metrics_path__: `/metrics/nodes/${node.id}`, instance: node.name, node: node.id },
 		});
 		expect(JSON.stringify(targets)).not.toContain('acme');
+	});
+
+	test('shards of the discovery are disjoint and whole, stay the same, and nonsense is refused', async () => {
+		for (let count = 0; count < 20; count += 1) await world.addNode();
+		const ids = async (query: string) =>
+			((await (await page(`/sd/prometheus${query}`)).json()) as { labels: Record<string, string> }[])
+				.map(({ labels }) => labels.node)
+				.sort();
+		const shards = [await ids('?shard=0&of=3'), await ids('?shard=1&of=3'), await ids('?shard=2&of=3')];
+		expect(shards.flat().sort()).toEqual(await ids(''));
+		expect(shards.every((shard) => shard.length > 0)).toBe(true);
+		expect(await ids('?shard=1&of=3')).toEqual(shards[1]);
+		for (const query of [
+			'?shard=3&of=3',
+			'?shard=-1&of=3',
+			'?shard=0',
+			'?of=2',
+			'?shard=0&of=0',
+			'?shard=0&of=9999',
+			'?names=x',
+		])
+			expect((await page(`/sd/prometheus${query}`)).status, query).toBe(400);
+	});
+
+	test('pages are packed for whoever asks, as Prometheus does, and plain for others', async () => {
+		const ask = (headers: Record<string, string>) =>
+			new Promise<{ readonly encoding: unknown; readonly bytes: Buffer }>((resolve, reject) => {
+				get({ host: '127.0.0.1', port: ops.address.port, path: '/metrics', headers }, (answer) => {
+					const parts: Buffer[] = [];
+					answer.on('data', (part: Buffer) => parts.push(part));
+					answer.on('end', () =>
+						resolve({ encoding: answer.headers['content-encoding'], bytes: Buffer.concat(parts) }),
+					);
+				}).on('error', reject);
+			});
+		const packed = await ask({ 'accept-encoding': 'gzip' });
+		expect(packed.encoding).toBe('gzip');
+		expect(gunzipSync(packed.bytes).toString()).toMatch(/^gpuaas_nodes \d+$/m);
+		const plain = await ask({});
+		expect(plain.encoding).toBeUndefined();
+		expect(plain.bytes.toString()).toMatch(/^gpuaas_nodes \d+$/m);
+		expect(packed.bytes.length).toBeLessThan(plain.bytes.length / 2);
 	});
 
 	test('other methods and pages are refused', async () => {
@@ -130,11 +279,90 @@ describe('pages', () => {
 	});
 });
 
+describe('limits', () => {
+	const LIMITS = { handshakeTimeoutMs: 1000, requestTimeoutMs: 1000, silentTimeoutMs: 2000 };
+	const listen = (access: OpsAccess = {}, limits: Partial<OpsLimits> = LIMITS) => {
+		const { deps } = world;
+		const registry = new Registry();
+		// More than the kernel's buffers take for whoever doesn't read.
+		registry.gauge({ name: 'gpuaas_large', help: 'x'.repeat(8 << 20) });
+		const at = { host: '127.0.0.1', port: 0 };
+		return OpsServer.listen({ deps, registry, telemetry, health: idleMonitor(deps), listen: at, access, limits });
+	};
+	const dial = (at: OpsServer): Socket => {
+		const socket = connect(at.address.port, '127.0.0.1');
+		socket.on('error', () => {});
+		return socket;
+	};
+	const closed = (socket: Socket) => new Promise<void>((resolve) => void socket.once('close', () => resolve()));
+	/** A byte now and then, for ever. */
+	const drip = (socket: Socket) => {
+		if (!socket.destroyed) socket.write('a', () => systemClock.setTimer(() => drip(socket), 20));
+	};
+
+	test('slow-loris: silence, headers and bodies that never end, cost the connection', async () => {
+		await using guarded = await listen();
+		const openings = [
+			'',
+			'GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nX-',
+			'GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\n\r\n',
+			'POST /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\n\r\n',
+		];
+		await Promise.all(
+			openings.map(async (opening) => {
+				const socket = dial(guarded).resume();
+				socket.write(opening);
+				if (opening !== '') drip(socket);
+				await closed(socket);
+			}),
+		);
+		expect((await page('/healthz', {}, guarded)).status).toBe(200);
+	});
+
+	test('whoever does not read what they asked for is cut', async () => {
+		await using guarded = await listen({}, { ...LIMITS, requestTimeoutMs: 600_000 });
+		const socket = dial(guarded);
+		socket.write('GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n');
+		await eventually('it is served', async () => (await guarded.connections()) === 1);
+		await eventually('it is cut', async () => (await guarded.connections()) === 0);
+		socket.destroy();
+		expect((await page('/healthz', {}, guarded)).status).toBe(200);
+	});
+
+	test('whoever takes what they asked for drop by drop is cut, too', async () => {
+		const patient = { requestTimeoutMs: 600_000, silentTimeoutMs: 600_000, answerTimeoutMs: 300 };
+		await using guarded = await listen({}, patient);
+		const socket = dial(guarded);
+		let takenBytes = 0;
+		socket.on('readable', () => {
+			takenBytes += (socket.read(1) as Buffer | null)?.length ?? 0;
+		});
+		socket.write('GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n');
+		await eventually('it is served', async () => takenBytes > 0);
+		// Now and then a piece of some size, so that the other end is never silent.
+		const sip = () => {
+			takenBytes += (socket.read(256 * 1024) as Buffer | null)?.length ?? 0;
+			if (!socket.destroyed) systemClock.setTimer(sip, 50);
+		};
+		sip();
+		await eventually('it is cut', async () => (await guarded.connections()) === 0);
+		socket.destroy();
+		expect(takenBytes).toBeLessThan(8 << 20);
+	});
+
+	test('a TLS handshake has its time, too', async () => {
+		const { chainPem, keyPem } = world.tls;
+		await using guarded = await listen({ tls: { chainPem, keyPem }, bearerToken: 'a-long-enough-token' });
+		await closed(dial(guarded).resume());
+	});
+});
+
 describe('access', () => {
 	const listen = (host: string, access: OpsAccess) => {
 		const { deps } = world;
 		// A registry takes each family once, and these never serve a page.
-		return OpsServer.listen({ deps, registry: new Registry(), telemetry, listen: { host, port: 0 }, access });
+		const health = idleMonitor(deps);
+		return OpsServer.listen({ deps, registry: new Registry(), telemetry, health, listen: { host, port: 0 }, access });
 	};
 
 	test('what is open to a network needs TLS and a bearer token or client certificates', async () => {

@@ -103,7 +103,7 @@ describe.each([
 	});
 
 	test('leaves the tree as it was', () => {
-		expect(existsSync(join(tree, 'dist'))).toBe(false);
+		for (const made of ['dist', 'npm-shrinkwrap.json']) expect(existsSync(join(tree, made))).toBe(false);
 	});
 
 	test('has what it needs, and no tests', () => {
@@ -131,6 +131,30 @@ describe.each([
 		const [code] = (await ended) as [number | null];
 		expect([0, 130]).toContain(code);
 	});
+});
+
+test('an unpacked package installs exactly the versions of its lock', () => {
+	const folder = join(scratch, 'locked');
+	mkdirSync(folder);
+	const [packed] = JSON.parse(npm(tree, 'pack', '--json', '--pack-destination', folder, '--ignore-scripts=false')) as {
+		filename: string;
+	}[];
+	execFileSync('tar', ['xzf', packed?.filename ?? ''], { cwd: folder });
+	const unpacked = join(folder, 'package');
+	npm(unpacked, 'ci', '--omit=dev', '--prefer-offline', '--ignore-scripts', '--no-audit', '--no-fund');
+	const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')) as {
+		packages: Record<string, { version?: string; dev?: boolean; optional?: boolean }>;
+	};
+	const locked = Object.entries(packages).filter(([path, { dev }]) => path !== '' && dev !== true);
+	expect(locked.length).toBeGreaterThan(50);
+	const others = locked.filter(([path, { version: wanted, optional }]) => {
+		const manifest = join(unpacked, path, 'package.json');
+		if (optional === true && !existsSync(manifest)) return false;
+		return wanted !== (JSON.parse(readFileSync(manifest, 'utf8')) as { version: string }).version;
+	});
+	expect(others).toEqual([]);
+	expect(existsSync(join(unpacked, 'node_modules', 'vitest'))).toBe(false);
+	expect(run(join(unpacked, 'gpuaas'), 'version')).toContain(version);
 });
 
 describe('specifiers', () => {

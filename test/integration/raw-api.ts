@@ -15,6 +15,8 @@ export interface RawCall {
 	readonly key?: string | undefined;
 	readonly headers?: Readonly<Record<string, string>>;
 	readonly method?: string;
+	/** The caller's own address, on loopback. */
+	readonly from?: string;
 }
 
 export function rawCall(world: ApiWorld, call: RawCall): Promise<RawAnswer> {
@@ -32,6 +34,7 @@ export function rawCall(world: ApiWorld, call: RawCall): Promise<RawAnswer> {
 			method: call.method ?? 'POST',
 			headers,
 			ca: world.rootPem,
+			...(call.from === undefined ? {} : { localAddress: call.from }),
 		};
 		const sent = request(options, (response) => {
 			const parts: Buffer[] = [];

@@ -5,6 +5,7 @@ const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 const HEADERS = 1;
 const RST_STREAM = 3;
 const SETTINGS = 4;
+const CONTINUATION = 9;
 const END_HEADERS = 4;
 const CANCEL = 8;
 
@@ -31,4 +32,14 @@ export function openAndReset(streamId: number, path: string, authority: string):
 	const reset = Buffer.alloc(4);
 	reset.writeUInt32BE(CANCEL);
 	return Buffer.concat([frame(HEADERS, END_HEADERS, streamId, block), frame(RST_STREAM, 0, streamId, reset)]);
+}
+
+/** HEADERS of a POST that are not at their end: only CONTINUATION of the same stream may follow. */
+export function openHeaders(streamId: number): Buffer {
+	return frame(HEADERS, 0, streamId, Buffer.of(0x83, 0x87));
+}
+
+/** One more header, `a: b` without indexing, and still not the end. */
+export function moreHeaders(streamId: number): Buffer {
+	return frame(CONTINUATION, 0, streamId, Buffer.of(0, 1, 0x61, 1, 0x62));
 }

@@ -58,6 +58,11 @@ export class RawLink {
 		return this.send({ case: 'fact', value: { seq, fact } });
 	}
 
+	facts(...seqs: readonly bigint[]): boolean {
+		const fact = { case: 'agentAudit', value: { action: 'test.happened', detail: '' } } as const;
+		return this.send({ case: 'facts', value: { facts: seqs.map((seq) => ({ seq, fact })) } });
+	}
+
 	async welcomed(): Promise<Welcome> {
 		return await eventually('Welcome', () => {
 			if (this.end !== undefined) throw new Error(`ended with ${this.end.code}: ${this.end.message}`);

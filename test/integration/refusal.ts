@@ -10,5 +10,6 @@ export async function refusalOf(call: Promise<unknown>) {
 	);
 	const error = present(thrown, 'the call is refused');
 	const [info] = error.findDetails(ErrorInfoSchema);
-	return { code: Code[error.code], reason: info?.reason, domain: info?.domain, message: error.rawMessage, error };
+	const { reason, domain, metadata } = info ?? {};
+	return { code: Code[error.code], reason, domain, metadata, message: error.rawMessage, error };
 }

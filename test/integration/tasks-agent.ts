@@ -3,8 +3,9 @@ import { GrpcTransport } from '../../agent/control/grpc-transport.ts';
 import { OutputUploader } from '../../agent/control/output-uploader.ts';
 import { loadIdentity } from '../../agent/identity/stored-identity.ts';
 import { SqliteJournal } from '../../agent/journal/sqlite.ts';
+import { keepHost } from '../../agent/process-host/keeper.ts';
 import { startProcessHost } from '../../agent/process-host/start.ts';
-import { keepHost } from '../../agent/tasks/host-keeper.ts';
+import { DeviceGuard } from '../../agent/tasks/device-guard.ts';
 import { demoPolicy, parsePolicy } from '../../agent/tasks/policy.ts';
 import type { ProcessHost } from '../../agent/tasks/process-host.ts';
 import { TaskRunner } from '../../agent/tasks/runner.ts';
@@ -62,6 +63,7 @@ function crashing(host: ProcessHost): ProcessHost {
 		cancel: (key, graceMs) => host.cancel(key, graceMs),
 		list: () => host.list(),
 		result: (key) => host.result(key),
+		allowDevices: (allow) => host.allowDevices(allow),
 		subscribe: (listener) => host.subscribe(listener),
 		close: () => host.close(),
 		async launch(request) {
@@ -85,18 +87,20 @@ function crashing(host: ProcessHost): ProcessHost {
 const clock = systemClock;
 const identity = present(loadIdentity(identityFolder, systemRng), 'the test has enrolled this node');
 const journal = new CrashingJournal({ path: join(folder, 'journal.db') });
+const policy = parsePolicy(demoPolicy(ME), 'agent.policy.toml');
 const runner = new TaskRunner({
 	clock,
 	log: silentLogger,
 	identity,
 	journal,
-	policy: parsePolicy(demoPolicy(ME), 'agent.policy.toml'),
+	policy,
+	devices: new DeviceGuard({ clock, log: silentLogger, policy }),
 	platform: platform(),
 	limits: RUNNER_LIMITS_DEFAULT,
 });
 const connect = async () => crashing(await startProcessHost({ directory: join(folder, 'host'), clock }));
 const { signal } = new AbortController();
-void keepHost({ clock, rng: systemRng, log: silentLogger, connect, runner }, signal);
+void keepHost({ clock, rng: systemRng, log: silentLogger, name: 'process host', connect, user: runner }, signal);
 const agent = makeAgent(identity, new GrpcTransport(clock), { journal, commands: runner });
 const uploader = new OutputUploader({ clock, rng: systemRng, log: silentLogger, output: runner.output });
 uploader.start(signal);

@@ -14,12 +14,14 @@ import { present } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { generateNodeKey } from '../../pki/keys/node-key.ts';
+import { verifyDsseOnThread } from '../../pki/verify/dsse.ts';
 import { sha256 } from '../../pki/verify/signature.ts';
 import { outputSha256OfChunks } from '../../pki/verify/task-output.ts';
 import { DsseEnvelopeSchema } from '../../proto/gen/gpuaas/common/v1/types_pb.ts';
 import { type Fact, FactSchema, OutputHelloSchema, type TaskFinished } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { TaskOutcomeSchema, TaskResult } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
 import { OutputChunkSchema, OutputStream, TaskSpecSchema } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import { claimQueued } from '../contract/store/claim-queued.ts';
 import { auditFacts, startWorld, type World } from './link-world.ts';
 import { run, taskRow } from './tasks-world.ts';
 
@@ -54,7 +56,7 @@ describe('facts and receipts', () => {
 	async function lease(identity?: StoredIdentity): Promise<Leased> {
 		const owner = identity ?? (await world.enroll());
 		await world.store.unit((tx) => tx.tasks.insert(taskRow(owner.nodeId, create(TaskSpecSchema, run('/bin/true')))));
-		const claimed = await world.store.unit((tx) => tx.tasks.claim(owner.nodeId, 1, systemClock.now() + 60_000));
+		const claimed = await claimQueued(world.store, owner.nodeId, 1, systemClock.now() + 60_000);
 		const task = present(claimed[0], 'it was queued');
 		const signed = await signEnvelope(world.app, task, 1, systemClock.now());
 		await world.store.unit((tx) => tx.tasks.putDocuments(signed));
@@ -111,6 +113,31 @@ describe('facts and receipts', () => {
 		expect(ended).toMatchObject({ state: 'succeeded', exitCode: 0, outputComplete: true });
 		expect(await record(leased, facts)).toBe(3n);
 		expect(await taskNow(leased.task.id)).toEqual(ended);
+	});
+
+	it('lets the facts of one session fail alone among those that are committed together', async () => {
+		const [good, stale, forged, alsoGood] = [await lease(), await lease(), await lease(), await lease()];
+		const finishOf = (leased: Leased) =>
+			numbered([acceptedFact(context, leased.row), startedFact(context, leased.row, undefined), finish(leased)]);
+		const notOurs = numbered([finish(forged, good.identity)]);
+		const threads = { ...deps(), verifySignatures: verifyDsseOnThread };
+		const recorded = (leased: Leased, facts: readonly Fact[], epoch = 0) =>
+			recordFacts(threads, ctx, { nodeId: leased.identity.nodeId, epoch }, facts);
+		const settled = await Promise.allSettled([
+			recorded(good, finishOf(good)),
+			recorded(stale, finishOf(stale), 7),
+			recorded(forged, notOurs),
+			recorded(alsoGood, finishOf(alsoGood)),
+		]);
+		expect(settled).toMatchObject([
+			{ status: 'fulfilled', value: 3n },
+			{ status: 'rejected', reason: { reason: 'SESSION_SUPERSEDED' } },
+			{ status: 'fulfilled', value: 1n },
+			{ status: 'fulfilled', value: 3n },
+		]);
+		for (const { task } of [good, alsoGood]) expect(await taskNow(task.id)).toMatchObject({ state: 'succeeded' });
+		expect(await taskNow(stale.task.id)).toMatchObject({ state: 'leased' });
+		expect(await taskNow(forged.task.id)).toMatchObject({ state: 'lost', reason: 'RECEIPT_INVALID' });
 	});
 
 	it('records so many facts of an agent about itself, counts the rest, and says so once', async () => {
@@ -258,7 +285,8 @@ describe('facts and receipts', () => {
 			});
 		const upload = await openUpload(world.app, ctx, nodeId, hello);
 		const data = new TextEncoder().encode('hello');
-		expect(await upload.append([{ offset: 0, stream: 'stdout', data, droppedBytes: 0 }])).toBe(5n);
+		await upload.append([{ offset: 0, stream: 'stdout', data, droppedBytes: 0 }]);
+		expect(await upload.sync()).toBe(5n);
 		expect(await upload.end(6n)).toBe(false);
 		expect(await upload.end(5n)).toBe(true);
 		expect(await taskNow(taskId)).toMatchObject({ outputComplete: true });

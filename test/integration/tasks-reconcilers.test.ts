@@ -1,9 +1,11 @@
 import { create, fromBinary } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { CertificateAuthority } from '../../control-plane/app/certificates/certificate-authority.ts';
 import { offerQueued, resend } from '../../control-plane/app/tasks/offer.ts';
 import { systemContext } from '../../control-plane/context.ts';
 import { ExpiryReconciler } from '../../control-plane/reconcilers/expiry.ts';
 import { OutboxReconciler } from '../../control-plane/reconcilers/outbox.ts';
+import type { Store } from '../../control-plane/store/port/store.ts';
 import type { TaskRow } from '../../control-plane/store/port/tasks.ts';
 import { present } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
@@ -13,12 +15,29 @@ import { VerifyKey } from '../../pki/verify/signature.ts';
 import { TASK_CLOSING_TYPE } from '../../pki/verify/task.ts';
 import { parseCertificate } from '../../pki/x509/parse.ts';
 import { DsseEnvelopeSchema } from '../../proto/gen/gpuaas/common/v1/types_pb.ts';
-import { TaskClosingSchema } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
+import { TaskClosingSchema, TaskEnvelopeSchema } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
 import { TaskSpecSchema, TaskState } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import { claimQueued } from '../contract/store/claim-queued.ts';
 import { startWorld, type World } from './link-world.ts';
 import { run, taskRow } from './tasks-world.ts';
 
 const ctx = systemContext('test', systemClock, silentLogger, 'test');
+
+/** The store's own methods, with each unit counted. */
+function forwarding(store: Store, onUnit: () => void): Store {
+	return {
+		dialect: store.dialect,
+		unit: (plan, options) => {
+			onUnit();
+			return store.unit(plan, options);
+		},
+		read: (plan, options) => store.read(plan, options),
+		check: () => store.check(),
+		checkIsolation: () => store.checkIsolation(),
+		now: () => store.now(),
+		[Symbol.asyncDispose]: async () => {},
+	};
+}
 
 describe('reconcilers of tasks', () => {
 	let world: World;
@@ -91,10 +110,64 @@ describe('reconcilers of tasks', () => {
 		expect(await documents()).toEqual(signed);
 	});
 
+	it('commits claims and envelopes together, so that a crash before the offer leads to the same bytes', async () => {
+		const nodes = [(await world.enroll()).nodeId, (await world.enroll()).nodeId];
+		for (const node of nodes)
+			await world.store.unit((tx) => tx.tasks.insert(taskRow(node, create(TaskSpecSchema, run('/bin/true')))));
+		let units = 0;
+		const store = forwarding(world.store, () => {
+			units += 1;
+		});
+		const leased: string[] = [];
+		const wants = nodes.map((node) => ({ nodeId: node, limit: 10 }));
+		await offerQueued({ ...world.app, store }, ctx, wants, (_, ids) => leased.push(...ids));
+		expect(leased).toHaveLength(2);
+		expect(units).toBe(1);
+		for (const id of leased) {
+			const documents = await world.store.read((tx) => tx.tasks.getDocuments(id, 1));
+			const { payload } = fromBinary(DsseEnvelopeSchema, present(documents?.envelope, 'it was signed'));
+			const { fencingToken, attempt } = fromBinary(TaskEnvelopeSchema, payload);
+			expect(await taskNow(id)).toMatchObject({ state: 'leased', attempt, fencingToken: Number(fencingToken) });
+		}
+	});
+
+	it('offers nothing that changed while it was signed, and looks again', async () => {
+		const fresh = (await world.enroll()).nodeId;
+		const ids: string[] = [];
+		for (let count = 0; count < 2; count += 1) {
+			const row = taskRow(fresh, create(TaskSpecSchema, run('/bin/true')));
+			await world.store.unit((tx) => tx.tasks.insert(row));
+			ids.push(row.id);
+		}
+		const [cancelled = '', kept = ''] = ids;
+		let signed = 0;
+		const authority: CertificateAuthority = Object.create(world.app.authority, {
+			signTaskDocument: {
+				value: async (type: string, payload: Uint8Array) => {
+					signed += 1;
+					if (signed === 1) await world.store.unit((tx) => tx.tasks.update(cancelled, { state: 'cancelled' }));
+					if (signed === 3) await world.store.unit((tx) => tx.nodes.update(fresh, { generation: 2 }));
+					return await world.app.authority.signTaskDocument(type, payload);
+				},
+			},
+		});
+		const wants = [{ nodeId: fresh, limit: 10 }];
+		const leased: string[] = [];
+		const offer = () => offerQueued({ ...world.app, authority }, ctx, wants, (_, some) => leased.push(...some));
+		expect(await offer()).toMatchObject([{ isFull: true }]);
+		expect(leased).toEqual([kept]);
+		expect(await world.store.read((tx) => tx.tasks.getDocuments(cancelled, 1))).toBeUndefined();
+		await world.store.unit((tx) => tx.tasks.update(kept, { state: 'queued' }));
+		expect(await offer()).toMatchObject([{ isFull: true }]);
+		expect(await taskNow(kept)).toMatchObject({ state: 'queued' });
+		expect(await offer()).toMatchObject([{ isFull: false }]);
+		expect(await taskNow(kept)).toMatchObject({ state: 'leased' });
+	});
+
 	it('signs after a crash what was claimed and not signed', async () => {
 		const fresh = (await world.enroll()).nodeId;
 		await world.store.unit((tx) => tx.tasks.insert(taskRow(fresh, create(TaskSpecSchema, run('/bin/true')))));
-		const [claimed] = await world.store.unit((tx) => tx.tasks.claim(fresh, 1, now() + 1000));
+		const [claimed] = await claimQueued(world.store, fresh, 1, now() + 1000);
 		await resend(world.app, fresh);
 		const { id, attempt } = present(claimed, 'it was queued');
 		expect((await world.store.read((tx) => tx.tasks.getDocuments(id, attempt)))?.envelope).toBeDefined();

@@ -6,8 +6,9 @@ import { OutputUploader } from '../../agent/control/output-uploader.ts';
 import type { StoredIdentity } from '../../agent/identity/stored-identity.ts';
 import type { Journal } from '../../agent/journal/journal.ts';
 import { SqliteJournal } from '../../agent/journal/sqlite.ts';
+import { keepHost } from '../../agent/process-host/keeper.ts';
 import { startProcessHost } from '../../agent/process-host/start.ts';
-import { keepHost } from '../../agent/tasks/host-keeper.ts';
+import { DeviceGuard } from '../../agent/tasks/device-guard.ts';
 import { demoPolicy, type Policy, parsePolicy } from '../../agent/tasks/policy.ts';
 import type { ProcessHost } from '../../agent/tasks/process-host.ts';
 import { TaskRunner } from '../../agent/tasks/runner.ts';
@@ -83,7 +84,8 @@ export function platform(change: Partial<RunnerPlatform> = {}): RunnerPlatform {
 			refusal: 'this is a test',
 			reboot: () => Promise.reject(new Error('a test never restarts the machine')),
 		},
-		agentLogs: '',
+		recentLog: () => 'a line of the agent\n',
+		injectFaults: () => {},
 		...change,
 	};
 }
@@ -171,12 +173,16 @@ async function startNode(
 		identity,
 		journal,
 		policy,
+		devices: new DeviceGuard({ clock: systemClock, log: silentLogger, policy }),
 		platform: platform(options.platform),
 		limits: { ...RUNNER_LIMITS_DEFAULT, ...options.limits },
 	});
 	const stopping = new AbortController();
 	const connect = options.connect ?? (() => startProcessHost({ directory: join(folder, 'host'), clock: systemClock }));
-	const kept = keepHost({ clock: systemClock, rng: systemRng, log: silentLogger, connect, runner }, stopping.signal);
+	const kept = keepHost(
+		{ clock: systemClock, rng: systemRng, log: silentLogger, name: 'process host', connect, user: runner },
+		stopping.signal,
+	);
 	const agent = world.agent(identity, { journal, commands: runner });
 	const uploader = new OutputUploader({ clock: systemClock, rng: systemRng, log: silentLogger, output: runner.output });
 	uploader.start(stopping.signal);
@@ -203,13 +209,19 @@ export function run(...argv: string[]): Parameters<typeof create<typeof TaskSpec
 	return { kind: { case: 'run', value: { argv } } };
 }
 
+const KINDS: Readonly<Record<string, TaskRow['kind']>> = {
+	collectBundle: 'collect_bundle',
+	reboot: 'reboot',
+	injectFault: 'inject_fault',
+};
+
 export function taskRow(nodeId: string, spec: TaskSpec, change: Partial<TaskRow> = {}): TaskRow {
 	const nowMs = systemClock.now();
 	return {
 		id: uuidv7(nowMs, systemRng),
 		nodeId,
 		state: 'queued',
-		kind: spec.kind.case === 'collectBundle' ? 'collect_bundle' : spec.kind.case === 'reboot' ? 'reboot' : 'run',
+		kind: KINDS[spec.kind.case ?? 'run'] ?? 'run',
 		spec: toBinary(TaskSpecSchema, spec),
 		createdBy: 'somebody',
 		attempt: 0,

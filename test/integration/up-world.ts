@@ -31,6 +31,10 @@ export interface Ready {
 export class UpWorld implements AsyncDisposable {
 	readonly root: string;
 	readonly data: string;
+	/** What starts the product, before its own command line: another mount namespace, say. */
+	within: readonly string[] = [];
+	/** The `gpuaas` that `up` is started with: another copy of the product, say. */
+	product = GPUAAS;
 	#up: Started | undefined;
 
 	constructor() {
@@ -40,7 +44,7 @@ export class UpWorld implements AsyncDisposable {
 
 	/** Starts `up` and resolves with its ready line. */
 	async up(...flags: string[]): Promise<Ready> {
-		const started = this.start(['up', '--json', '--data', this.data, ...flags]);
+		const started = new Started(['up', '--json', '--data', this.data, ...flags], this.env(), this.within, this.product);
 		this.#up = started;
 		const line = await started.line((text) => text.includes('"ready"') || text.includes('"error"'));
 		const parsed = JSON.parse(line) as Ready;
@@ -57,8 +61,19 @@ export class UpWorld implements AsyncDisposable {
 		return up.ended;
 	}
 
-	start(argv: readonly string[]): Started {
-		return new Started(argv, this.env());
+	/** kill -9 to `up` and both daemons, at once; what outlives an agent goes on. */
+	async crash(): Promise<void> {
+		const up = this.#up;
+		if (up === undefined) throw new Error('nothing is up');
+		this.#up = undefined;
+		up.child.kill('SIGKILL');
+		for (const name of ['agent/main', 'control-plane/main'])
+			for (const pid of this.pids(name)) process.kill(pid, 'SIGKILL');
+		await up.ended;
+	}
+
+	start(argv: readonly string[], env = this.env()): Started {
+		return new Started(argv, env);
 	}
 
 	run(...argv: string[]): Promise<Ran> {
@@ -96,9 +111,18 @@ export class UpWorld implements AsyncDisposable {
 	async [Symbol.asyncDispose](): Promise<void> {
 		if (this.#up !== undefined) await this.stop();
 		for (const { pid, line } of processes()) {
-			if (line.includes(this.root)) process.kill(pid, 'SIGKILL');
+			if (line.includes(this.root)) killQuietly(pid);
 		}
 		rmSync(this.root, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
+	}
+}
+
+/** It may have ended by itself in the moment before. */
+export function killQuietly(pid: number): void {
+	try {
+		process.kill(pid, 'SIGKILL');
+	} catch (error) {
+		if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
 	}
 }
 
@@ -107,10 +131,17 @@ export class Started {
 	readonly ended: Promise<Ran>;
 	#stdout = '';
 	#stderr = '';
+	#isClosed = false;
 	readonly #waiters = new Set<() => void>();
 
-	constructor(argv: readonly string[], env: Record<string, string>) {
-		const child = spawn(GPUAAS, [...argv], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+	constructor(
+		argv: readonly string[],
+		env: Record<string, string>,
+		within: readonly string[] = [],
+		product: string = GPUAAS,
+	) {
+		const [file = GPUAAS, ...rest] = [...within, product, ...argv];
+		const child = spawn(file, rest, { env, stdio: ['ignore', 'pipe', 'pipe'] });
 		this.child = child;
 		child.stdout?.setEncoding('latin1').on('data', (text: string) => {
 			this.#stdout += text;
@@ -123,6 +154,7 @@ export class Started {
 		this.ended = new Promise((resolve, reject) => {
 			child.on('error', reject);
 			child.on('close', (code, signal) => {
+				this.#isClosed = true;
 				resolve({ code, signal, stdout: this.#stdout, stderr: this.#stderr });
 				this.#wake();
 			});
@@ -138,12 +170,20 @@ export class Started {
 	}
 
 	/** The first whole line of standard output that matches; rejects when the program ends without one. */
-	async line(matches: (line: string) => boolean): Promise<string> {
+	line(matches: (line: string) => boolean): Promise<string> {
+		return this.#line(() => this.#stdout, matches);
+	}
+
+	/** The same of standard error. */
+	errorLine(matches: (line: string) => boolean): Promise<string> {
+		return this.#line(() => this.#stderr, matches);
+	}
+
+	async #line(text: () => string, matches: (line: string) => boolean): Promise<string> {
 		for (;;) {
-			const found = this.#stdout.split('\n').slice(0, -1).find(matches);
+			const found = text().split('\n').slice(0, -1).find(matches);
 			if (found !== undefined) return found;
-			const over = this.child.exitCode !== null || this.child.signalCode !== null;
-			if (over)
+			if (this.#isClosed)
 				throw new Error(`the program ended (${this.child.exitCode}) without that line: ${this.#stdout}${this.#stderr}`);
 			await new Promise<void>((resolve) => this.#waiters.add(resolve));
 		}

@@ -7,14 +7,21 @@ import { APP_LIMITS_DEFAULT, type AppLimits } from '../../control-plane/app/deps
 import { refusalError, StreamGuard } from '../../control-plane/app/enrollment/authorize-stream.ts';
 import { Challenges } from '../../control-plane/app/enrollment/challenges.ts';
 import { renewCertificate } from '../../control-plane/app/enrollment/renew.ts';
+import { mintPeppers, parsePeppers } from '../../control-plane/app/iam/pepper.ts';
+import { PolicyCache } from '../../control-plane/app/iam/policy-view.ts';
 import { RefusalLog } from '../../control-plane/app/iam/refusals.ts';
+import { LOGIN_DEFAULT } from '../../control-plane/app/login/settings.ts';
 import { PageTokens } from '../../control-plane/app/paging.ts';
 import { LINK_LIMITS_DEFAULT } from '../../control-plane/app/sessions/limits.ts';
 import { SessionRegistry } from '../../control-plane/app/sessions/registry.ts';
 import { loseTasksOfNode } from '../../control-plane/app/tasks/lose-tasks.ts';
 import { recordFacts } from '../../control-plane/app/tasks/record-facts.ts';
 import { openUpload } from '../../control-plane/app/tasks/upload-output.ts';
+import { Telemetry } from '../../control-plane/app/telemetry/telemetry.ts';
+import { terminalsOfAgents } from '../../control-plane/app/terminals/agent-side.ts';
+import { TerminalHub } from '../../control-plane/app/terminals/hub.ts';
 import { InProcessBus } from '../../control-plane/bus/in-process.ts';
+import { Channels } from '../../control-plane/gateway/channel.ts';
 import { nodeContext } from '../../control-plane/gateway/context.ts';
 import { AgentLink } from '../../control-plane/gateway/link.ts';
 import type { LinkDeps } from '../../control-plane/gateway/link-deps.ts';
@@ -29,6 +36,7 @@ import { uuidv7 } from '../../kit/ids.ts';
 import type { Logger } from '../../kit/log.ts';
 import { Scope } from '../../kit/scope.ts';
 import { chainOrigin } from '../../pki/verify/chain-head.ts';
+import { NO_RECORDINGS } from '../fakes/no-recordings.ts';
 import type { SimKeyStore } from './world/keys.ts';
 import type { GatewayEndpoint } from './world/network.ts';
 import type { SimOutputStore } from './world/output-store.ts';
@@ -48,7 +56,8 @@ const LIMITS: AppLimits = {
 	taskTimeoutDefaultMs: 120_000,
 	offerLeaseMs: 15_000,
 };
-const LINK_LIMITS = { ...LINK_LIMITS_DEFAULT, lostGraceMs: 60_000, tickMs: 1000 };
+/** Its chaos makes nodes reconnect more often than any honest one does. */
+const LINK_LIMITS = { ...LINK_LIMITS_DEFAULT, lostGraceMs: 60_000, tickMs: 1000, sessionsBurstPerNode: 100_000 };
 const RECONCILER_PERIOD_MS = 2000;
 
 export interface Ports {
@@ -84,6 +93,9 @@ export async function compose(ports: Ports) {
 		recordFacts: (ctx, from, facts) => recordFacts(deps, ctx, from, facts),
 		onSessionOpen: (opened) => dispatch.onSessionOpen(opened),
 		ingestTelemetry: () => {},
+		historyAnswer: () => {},
+		fastPlanOf: () => undefined,
+		...terminalsOfAgents(deps),
 		openUpload: (ctx, nodeId, hello) => openUpload(deps, ctx, nodeId, hello),
 		renewCertificate: (ctx, { nodeId, serial }, { csr, joinState }) =>
 			renewCertificate(deps, ctx, { nodeId, serial, csr, joinState }),
@@ -114,12 +126,15 @@ async function composeDeps(ports: Ports, scope: Scope) {
 		origin: chainOrigin(trustDomain),
 		store,
 		clock,
+		rng,
 		log,
+		appendAudit,
 		bus,
 		anchor,
 		replicaId: REPLICA_ID,
 	});
-	const app = { clock, rng, log, store, bus, sessions: registry, authority, output, heads, limits: LIMITS };
+	const terminals = new TerminalHub(clock);
+	const app = { clock, rng, log, store, bus, sessions: registry, authority, output, terminals, heads, limits: LIMITS };
 	const deps = {
 		...app,
 		replicaId: REPLICA_ID,
@@ -127,6 +142,11 @@ async function composeDeps(ports: Ports, scope: Scope) {
 		appendAudit,
 		pages: new PageTokens(new Uint8Array(32)),
 		refusals: scope.use(new RefusalLog({ store, clock, appendAudit })),
+		login: LOGIN_DEFAULT,
+		policies: new PolicyCache(),
+		recordings: NO_RECORDINGS,
+		secrets: { ring: parsePeppers(mintPeppers(rng)), environment: 'sim' },
+		telemetry: new Telemetry({ ...app, periodMs: LINK_LIMITS.telemetryPeriodMs }),
 		challenges: new Challenges(clock, rng),
 		gateways: ['gateway.sim:9443'],
 	};
@@ -138,10 +158,12 @@ async function composeDeps(ports: Ports, scope: Scope) {
 function endpointOf(process: SimProcess, linkDeps: LinkDeps, link: AgentLink): GatewayEndpoint {
 	const { app } = linkDeps;
 	const uploads = new OutputUploads(linkDeps);
+	const channels = new Channels(linkDeps);
 	return {
 		process,
 		connect: (stream) => link.accept(stream),
 		uploadOutput: (stream) => uploads.accept(stream),
+		channel: (stream) => channels.accept(stream),
 		renewCertificate: async (leafDer, request) => {
 			const correlationId = uuidv7(app.clock.now(), app.rng);
 			const anonymous = nodeContext(app, 'RenewCertificate', 'sim', correlationId, undefined);

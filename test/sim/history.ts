@@ -18,6 +18,7 @@ export interface Violation {
 
 export type Checker =
 	| 'nothing-acknowledged-is-lost'
+	| 'quotas-count-what-is-open'
 	| 'nothing-runs-twice'
 	| 'one-session-per-node'
 	| 'audit-intact'
@@ -98,13 +99,17 @@ export class History {
 
 	/** The agent sent it, whether or not it arrives. */
 	onUp(node: string, { message }: ConnectRequest): void {
-		if (message.case !== 'fact') return;
-		const { fact, seq } = message.value;
+		if (message.case === 'fact') this.#onFact(node, message.value);
+		else if (message.case === 'facts') for (const fact of message.value.facts) this.#onFact(node, fact);
+	}
+
+	#onFact(node: string, sent: Fact): void {
+		const { fact, seq } = sent;
 		const key = `${node}/${seq}`;
 		const before = this.facts.get(key);
-		if (before !== undefined && !equals(FactSchema, before, message.value))
+		if (before !== undefined && !equals(FactSchema, before, sent))
 			this.violate('nothing-acknowledged-is-lost', `${node} sent two different facts as number ${seq}`);
-		this.facts.set(key, message.value);
+		this.facts.set(key, sent);
 		if (fact.case === 'taskRefused') this.refused.add(`${fact.value.taskId}/${fact.value.attempt}`);
 		if (fact.case !== 'taskFinished') return;
 		const { taskId, attempt, receipt } = fact.value;

@@ -5,7 +5,8 @@ import { OutputUploader } from '../../agent/control/output-uploader.ts';
 import { Control } from '../../agent/control/session.ts';
 import { Renewal } from '../../agent/identity/renewal.ts';
 import type { JournalState } from '../../agent/journal/memory.ts';
-import { keepHost } from '../../agent/tasks/host-keeper.ts';
+import { keepHost } from '../../agent/process-host/keeper.ts';
+import { DeviceGuard } from '../../agent/tasks/device-guard.ts';
 import { parsePolicy } from '../../agent/tasks/policy.ts';
 import { TaskRunner } from '../../agent/tasks/runner.ts';
 import { RUNNER_LIMITS_DEFAULT } from '../../agent/tasks/runner-deps.ts';
@@ -163,7 +164,8 @@ export class SimNode {
 			isExecutable: () => true,
 			realPath: (path: string) => path,
 			rebooter: { refusal: 'a simulated machine is restarted by its simulation', reboot: () => Promise.resolve() },
-			agentLogs: '',
+			recentLog: () => 'a line of the agent\n',
+			injectFaults: () => {},
 		};
 		const runner = new TaskRunner({
 			clock,
@@ -171,6 +173,7 @@ export class SimNode {
 			identity,
 			journal,
 			policy: POLICY,
+			devices: new DeviceGuard({ clock, log, policy: POLICY, read: () => [] }),
 			platform,
 			limits: RUNNER_LIMITS_DEFAULT,
 		});
@@ -227,7 +230,9 @@ export class SimNode {
 			if (process.alive) this.host.start();
 			return connectSimHost(this.host, process, rng);
 		};
-		scope.run('process host', (ended) => keepHost({ clock, rng, log, connect, runner }, ended));
+		scope.run('process host', (ended) =>
+			keepHost({ clock, rng, log, name: 'process host', connect, user: runner }, ended),
+		);
 		scope.run('link', (ended) => control.run(ended));
 		scope.run('renewal', (ended) => renewal.run(ended));
 	}

@@ -1,6 +1,10 @@
 import type { DescMessage, MessageShape } from '@bufbuild/protobuf';
-import type { CallContext, PrincipalActor } from '../../control-plane/app/iam/principal.ts';
+import { platformAccess } from '../../control-plane/app/iam/access.ts';
+import { UNLIMITED } from '../../control-plane/app/iam/decide.ts';
+import { type CallContext, NO_LIMITS, type PrincipalActor } from '../../control-plane/app/iam/principal.ts';
+import { ROLES } from '../../control-plane/app/iam/roles.ts';
 import type { UnaryUseCase } from '../../control-plane/app/use-case.ts';
+import { present } from '../../kit/assert.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import type { SimControlPlane } from './control-plane.ts';
 import type { SeededRng } from './world/random.ts';
@@ -15,7 +19,15 @@ const ACTOR: PrincipalActor = Object.freeze({
 	id: 'sim-operator',
 	displayName: 'the simulated operator',
 	credentialId: '',
-	bindings: [{ role: 'platform.operator', scope: 'platform' }],
+	credentialKind: 'none',
+	limits: NO_LIMITS,
+	limit: UNLIMITED,
+	// And a developer of the project that nodes are assigned to: so that what it does there counts.
+	access: {
+		...platformAccess('platform.operator'),
+		at: new Map([['/acme/p.sim/', present(ROLES['tenant.developer'], 'a role').set]]),
+	},
+	organizations: [],
 	credentialExpiresAtMs: null,
 	policyEpoch: 0,
 });

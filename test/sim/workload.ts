@@ -1,10 +1,12 @@
 import { create } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { rotateCertificateAuthority } from '../../control-plane/app/certificates/rotate.ts';
+import { grantEntitlement } from '../../control-plane/app/entitlements/grant.ts';
 import { assignNode } from '../../control-plane/app/nodes/assign.ts';
 import { cordonNode, uncordonNode } from '../../control-plane/app/nodes/cordon.ts';
 import { drainNode } from '../../control-plane/app/nodes/drain.ts';
 import { unassignNode } from '../../control-plane/app/nodes/unassign.ts';
+import { createScope } from '../../control-plane/app/scopes/create.ts';
 import { cancelTask } from '../../control-plane/app/tasks/cancel.ts';
 import { createTask } from '../../control-plane/app/tasks/create.ts';
 import { GpuaasError } from '../../kit/error.ts';
@@ -12,6 +14,7 @@ import {
 	RotateCertificateAuthorityRequestSchema,
 	RotationStep,
 } from '../../proto/gen/gpuaas/certificates/v1/certificates_pb.ts';
+import { CreateScopeRequestSchema, ScopeKind } from '../../proto/gen/gpuaas/iam/v1/scopes_pb.ts';
 import {
 	AssignmentMode,
 	AssignNodeRequestSchema,
@@ -20,6 +23,7 @@ import {
 	UnassignNodeRequestSchema,
 	UncordonNodeRequestSchema,
 } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
+import { GrantEntitlementRequestSchema } from '../../proto/gen/gpuaas/quota/v1/quota_pb.ts';
 import { CancelTaskRequestSchema, CreateTaskRequestSchema } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import type { SimControlPlane } from './control-plane.ts';
 import { nodeIdOf } from './enrollment.ts';
@@ -152,11 +156,24 @@ export class Workload {
 	async #assign(): Promise<void> {
 		const { rng, operator, nodes } = this.#parts;
 		const node = nodeIdOf(rng.pick(nodes));
+		await this.#makeProject();
 		const requestId = operator.nextRequestId();
 		const assignment = { node, organization: 'acme', project: 'sim', mode: AssignmentMode.OPERATOR, requestId };
 		await operator.insist(assignNode, create(AssignNodeRequestSchema, assignment), requestId);
 		await operator.pause(rng.int(1000, 40_000));
 		await operator.insist(unassignNode, create(UnassignNodeRequestSchema, { node, reason: 'sim' }));
+	}
+
+	/** Once; later the answer is that it is there. */
+	async #makeProject(): Promise<void> {
+		const { operator } = this.#parts;
+		const organization = { parent: 'platform', kind: ScopeKind.ORGANIZATION, id: 'acme', displayName: 'Acme' };
+		await operator.insist(createScope, create(CreateScopeRequestSchema, organization));
+		const project = { parent: 'organizations/acme', kind: ScopeKind.PROJECT, id: 'sim', displayName: 'Sim' };
+		await operator.insist(createScope, create(CreateScopeRequestSchema, project));
+		const requestId = 'acme-gpus';
+		const entitlement = { parent: 'organizations/acme', subject: 'gpu-model/*', requestId };
+		await operator.insist(grantEntitlement, create(GrantEntitlementRequestSchema, entitlement), requestId);
 	}
 
 	/** Every step waits for the nodes that have not acknowledged the one before. */

@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { GpuaasError } from '../../../kit/error.ts';
 import type { OutputChunk } from '../../app/tasks/output-store.ts';
-import { decodeRecord, encodeRecord, RECORD_DATA_BYTES_MAX, recordBytesOf } from './record.ts';
+import { decodeRecord, encodeRecords, RECORD_DATA_BYTES_MAX, RECORD_OVERHEAD_BYTES, recordBytesOf } from './record.ts';
 
 /**
  * The log file of one attempt, open. Calls come one after another: the store's queue sees to
@@ -58,19 +58,18 @@ export class AttemptLog {
 
 	/** The chunks must follow on the end; see FileOutputStore. A failed write leaves the log as it was. */
 	async append(chunks: readonly OutputChunk[]): Promise<void> {
-		const records = chunks.flatMap(split).map((chunk) => ({ chunk, record: encodeRecord(chunk) }));
-		const bytes = Buffer.concat(records.map(({ record }) => record));
+		const parts = chunks.flatMap(split);
 		try {
-			await writeAll(this.#file, bytes, this.#endPosition);
+			await writeAll(this.#file, encodeRecords(parts), this.#endPosition);
 		} catch (error) {
 			// Part of it may be there; the next append writes over it, and a crash before that finds it torn.
 			await this.#file.truncate(this.#endPosition).catch(() => {});
 			throw error;
 		}
-		for (const { chunk, record } of records) {
-			this.#mark({ offset: chunk.offset - chunk.droppedBytes, position: this.#endPosition });
-			this.#endPosition += record.length;
-			this.#endOffset = chunk.offset + chunk.data.length;
+		for (const { offset, data, droppedBytes } of parts) {
+			this.#mark({ offset: offset - droppedBytes, position: this.#endPosition });
+			this.#endPosition += data.length + RECORD_OVERHEAD_BYTES;
+			this.#endOffset = offset + data.length;
 		}
 		this.#isDirty = true;
 	}
@@ -87,7 +86,7 @@ export class AttemptLog {
 		}
 		// Only now: a mark says that all before it is durable.
 		const fresh = this.#marks.slice(this.#durableMarks, marks);
-		await writeAll(this.#index, Buffer.concat(fresh.map(encodeMark)), (this.#durableMarks - 1) * MARK_BYTES);
+		await writeAll(this.#index, fresh.map(encodeMark), (this.#durableMarks - 1) * MARK_BYTES);
 		this.#durableMarks = marks;
 	}
 
@@ -196,11 +195,25 @@ function split(chunk: OutputChunk): OutputChunk[] {
 	return parts;
 }
 
-async function writeAll(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
-	for (let written = 0; written < bytes.length; ) {
-		const { bytesWritten } = await file.write(bytes, written, bytes.length - written, position + written);
-		written += bytesWritten;
+/** A short write, as a disk gives that is nearly full, goes on where it ended. */
+async function writeAll(file: FileHandle, buffers: readonly Uint8Array[], position: number): Promise<void> {
+	let left = buffers;
+	let at = position;
+	while (left.length > 0) {
+		const { bytesWritten } = await file.writev(left, at);
+		at += bytesWritten;
+		left = after(left, bytesWritten);
 	}
+}
+
+/** What of `buffers` is left after the first `bytes`. */
+function after(buffers: readonly Uint8Array[], bytes: number): readonly Uint8Array[] {
+	let skipped = bytes;
+	let index = 0;
+	for (; index < buffers.length && skipped >= (buffers[index]?.length ?? 0); index += 1)
+		skipped -= buffers[index]?.length ?? 0;
+	const [first, ...others] = buffers.slice(index);
+	return first === undefined ? [] : [first.subarray(skipped), ...others];
 }
 
 function encodeMark({ offset, position }: Mark): Buffer {

@@ -22,12 +22,16 @@ export interface FileOutputStoreOptions {
 }
 
 interface Slot {
-	/** What runs on this attempt, one after another; settles, never rejects. */
+	/** Reads and writes of this attempt, one after another; settles, never rejects. */
 	tail: Promise<unknown>;
+	/** Its syncs, one after another and each after what was queued before it: appends don't wait for them. */
+	syncTail: Promise<unknown>;
 	log: Promise<AttemptLog> | undefined;
 	/** Calls queued or running: a busy slot isn't closed. */
 	users: number;
 }
+
+const SETTLED: Promise<unknown> = Promise.resolve();
 
 /** Output appended between two looks at the free space. */
 const CHECK_EVERY_BYTES = 8 * 1024 * 1024;
@@ -58,12 +62,13 @@ export class FileOutputStore implements OutputStore, AsyncDisposable {
 		chunks: readonly OutputChunk[],
 		storedBytesMax: number,
 	): Promise<number> {
-		this.#uncheckedBytes += chunks.reduce((sum, { data }) => sum + data.length, 0);
-		if (this.#uncheckedBytes >= CHECK_EVERY_BYTES) {
-			await this.check();
-			this.#uncheckedBytes = 0;
-		}
 		return await this.#run(taskId, attempt, async (log) => {
+			// In the queue: an append that waited for the disk here would be passed by the one after it.
+			this.#uncheckedBytes += chunks.reduce((sum, { data }) => sum + data.length, 0);
+			if (this.#uncheckedBytes >= CHECK_EVERY_BYTES) {
+				await this.check();
+				this.#uncheckedBytes = 0;
+			}
 			const fresh = followingOn(chunks, log.endOffset);
 			const { fitting, refused } = cutToSize(fresh, storedBytesMax - log.storedBytes);
 			if (fitting.length > 0) await log.append(fitting);
@@ -73,7 +78,7 @@ export class FileOutputStore implements OutputStore, AsyncDisposable {
 	}
 
 	async sync(taskId: string, attempt: number): Promise<void> {
-		await this.#existing(taskId, attempt, (log) => log.sync());
+		await this.#existing(taskId, attempt, (log) => log.sync(), 'syncTail');
 	}
 
 	async read(taskId: string, attempt: number, offset: number, bytesMax: number): Promise<readonly OutputChunk[]> {
@@ -110,20 +115,31 @@ export class FileOutputStore implements OutputStore, AsyncDisposable {
 	}
 
 	/** Undefined when nothing was ever stored of the attempt: looking must make no files. */
-	async #existing<T>(taskId: string, attempt: number, work: (log: AttemptLog) => Promise<T>): Promise<T | undefined> {
+	async #existing<T>(
+		taskId: string,
+		attempt: number,
+		work: (log: AttemptLog) => Promise<T>,
+		lane: 'tail' | 'syncTail' = 'tail',
+	): Promise<T | undefined> {
 		const isOpen = this.#slots.has(`${taskId}/${attempt}`);
 		if (!isOpen && !(await exists(this.#path(taskId, attempt)))) return undefined;
-		return await this.#run(taskId, attempt, work);
+		return await this.#run(taskId, attempt, work, lane);
 	}
 
-	#run<T>(taskId: string, attempt: number, work: (log: AttemptLog) => Promise<T>): Promise<T> {
+	#run<T>(
+		taskId: string,
+		attempt: number,
+		work: (log: AttemptLog) => Promise<T>,
+		lane: 'tail' | 'syncTail' = 'tail',
+	): Promise<T> {
 		const key = `${taskId}/${attempt}`;
-		const slot = this.#slots.get(key) ?? { tail: Promise.resolve(), log: undefined, users: 0 };
+		const slot = this.#slots.get(key) ?? { tail: SETTLED, syncTail: SETTLED, log: undefined, users: 0 };
 		// To the end of the order of use.
 		this.#slots.delete(key);
 		this.#slots.set(key, slot);
 		slot.users += 1;
-		const result = slot.tail.then(async () => {
+		const before = lane === 'tail' ? slot.tail : Promise.all([slot.tail, slot.syncTail]);
+		const result = before.then(async () => {
 			try {
 				return await work(await this.#logOf(slot, taskId, attempt));
 			} catch (error) {
@@ -132,7 +148,7 @@ export class FileOutputStore implements OutputStore, AsyncDisposable {
 				slot.users -= 1;
 			}
 		});
-		slot.tail = result.catch(() => {});
+		slot[lane] = result.catch(() => {});
 		this.#closeIdle();
 		return result;
 	}
@@ -179,7 +195,7 @@ export class FileOutputStore implements OutputStore, AsyncDisposable {
 }
 
 async function closeSlot(slot: Slot): Promise<void> {
-	await slot.tail;
+	await Promise.all([slot.tail, slot.syncTail]);
 	const log = await slot.log?.catch(() => undefined);
 	await log?.sync();
 	await log?.close();

@@ -2,10 +2,12 @@ import type { HandlerContext } from '@connectrpc/connect';
 import type { Clock } from '../../../kit/clock.ts';
 import { GpuaasError } from '../../../kit/error.ts';
 import { KeyedBuckets } from '../../../kit/limits.ts';
-import { Caller } from '../../../proto/gen/gpuaas/common/v1/policy_pb.ts';
+import { Caller, Idempotency } from '../../../proto/gen/gpuaas/common/v1/policy_pb.ts';
 import type { Authenticator } from '../../app/iam/authenticate.ts';
 import { methodName } from '../../app/iam/method-policy.ts';
+import type { PrincipalActor } from '../../app/iam/principal.ts';
 import { refusal } from '../../app/iam/target.ts';
+import { loginRefused } from '../../app/login/refusals.ts';
 import { stateOf } from '../call-state.ts';
 import { type ApiLimits, type Rate, rateOf } from '../limits.ts';
 import type { ApiMethod } from '../methods.ts';
@@ -43,9 +45,16 @@ export function createGate(options: GateOptions): (context: HandlerContext) => P
 		);
 		try {
 			refuseAbove(perAddress.take(state.peer), 'your address sends');
-			state.actor = await authenticator.authenticate(context.requestHeader.get('authorization'));
+			const { requestHeader } = context;
+			state.actor = await authenticator.authenticate(requestHeader.get('authorization'), {
+				peer: state.peer,
+				header: (name) => requestHeader.get(name),
+				isRead: state.method?.policy.idempotency === Idempotency.SAFE,
+			});
 			if (state.method === undefined) return;
 			const { policy } = state.method;
+			if (policy.caller === Caller.PRINCIPAL) refuseStranger(state.actor);
+			if (policy.idempotency !== Idempotency.SAFE) refuseStaleKeys(state.actor);
 			if (policy.caller === Caller.PRINCIPAL && state.actor.kind === 'anonymous')
 				throw refusal('UNAUTHENTICATED', policy);
 			const who = state.actor.id === '' ? `address ${state.peer}` : state.actor.id;
@@ -67,5 +76,21 @@ function refuseAbove(waitMs: number, who: string): void {
 		reason: 'RATE_LIMITED',
 		message: `${who} requests faster than this control plane takes them; nothing was done. Wait as retry-after says, then try again`,
 		metadata: { 'retry-after': String(Math.ceil(waitMs / 1000)) },
+	});
+}
+
+/** A good token of somebody who isn't known here. */
+function refuseStranger({ kind, login }: PrincipalActor): void {
+	if (kind === 'anonymous' && login !== undefined) throw loginRefused('USER_NOT_INVITED');
+}
+
+/** While the provider's keys can't be fetched, a login is good for looking, not for changing. */
+function refuseStaleKeys({ login }: PrincipalActor): void {
+	if (login === undefined || login.keysFresh) return;
+	throw new GpuaasError({
+		code: 'UNAVAILABLE',
+		reason: 'LOGIN_STALE_KEYS',
+		message:
+			"the identity provider can't be reached, and until it is back logins may only read; nothing was done. Try again then, or use an API key",
 	});
 }

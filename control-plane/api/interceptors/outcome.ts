@@ -3,6 +3,7 @@ import { GpuaasError } from '../../../kit/error.ts';
 import { type Logger, withCorrelation } from '../../../kit/log.ts';
 import { recordRefusal, type UseCaseDeps } from '../../app/use-case.ts';
 import { type CallState, type CallTiming, callContext, stateOf } from '../call-state.ts';
+import { challenged } from '../challenge.ts';
 import { fromThrown, toConnectError } from '../errors.ts';
 import type { ApiLimits } from '../limits.ts';
 import type { ApiMetrics } from '../metrics.ts';
@@ -17,6 +18,7 @@ export class Outcome {
 	readonly #metrics: ApiMetrics;
 	readonly #limits: ApiLimits;
 	readonly #inFlight = { unary: 0, stream: 0 };
+	readonly #streamsOf = new Map<string, number>();
 
 	constructor(deps: UseCaseDeps, metrics: ApiMetrics, limits: ApiLimits) {
 		this.#deps = deps;
@@ -30,12 +32,18 @@ export class Outcome {
 		const timing: CallTiming = { signal: request.signal, timeoutMs: undefined };
 		const max = kind === 'stream' ? this.#limits.streamsInFlightMax : this.#limits.requestsInFlightMax;
 		if (this.#inFlight[kind] >= max) throw await this.refuse(state, overloaded(), timing);
+		const who = state.actor.id === '' ? `address ${state.peer}` : state.actor.id;
+		const own = this.#streamsOf.get(who) ?? 0;
+		if (kind === 'stream' && own >= this.#limits.streamsPerPrincipalMax)
+			throw await this.refuse(state, tooManyStreams(own), timing);
 		this.#inFlight[kind] += 1;
+		if (kind === 'stream') this.#streamsOf.set(who, own + 1);
 		let isOver = false;
 		const over = (code: string) => {
 			if (isOver) return;
 			isOver = true;
 			this.#inFlight[kind] -= 1;
+			if (kind === 'stream') this.#leave(who);
 			this.#finish(state, code);
 		};
 		try {
@@ -81,14 +89,21 @@ export class Outcome {
 		}
 	}
 
+	#leave(who: string): void {
+		const left = (this.#streamsOf.get(who) ?? 1) - 1;
+		if (left === 0) this.#streamsOf.delete(who);
+		else this.#streamsOf.set(who, left);
+	}
+
 	#finish(state: CallState, code: string): void {
+		state.over?.();
 		const seconds = (this.#deps.clock.monotonic() - state.startedAtMs) / 1000;
 		this.#metrics.finished(state.method?.policy.name ?? 'unknown', code, seconds);
 	}
 
 	async #convert(state: CallState, thrown: unknown, timing: CallTiming): Promise<ConnectError> {
 		const { clock, log } = this.#deps;
-		const error = ours(thrown, timing.signal, state);
+		const error = challenged(ours(thrown, timing.signal, state), state.actor, this.#deps.login);
 		logError(log, state, error);
 		if (state.method !== undefined) {
 			const ctx = callContext(state, clock, log, timing);
@@ -115,6 +130,15 @@ function logError(log: Logger, state: CallState, error: GpuaasError): void {
 	withCorrelation(state.correlationId, () =>
 		isOurs ? log.error('a request failed', fields) : log.debug('a request was refused', fields),
 	);
+}
+
+function tooManyStreams(count: number): GpuaasError {
+	return new GpuaasError({
+		code: 'RESOURCE_EXHAUSTED',
+		reason: 'RATE_LIMITED',
+		message: `you have ${count} streams open, as many as one caller may; nothing was done. Try again when some have ended`,
+		metadata: { 'retry-after': '5' },
+	});
 }
 
 function overloaded(): GpuaasError {

@@ -13,7 +13,8 @@ export function createValidation(): Interceptor {
 		const { input } = request.method;
 		if (request.stream) {
 			const checked = checkEach(validator, input, request.message, (message) => {
-				state.request = message;
+				// The first one names what the stream is about.
+				state.request ??= message;
 			});
 			return next({ ...request, message: checked });
 		}

@@ -1,8 +1,9 @@
 import type { Clock } from '../../../kit/clock.ts';
 import { type Rng, uuidv7 } from '../../../kit/ids.ts';
-import type { RequestContext } from '../../context.ts';
+import type { Actor, RequestContext } from '../../context.ts';
 import type { Tx } from '../../store/port/store.ts';
-import type { Plan } from '../../store/port/unit.ts';
+import { asPlatform, type Plan } from '../../store/port/unit.ts';
+import type { PrincipalActor } from '../iam/principal.ts';
 import type { AppendAudit, AuditEvent } from './event.ts';
 import { sealLeaf } from './leaf.ts';
 
@@ -40,7 +41,17 @@ export function createAppendAudit(deps: { readonly clock: Clock; readonly rng: R
 			},
 			deps.rng,
 		);
-		yield* tx.audit.append({ id, leaf, clear, action: event.action, target: event.target, atMs });
+		const organization = event.organization === undefined || event.organization === '' ? null : event.organization;
+		// The log is the platform's, whoever's deed it holds: no tenant's unit can write to it otherwise.
+		const actorIsOwn = organization === null ? null : Number(isOf(actor, organization));
+		const row = { id, leaf, clear, action: event.action, target: event.target, organization, actorIsOwn, atMs };
+		yield* asPlatform(tx.audit.append(row));
 		return id;
 	};
+}
+
+/** Whether an organization may know the actor of its record by name; a part of ours and a node have none to hide. */
+function isOf(actor: Actor & Partial<Pick<PrincipalActor, 'organizations'>>, organization: string): boolean {
+	if (actor.kind === 'system' || actor.kind === 'node') return true;
+	return actor.organizations?.includes(organization) === true;
 }

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { GpuaasError } from '../../../kit/error.ts';
 import { hex, type Rng } from '../../../kit/ids.ts';
 import type { Custody } from '../../store/port/nodes.ts';
@@ -82,7 +82,7 @@ function leafText(content: LeafContent, commitments: Readonly<Record<string, str
 
 /** Hex SHA-256(salt || UTF-8 of value). */
 function commitment(salt: Uint8Array, value: string): string {
-	return createHash('sha256').update(salt).update(value, 'utf8').digest('hex');
+	return hash('sha256', Buffer.concat([salt, Buffer.from(value, 'utf8')]), 'hex');
 }
 
 /** A leaf read back; fields of later versions are ignored. Undefined for bytes that are no leaf of ours. */

@@ -8,10 +8,11 @@ import { untampered, untamperedClear } from './untampered.ts';
 /**
  * A leaf as people read it: personal facts in clear text where that was not erased, else as their commitment. The
  * actor is its name, or its id where it has none. All of it is out of the leaf. Throws AUDIT_TAMPERED for a row whose
- * copies or clear text differ from it.
+ * copies or clear text differ from it. `names`: whose name, address and credential are shown; undefined: everybody's.
  */
-export function auditRecord(row: AuditLeafRow): AuditRecord {
+export function auditRecord(row: AuditLeafRow, names: ReadonlySet<string> | undefined): AuditRecord {
 	const leaf = untampered(row);
+	const isNamed = names === undefined || names.has(row.id);
 	const clear = untamperedClear(row);
 	const detail: Record<string, string | number | boolean> = {};
 	for (const [name, value] of Object.entries(leaf.detail)) {
@@ -25,15 +26,15 @@ export function auditRecord(row: AuditLeafRow): AuditRecord {
 		at: timestampFromMs(Date.parse(leaf.at)),
 		action: leaf.action,
 		target: leaf.target,
-		actor: clear.actor?.value ?? leaf.actor.id,
+		actor: isNamed ? (clear.actor?.value ?? leaf.actor.id) : '',
 		actorKind: leaf.actor.kind,
 		organization: leaf.organization,
 		result: leaf.result,
 		decisionReason: leaf.reason,
 		correlationId: leaf.correlationId,
 		requestId: leaf.requestId,
-		peer: clear.peer?.value ?? '',
-		credentialId: leaf.actor.credentialId,
+		peer: isNamed ? (clear.peer?.value ?? '') : '',
+		credentialId: isNamed ? leaf.actor.credentialId : '',
 		detail: canonicalJson(detail),
 		beforeSha256: leaf.beforeSha256,
 		afterSha256: leaf.afterSha256,

@@ -24,19 +24,45 @@ export function withRequestFacts(event: AuditEvent, desc: DescMessage, request: 
 	return { ...event, detail: { ...facts.detail, ...event.detail }, personal: { ...facts.personal, ...event.personal } };
 }
 
+/** Reading an option decodes it anew, which costs more than the rest of a record. */
+const classes = new WeakMap<DescField, DataClass>();
+
+function dataClassOf(field: DescField): DataClass {
+	let known = classes.get(field);
+	if (known === undefined) {
+		known = hasOption(field, dataClassOption) ? getOption(field, dataClassOption) : DataClass.INTERNAL;
+		classes.set(field, known);
+	}
+	return known;
+}
+
 function collect(message: ReflectMessage, path: string, facts: Facts, depth: number): void {
 	for (const field of message.fields) {
 		if (!message.isSet(field) || Object.keys(facts.detail).length >= FIELDS_MAX) continue;
 		const name = `${path}.${field.name}`;
-		const dataClass = hasOption(field, dataClassOption) ? getOption(field, dataClassOption) : DataClass.INTERNAL;
+		const dataClass = dataClassOf(field);
 		if (dataClass === DataClass.SECRET) facts.detail[name] = '[secret]';
 		else if (dataClass === DataClass.PERSONAL) facts.personal[name] = text(message, field);
+		else if (isManyMessages(field)) facts.detail[name] = `[${countOf(message, field)} items]`;
 		else if (field.fieldKind === 'message' && !isWellKnown(field)) {
 			if (depth < DEPTH_MAX) collect(message.get(field), name, facts, depth + 1);
 		} else if (!(field.fieldKind === 'scalar' && field.scalar === ScalarType.BYTES)) {
 			facts.detail[name] = text(message, field);
 		}
 	}
+}
+
+/** Their fields have classes of their own, so they are counted, not shown. */
+function isManyMessages(field: DescField): boolean {
+	return (
+		(field.fieldKind === 'list' && field.listKind === 'message') ||
+		(field.fieldKind === 'map' && field.mapKind === 'message')
+	);
+}
+
+function countOf(message: ReflectMessage, field: DescField): number {
+	if (field.fieldKind === 'list' || field.fieldKind === 'map') return message.get(field).size;
+	return 1;
 }
 
 function isWellKnown(field: DescField): boolean {

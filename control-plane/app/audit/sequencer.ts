@@ -1,6 +1,7 @@
 import { assert } from '../../../kit/assert.ts';
 import type { Clock } from '../../../kit/clock.ts';
 import { GpuaasError, messageOf } from '../../../kit/error.ts';
+import type { Rng } from '../../../kit/ids.ts';
 import type { Logger } from '../../../kit/log.ts';
 import type { Signer } from '../../../pki/keys/signer.ts';
 import {
@@ -15,6 +16,9 @@ import type { Bus } from '../../bus/bus.ts';
 import type { AuditHeadRow, AuditLeafRow } from '../../store/port/audit.ts';
 import type { Store } from '../../store/port/store.ts';
 import type { AnchoredHead, HeadAnchor } from './anchor.ts';
+import { cutOff, discontinuity } from './discontinuity.ts';
+import type { AppendAudit } from './event.ts';
+import { FormerHeads } from './former-heads.ts';
 import type { HeadKeeper } from './head-keeper.ts';
 import { HeadWaiters } from './head-waiters.ts';
 
@@ -32,13 +36,17 @@ import { HeadWaiters } from './head-waiters.ts';
 export interface SequencerOptions {
 	readonly store: Store;
 	readonly clock: Clock;
+	readonly rng: Rng;
 	readonly log: Logger;
+	readonly appendAudit: AppendAudit;
 	readonly bus: Bus;
 	readonly signer: Signer;
 	/** Of the signature line. */
 	readonly keyName: string;
 	/** pki/verify/chain-head `chainOrigin`. */
 	readonly origin: string;
+	/** Of logs before this one: their heads are kept as evidence (former-heads.ts), and nothing has to continue them. */
+	readonly formerOrigins?: readonly string[];
 	readonly anchor: HeadAnchor;
 	readonly replicaId: string;
 }
@@ -72,11 +80,14 @@ export class AuditSequencer implements HeadKeeper {
 	/** Heads of ours that agents kept and that nobody has compared with the chain, by note. */
 	readonly #witnessed = new Map<string, AnchoredHead>();
 	readonly #key: NoteKey;
+	readonly #former: FormerHeads;
 
 	constructor(options: SequencerOptions) {
 		this.#options = options;
 		this.#waiters = new HeadWaiters(options.clock);
 		this.#key = noteKey(options.keyName, options.signer.spki());
+		const { formerOrigins: origins = [] } = options;
+		this.#former = new FormerHeads({ ...options, origins, key: this.#key });
 	}
 
 	latest(): string {
@@ -90,7 +101,7 @@ export class AuditSequencer implements HeadKeeper {
 	/** Compared in the next round, before anything is signed. */
 	witness(note: string): void {
 		if (this.#halted || note === '' || note === this.#head?.note || this.#witnessed.has(note)) return;
-		if (this.#witnessed.size >= WITNESSED_MAX) return;
+		if (this.#former.witness(note) || this.#witnessed.size >= WITNESSED_MAX) return;
 		const { clock, log, origin } = this.#options;
 		const checked = verifyChainHead(note, origin, [this.#key]);
 		if (checked.kind === 'ok' && checked.head.size > 0) {
@@ -101,7 +112,7 @@ export class AuditSequencer implements HeadKeeper {
 	}
 
 	get hasWitnessed(): boolean {
-		return this.#witnessed.size > 0;
+		return this.#witnessed.size > 0 || this.#former.isWaiting;
 	}
 
 	covered(leafId: string): Promise<void> {
@@ -116,6 +127,7 @@ export class AuditSequencer implements HeadKeeper {
 		if (this.#halted) return { isBusy: false };
 		try {
 			await this.#compareWitnessed();
+			await this.#former.record();
 			const isHolder = await this.#holdLease();
 			const chained = isHolder ? await this.#sequence() : await this.#follow();
 			await this.#settleWaiters();
@@ -178,7 +190,7 @@ export class AuditSequencer implements HeadKeeper {
 		await this.#assertContinues(end, 'the newest head in the anchor', this.#options.anchor.newest());
 		await this.#assertContinues(end, 'the newest head in the database', head);
 		// Agents are told of it: not before it is known to continue what was signed.
-		if (head !== undefined) this.#head = head;
+		if (head !== undefined && !this.#isFormer(head)) this.#head = head;
 		return end;
 	}
 
@@ -197,14 +209,23 @@ export class AuditSequencer implements HeadKeeper {
 	async #sign({ seq, chain }: Chained): Promise<void> {
 		const { anchor, clock, keyName, origin, signer, store } = this.#options;
 		const anchored = anchor.newest();
-		if (anchored !== undefined && anchored.size > seq) throw this.#forked(anchored.size, seq);
+		if (anchored !== undefined && anchored.size > seq) throw this.#halt(cutOff(anchored.size, seq));
 		const note = await signChainHead({ origin, size: seq, chain }, keyName, signer);
 		const head = { size: seq, note, atMs: clock.now() };
 		// A crash after the anchor and before the database leaves a head that the next start finds there.
 		if (anchored === undefined || anchored.size < seq) await anchor.append(head);
-		await store.unit((tx) => tx.audit.putHead(head));
+		await store.unit(function* (tx) {
+			// A former log, whose records were cut off, may have a head of this size: it stays.
+			const [known] = yield* tx.audit.listHeads(seq - 1, 1, false);
+			if (known?.size !== seq) yield* tx.audit.putHead(head);
+		});
 		this.#head = head;
 		this.#waiters.signed(seq);
+	}
+
+	#isFormer({ note }: { readonly note: string }): boolean {
+		const { formerOrigins = [] } = this.#options;
+		return formerOrigins.includes(chainPointOf(note)?.origin ?? '');
 	}
 
 	/** Another replica signs: its heads are anchored here too, so that this host notices a restored database as well. */
@@ -216,7 +237,7 @@ export class AuditSequencer implements HeadKeeper {
 		});
 		const end = chainedOf(last);
 		await this.#assertContinues(end, 'the newest head in the anchor', anchor.newest());
-		if (head === undefined || head.size <= (this.#head?.size ?? 0)) return 0;
+		if (head === undefined || this.#isFormer(head) || head.size <= (this.#head?.size ?? 0)) return 0;
 		await this.#assertContinues(end, 'the newest head in the database', head);
 		if (head.size > (anchor.newest()?.size ?? 0)) await anchor.append(head);
 		this.#head = head;
@@ -257,23 +278,10 @@ export class AuditSequencer implements HeadKeeper {
 
 	/** Whether our chain, as far as `head` goes, is the one that was signed. */
 	async #assertContinues(end: Chained, what: string, head: { size: number; note: string } | undefined): Promise<void> {
-		if (head === undefined) return;
-		const point = chainPointOf(head.note);
+		if (head === undefined || this.#isFormer(head)) return;
 		const { origin, store } = this.#options;
-		assert(point !== undefined && point.size === head.size, `${what} is no audit head`);
-		if (point.origin !== origin) throw this.#halt(`${what} is of another log: ${point.origin}`);
-		if (head.size > end.seq) throw this.#forked(head.size, end.seq);
-		const [at] = await store.read((tx) => tx.audit.list(head.size, 1));
-		const chain = at?.seq === head.size ? at.chain : null;
-		if (chain === null || !Buffer.from(chain).equals(point.chain)) {
-			throw this.#halt(`record ${head.size} is not the one that was signed: the log was changed or forked`);
-		}
-	}
-
-	#forked(anchored: number, size: number): GpuaasError {
-		return this.#halt(
-			`a head of ${anchored} records was signed and the database has ${size}: it was restored from an old backup or cut off. Restore a newer one; if there is none, move the file of anchored heads aside and keep it as evidence, for whoever holds such a head will see the loss`,
-		);
+		const why = await discontinuity(store, origin, end.seq, what, head);
+		if (why !== undefined) throw this.#halt(why);
 	}
 
 	/** For good: continuing would sign a second history. */

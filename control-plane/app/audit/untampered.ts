@@ -17,6 +17,7 @@ export function untampered(row: AuditLeafRow): ParsedLeaf {
 		leaf.id !== row.id && 'id',
 		leaf.action !== row.action && 'action',
 		leaf.target !== row.target && 'target',
+		(leaf.organization ?? '') !== (row.organization ?? '') && 'organization',
 		Date.parse(leaf.at) !== row.atMs && 'time',
 	].filter((name) => name !== false);
 	if (differing.length > 0) throw tampered(row, `its ${differing.join(', ')} beside the leaf differs from the leaf`);

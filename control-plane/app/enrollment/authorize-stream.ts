@@ -150,7 +150,7 @@ export class StreamGuard implements Disposable {
 /** From here on the peer is known, and records name it. */
 function asNode(ctx: RequestContext, { id, serialHex, notAfterMs }: Identity): RequestContext {
 	const known = { kind: 'node' as const, id, displayName: id, credentialId: serialHex };
-	return { ...ctx, actor: { ...known, bindings: [], credentialExpiresAtMs: notAfterMs } };
+	return { ...ctx, actor: { ...known, credentialExpiresAtMs: notAfterMs } };
 }
 
 interface Seen {

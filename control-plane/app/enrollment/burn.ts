@@ -31,13 +31,17 @@ export async function burnToken(
 	deps.bus.publish({ topic: 'tokens.changed', key: token.id });
 }
 
-/** Only for callers that proved who they are: strangers could fill the audit log. */
+/** Only for callers that proved who they are: strangers could fill the audit log; and of one of them only so many. */
 export async function recordRefusal(
 	deps: IssuingDeps,
 	ctx: RequestContext,
 	target: string,
 	reason: string,
 ): Promise<void> {
+	if ((deps.refusalRecords?.take(target) ?? 0) > 0) {
+		ctx.log.warn('a refusal is not recorded: there are too many of this one', { target, reason, peer: ctx.peer });
+		return;
+	}
 	const action = ctx.method.endsWith('RenewCertificate') ? 'certificates.renew' : 'nodes.enroll';
 	await deps.store.unit(function* (tx) {
 		yield* deps.appendAudit(tx, ctx, { action, target, result: 'denied', reason });

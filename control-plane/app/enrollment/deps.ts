@@ -1,3 +1,5 @@
+import type { Clock } from '../../../kit/clock.ts';
+import { KeyedBuckets } from '../../../kit/limits.ts';
 import type { AppendAudit } from '../audit/event.ts';
 import type { AppDeps } from '../deps.ts';
 import type { Challenges } from './challenges.ts';
@@ -5,6 +7,13 @@ import type { Challenges } from './challenges.ts';
 /** What issues and judges certificates: the API's `UseCaseDeps` are such, too. */
 export interface IssuingDeps extends AppDeps {
 	readonly appendAudit: AppendAudit;
+	/** How many refusals of one node or token are recorded. Absent: all, where something else bounds them. */
+	readonly refusalRecords?: Pick<KeyedBuckets, 'take'>;
+}
+
+/** Refusals of one node or token in the audit log: a few at once, then six an hour; the log of the process has them all. */
+export function refusalRecords(clock: Clock): KeyedBuckets {
+	return new KeyedBuckets(clock, 6 / 3600, 20, 100_000);
 }
 
 export interface EnrollmentDeps extends IssuingDeps {

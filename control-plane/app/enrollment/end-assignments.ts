@@ -4,6 +4,7 @@ import type { NodePatch } from '../../store/port/nodes.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
 import type { AppDeps } from '../deps.ts';
+import { giveBackAssignment } from '../nodes/assignment-terms.ts';
 import type { PreparedEnding } from '../tasks/end-tasks.ts';
 import { prepareStop, type Stopped, stopTasks } from '../tasks/stop-tasks.ts';
 
@@ -57,6 +58,10 @@ export function* endAssignments(
 		for (const { topic, key } of [{ topic: 'assignments.ended', key: id }, ...stopped.events])
 			yield* tx.outbox.append({ id: uuidv7(nowMs, deps.rng), topic, key, atMs: nowMs });
 	}
+	yield* giveBackAssignment(
+		tx,
+		closed.map(({ id }) => id),
+	);
 	return {
 		closed,
 		patch: closed.some(({ mode }) => mode === 'host') ? { custody: 'transit' } : {},

@@ -37,24 +37,38 @@ export async function bootstrapOperator(
 			id: BOOTSTRAP_PRINCIPAL_ID,
 			kind: 'operator',
 			displayName: 'bootstrap operator',
+			organization: null,
+			home: null,
+			name: '',
+			email: '',
+			ownerId: null,
 			createdAtMs: nowMs,
 			disabledAtMs: null,
+			disabledReason: '',
+			deletedAtMs: null,
+			version: 1,
 		});
-		yield* tx.identities.insertCredential({
+		yield* tx.apiKeys.insertCredential({
 			id: key.id,
 			principalId: BOOTSTRAP_PRINCIPAL_ID,
+			keyId: null,
 			mac: macOf(key, options.pepper.current),
 			pepperVersion: options.pepper.currentVersion,
 			createdAtMs: nowMs,
 			expiresAtMs: nowMs + KEY_TTL_MS,
 			revokedAtMs: null,
 		});
-		yield* tx.identities.insertBinding({
+		yield* tx.access.insertBinding({
 			id: bindingId,
 			principalId: BOOTSTRAP_PRINCIPAL_ID,
 			role: 'platform.operator',
 			scope: 'platform',
+			permissions: [],
+			reason: 'first start',
+			createdAtMs: nowMs,
+			createdBy: BOOTSTRAP_PRINCIPAL_ID,
 			expiresAtMs: null,
+			version: 1,
 		});
 		yield* options.appendAudit(tx, ctx, {
 			action: 'identities.bootstrap',

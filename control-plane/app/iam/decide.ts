@@ -1,120 +1,172 @@
-import type { Actor, RoleBinding } from '../../context.ts';
-import type { NodeVisibility, ProjectRef } from '../../store/port/nodes.ts';
-import { ROLES } from './roles.ts';
+import type { ActorKind, Assurance } from '../../context.ts';
+import type { Visibility } from '../../store/port/scopes.ts';
+import type { Access } from './access.ts';
+import { isSteppedUp } from './assurance.ts';
+import { holds, type PermissionSet, permissionBit } from './permissions.ts';
+import { isGuarded, type Place } from './place.ts';
 
 /**
- * The authorization core: pure, synchronous, no I/O. Gates run in order and the first that fails names the reason:
- * authn -> tenant -> binding -> assurance. Invariants, each tested: default deny; adding a binding never removes
- * access; an object of another tenant is answered exactly as one that doesn't exist; list equals filter(get), because
- * both come from `visibilityOf`'s bindings. Called by app/use-case inside the unit, and by the API's interceptor for
- * an early refusal where no row is needed.
+ * The authorization core: pure, synchronous, no I/O, no loop over bindings. Gates run in order and the first that fails
+ * names the reason: authn -> tenant -> lifecycle -> guardrail -> binding -> credential -> assurance.
  *
- * Tenant roles are honoured at project scope only; bindings at an organization wait for organizations as rows.
+ * Invariants, each a property test: default deny; forbid overrides; adding a binding never removes access; an object
+ * that the caller may not get is answered exactly as one that doesn't exist, whatever the gate; access by a key is the
+ * principal's AND the key's; list equals filter(get), because `visibilityOf` reads the same compiled bindings.
+ * Called by app/iam/target inside the unit, by the API's interceptor for an early refusal, and by Explain.
  */
+export interface Subject {
+	readonly kind: ActorKind;
+	readonly access: Access;
+	readonly limit: CompiledLimit;
+	readonly assurance?: Assurance;
+}
+
+/** What a credential holds its bearer to, compiled; undefined: no limit. */
+export interface CompiledLimit {
+	readonly permissions: PermissionSet | undefined;
+	/** Path of the scope outside of which it counts for nothing. */
+	readonly path: string | undefined;
+}
+
+export const UNLIMITED: CompiledLimit = Object.freeze({ permissions: undefined, path: undefined });
+
 export interface Question {
 	/** False for methods that anybody may call. */
 	readonly authenticated: boolean;
-	/** Empty: every authenticated principal, about itself. */
-	readonly permission: string;
+	/** `permissionBit`; undefined: every authenticated principal, about itself. */
+	readonly permission: number | undefined;
+	/** Whether the method changes nothing: a suspended scope can still be looked at. */
+	readonly reads: boolean;
 	readonly stepUp: boolean;
 	readonly target: TargetScope;
+	readonly nowMs: number;
 }
 
 /** Where the thing asked about stands. */
 export type TargetScope =
-	| { readonly kind: 'platform' }
+	/** `place` is the platform's own, for its guardrails; undefined where the store was not asked yet. */
+	| { readonly kind: 'platform'; readonly place: Place | undefined }
 	| { readonly kind: 'self' }
 	/** A list: its rows are filtered by `visibilityOf`. */
 	| { readonly kind: 'any' }
-	/** `project` is that of the assignment; null when only the platform has it. */
-	| { readonly kind: 'object'; readonly getPermission: string; readonly project: ProjectRef | null }
+	/** `place` is that of its project or scope; the platform's own where no project has it. */
+	| { readonly kind: 'object'; readonly get: number; readonly place: Place }
 	/** There is no such object. */
 	| { readonly kind: 'missing' };
 
-export type Gate = 'authn' | 'tenant' | 'binding' | 'assurance';
+export type Gate = 'authn' | 'tenant' | 'lifecycle' | 'guardrail' | 'binding' | 'credential' | 'assurance';
+
+export type Denial =
+	| 'UNAUTHENTICATED'
+	| 'NOT_FOUND'
+	| 'SCOPE_SUSPENDED'
+	| 'GUARDRAIL_FORBIDS'
+	| 'PERMISSION_DENIED'
+	| 'CREDENTIAL_SCOPE_EXCEEDED'
+	| 'STEP_UP_REQUIRED';
 
 export type Decision =
-	/** `plane`: whether a platform role or a role in the object's project gave it. */
-	| { readonly allowed: true; readonly plane: 'platform' | 'tenant' | 'self' }
-	| {
-			readonly allowed: false;
-			readonly gate: Gate;
-			readonly reason: 'UNAUTHENTICATED' | 'NOT_FOUND' | 'PERMISSION_DENIED' | 'STEP_UP_REQUIRED';
-	  };
+	/** `plane`: whether a platform role or a role in the object's tenant gave it. */
+	| { readonly allowed: true; readonly plane: Plane }
+	| { readonly allowed: false; readonly gate: Gate; readonly reason: Denial };
 
-type AccessActor = Pick<Actor, 'kind' | 'bindings'>;
+export type Plane = 'platform' | 'tenant' | 'self';
 
-export function decide(actor: AccessActor, question: Question): Decision {
+const SELF: Decision = Object.freeze({ allowed: true, plane: 'self' });
+const PLATFORM: Decision = Object.freeze({ allowed: true, plane: 'platform' });
+const TENANT: Decision = Object.freeze({ allowed: true, plane: 'tenant' });
+const UNAUTHENTICATED = denied('authn', 'UNAUTHENTICATED');
+const NOT_FOUND = denied('tenant', 'NOT_FOUND');
+const SUSPENDED = denied('lifecycle', 'SCOPE_SUSPENDED');
+const FORBIDDEN = denied('guardrail', 'GUARDRAIL_FORBIDS');
+const NO_BINDING = denied('binding', 'PERMISSION_DENIED');
+const EXCEEDED = denied('credential', 'CREDENTIAL_SCOPE_EXCEEDED');
+const NOT_STEPPED_UP = denied('assurance', 'STEP_UP_REQUIRED');
+
+/** Ends a suspension or a deletion: what is asked is whether the scopes above allow it. */
+const RESUME = permissionBit('scopes.resume');
+
+export function decide(subject: Subject, question: Question): Decision {
 	const { target, permission } = question;
-	if (!question.authenticated) return { allowed: true, plane: 'self' };
-	if (!isPrincipal(actor)) return { allowed: false, gate: 'authn', reason: 'UNAUTHENTICATED' };
-	if (target.kind === 'missing') return { allowed: false, gate: 'tenant', reason: 'NOT_FOUND' };
-	if (target.kind === 'self' && permission === '') return { allowed: true, plane: 'self' };
-	if (target.kind === 'object' && planeOf(actor, target.getPermission, target) === undefined)
-		return { allowed: false, gate: 'tenant', reason: 'NOT_FOUND' };
-	const plane = planeOf(actor, permission, target);
-	if (plane === undefined) return { allowed: false, gate: 'binding', reason: 'PERMISSION_DENIED' };
-	if (question.stepUp && !isSteppedUp(actor)) return { allowed: false, gate: 'assurance', reason: 'STEP_UP_REQUIRED' };
-	return { allowed: true, plane };
-}
-
-/** Which rows a holder of `permission` sees in a list. */
-export function visibilityOf(actor: AccessActor, permission: string): NodeVisibility {
-	const projects: ProjectRef[] = [];
-	for (const binding of actor.bindings) {
-		if (holdsAtPlatform(binding, permission)) return { all: true };
-		const project = projectOf(binding);
-		if (project !== undefined && ROLES[binding.role]?.permissions.has(permission) === true) projects.push(project);
+	if (!question.authenticated) return SELF;
+	if (!isGuarded(subject.kind)) return UNAUTHENTICATED;
+	if (target.kind === 'missing') return NOT_FOUND;
+	if (permission === undefined) {
+		if (target.kind !== 'self') return NO_BINDING;
+		return question.stepUp && !isSteppedUp(subject, question.nowMs) ? NOT_STEPPED_UP : SELF;
 	}
-	return { all: false, projects };
+	if (target.kind === 'any' || target.kind === 'self') return decideList(subject, permission, question);
+	const { place } = target;
+	if (target.kind === 'object' && target.get !== permission && !mayGet(subject, target.get, place)) return NOT_FOUND;
+	const found = decideAt(subject, permission, place, question.reads);
+	if (!found.allowed) return target.kind === 'object' && target.get === permission ? NOT_FOUND : found;
+	return question.stepUp && !isSteppedUp(subject, question.nowMs) ? NOT_STEPPED_UP : found;
 }
 
-/** Whether the actor holds `permission` in exactly this project by a tenant role. */
-export function holdsInProject(actor: AccessActor, permission: string, project: ProjectRef): boolean {
-	const visibility = visibilityOf({ ...actor, bindings: actor.bindings.filter(isTenantBinding) }, permission);
-	return !visibility.all && visibility.projects.some((held) => same(held, project));
+function mayGet(subject: Subject, get: number, place: Place | undefined): boolean {
+	return decideAt(subject, get, place, true).allowed;
 }
 
-function planeOf(actor: AccessActor, permission: string, target: TargetScope): 'platform' | 'tenant' | undefined {
-	if (actor.bindings.some((binding) => holdsAtPlatform(binding, permission))) return 'platform';
-	if (target.kind === 'any') {
-		const visibility = visibilityOf(actor, permission);
-		return visibility.all || visibility.projects.length > 0 ? 'tenant' : undefined;
+/** The gates from lifecycle to credential, for one permission at one place. */
+function decideAt(subject: Subject, permission: number, place: Place | undefined, reads: boolean): Decision {
+	const { access, limit } = subject;
+	const isPlatform = holds(access.platform, permission);
+	if (place !== undefined) {
+		if (!isPlatform) {
+			const state = permission === RESUME ? place.stateAbove : place.state;
+			if (place.state === 'deleted') return NOT_FOUND;
+			if (state !== 'active' && !reads) return SUSPENDED;
+		}
+		if (isGuarded(subject.kind) && holds(place.forbidden[subject.kind], permission)) return FORBIDDEN;
 	}
-	if (target.kind !== 'object' || target.project === null) return undefined;
-	return holdsInProject(actor, permission, target.project) ? 'tenant' : undefined;
+	if (!isPlatform && !heldAt(access, permission, place)) return NO_BINDING;
+	if (limit.permissions !== undefined && !holds(limit.permissions, permission)) return EXCEEDED;
+	if (limit.path !== undefined && place?.ancestors.includes(limit.path) !== true) return EXCEEDED;
+	return isPlatform ? PLATFORM : TENANT;
 }
 
-function isPrincipal(actor: AccessActor): boolean {
-	return actor.kind === 'operator' || actor.kind === 'user' || actor.kind === 'service_account';
+/** Whether a tenant role at the place or above it gives the permission. */
+export function heldAt(access: Access, permission: number, place: Place | undefined): boolean {
+	if (place === undefined) return false;
+	for (const path of place.ancestors) {
+		const set = access.at.get(path);
+		if (set !== undefined && holds(set, permission)) return true;
+	}
+	return false;
 }
 
-/**
- * The seam for RFC 9470. Until people log in with an identity provider, only the bootstrap operator's key counts as
- * stepped up: it was read from a file of mode 0600 on the control plane's own host, and it dies at the first owner's
- * login. Service accounts can never step up; users will by `acr` and `auth_time`.
- */
-function isSteppedUp(actor: AccessActor): boolean {
-	return actor.kind === 'operator';
+/** Whether there is anything at all that a list could hold; its rows are a matter of `visibilityOf`. */
+function decideList(subject: Subject, permission: number, question: Question): Decision {
+	const { access, limit } = subject;
+	const isPlatform = holds(access.platform, permission);
+	if (!isPlatform && ![...access.at.values()].some((set) => holds(set, permission))) return NO_BINDING;
+	if (limit.permissions !== undefined && !holds(limit.permissions, permission)) return EXCEEDED;
+	if (question.stepUp && !isSteppedUp(subject, question.nowMs)) return NOT_STEPPED_UP;
+	return isPlatform ? PLATFORM : TENANT;
 }
 
-function holdsAtPlatform(binding: RoleBinding, permission: string): boolean {
-	const role = ROLES[binding.role];
-	return binding.scope === 'platform' && role?.plane === 'platform' && role.permissions.has(permission);
+/** Which rows somebody sees in a list; `denials` are the paths of the guardrails that forbid them the permission. */
+export function visibilityOf(subject: Subject, permission: number, denials: readonly string[]): Visibility {
+	const { access, limit } = subject;
+	if (limit.permissions !== undefined && !holds(limit.permissions, permission)) return NOTHING;
+	const isPlatform = holds(access.platform, permission);
+	if (isPlatform && limit.path === undefined && denials.length === 0) return { all: true };
+	const held = [...access.at].filter(([, set]) => holds(set, permission)).map(([path]) => path);
+	const grants = within(isPlatform ? ['/'] : held, limit.path);
+	// What no project has stands at the platform itself.
+	const unowned = grants.includes('/') && !denials.includes('/');
+	return { all: false, unowned, deleted: isPlatform, grants, denials };
 }
 
-function isTenantBinding(binding: RoleBinding): boolean {
-	return ROLES[binding.role]?.plane === 'tenant';
+const NOTHING: Visibility = Object.freeze({ all: false, unowned: false, deleted: false, grants: [], denials: [] });
+
+/** What is below one of `paths` and below `limit`. */
+function within(paths: readonly string[], limit: string | undefined): readonly string[] {
+	if (limit === undefined) return paths;
+	if (paths.some((path) => limit.startsWith(path))) return [limit];
+	return paths.filter((path) => path.startsWith(limit));
 }
 
-const PROJECT_SCOPE = /^organizations\/([a-z0-9][a-z0-9-]{0,62})\/projects\/([a-z0-9][a-z0-9-]{0,62})$/;
-
-function projectOf(binding: RoleBinding): ProjectRef | undefined {
-	const match = isTenantBinding(binding) ? PROJECT_SCOPE.exec(binding.scope) : null;
-	const [, organization, project] = match ?? [];
-	return organization === undefined || project === undefined ? undefined : { organization, project };
-}
-
-function same(left: ProjectRef, right: ProjectRef): boolean {
-	return left.organization === right.organization && left.project === right.project;
+function denied(gate: Gate, reason: Denial): Decision {
+	return Object.freeze({ allowed: false, gate, reason });
 }

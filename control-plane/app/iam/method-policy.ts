@@ -12,8 +12,19 @@ import {
 	StepUp,
 } from '../../../proto/gen/gpuaas/common/v1/policy_pb.ts';
 
+import { permissionBit } from './permissions.ts';
+
 /** What kind of thing a method's permission is checked against, from the method's policy option. */
-export type TargetKind = 'platform' | 'self' | 'any' | 'node' | 'task' | 'operation';
+export type TargetKind =
+	| 'platform'
+	| 'self'
+	| 'any'
+	| 'node'
+	| 'task'
+	| 'operation'
+	| 'scope'
+	| 'recording'
+	| 'terminal';
 
 const TARGET_KINDS: Readonly<Record<number, TargetKind>> = {
 	[ScopeSource.PLATFORM]: 'platform',
@@ -22,6 +33,9 @@ const TARGET_KINDS: Readonly<Record<number, TargetKind>> = {
 	[ScopeSource.NODE]: 'node',
 	[ScopeSource.TASK]: 'task',
 	[ScopeSource.OPERATION]: 'operation',
+	[ScopeSource.SCOPE]: 'scope',
+	[ScopeSource.RECORDING]: 'recording',
+	[ScopeSource.TERMINAL]: 'terminal',
 };
 
 /** A policy that was found complete: the only form in which the rest of the program sees one. */
@@ -30,6 +44,10 @@ export interface CheckedPolicy {
 	readonly name: string;
 	readonly caller: Caller;
 	readonly permission: string;
+	/** Its number; undefined for an empty one. */
+	readonly permissionBit: number | undefined;
+	/** Changes nothing. */
+	readonly reads: boolean;
 	readonly target: TargetKind;
 	/** Field of the request, as in the generated message, that names the target; empty for platform, self and any. */
 	readonly targetField: string;
@@ -51,10 +69,12 @@ export function checkedPolicy(method: DescMethod): CheckedPolicy {
 	for (const problem of problemsOf(option, method)) assert(false, `${name}: ${problem}`);
 	const target = TARGET_KINDS[option.scope];
 	assert(target !== undefined, `${name}: policy.scope is unknown`);
-	return Object.freeze({
+	const checked: CheckedPolicy = Object.freeze({
 		name,
 		caller: option.caller,
 		permission: option.permission,
+		permissionBit: option.permission === '' ? undefined : permissionBit(option.permission),
+		reads: option.audit === AuditClass.NONE || option.audit === AuditClass.READ,
 		target,
 		targetField: method.input.fields.find((field) => field.name === option.scopeField)?.localName ?? '',
 		audit: option.audit,
@@ -62,6 +82,21 @@ export function checkedPolicy(method: DescMethod): CheckedPolicy {
 		idempotency: option.idempotency,
 		rate: option.rate,
 	});
+	KNOWN.set(name, checked);
+	return checked;
+}
+
+/** Every policy that was found complete, by the method's full name. */
+const KNOWN = new Map<string, CheckedPolicy>();
+
+/** Of a method that this process serves, by its full name, or as much of its end as tells it from all others. */
+export function policyNamed(name: string): CheckedPolicy | undefined {
+	const exact = KNOWN.get(name) ?? KNOWN.get(`gpuaas.${name}`);
+	if (exact !== undefined) return exact;
+	const found = [...KNOWN.values()].filter(
+		(policy) => policy.name.endsWith(`/${name}`) || policy.name.endsWith(`.${name}`),
+	);
+	return found.length === 1 ? found[0] : undefined;
 }
 
 function* problemsOf(option: MethodPolicy, method: DescMethod): Generator<string> {
@@ -74,11 +109,8 @@ function* problemsOf(option: MethodPolicy, method: DescMethod): Generator<string
 	const mayLackPermission = option.caller !== Caller.PRINCIPAL || option.scope === ScopeSource.CALLER;
 	if (option.permission === '' && !mayLackPermission) yield 'policy.permission is not set';
 	const named = method.input.fields.find((field) => field.name === option.scopeField);
-	const needsField = [ScopeSource.NODE, ScopeSource.TASK, ScopeSource.OPERATION].some(
-		(scope) => scope === option.scope,
-	);
-	if (needsField && named === undefined)
-		yield `policy.scope_field "${option.scopeField}" is not a field of the request`;
+	const isObject = !['platform', 'self', 'any'].includes(TARGET_KINDS[option.scope] ?? 'self');
+	if (isObject && named === undefined) yield `policy.scope_field "${option.scopeField}" is not a field of the request`;
 	const keyed = option.idempotency === Idempotency.REQUEST_ID;
 	if (keyed && !method.input.fields.some((field) => field.name === 'request_id')) yield 'the request has no request_id';
 }

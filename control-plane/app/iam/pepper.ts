@@ -34,6 +34,13 @@ export class PepperRing {
 	}
 }
 
+/** What the secrets of API keys are made and checked with. */
+export interface KeySecrets {
+	readonly ring: PepperRing;
+	/** Part of every key: `dev`, `prod`. */
+	readonly environment: string;
+}
+
 const LINE = /^([1-9][0-9]{0,8}) ([A-Za-z0-9_-]{43})$/;
 
 /** Throws CONFIG_INVALID; the message never holds a pepper. */

@@ -8,19 +8,30 @@ import type { AppendAudit, AuditEvent } from '../audit/event.ts';
 /**
  * Audit of what was refused, in a unit of its own. A caller who is refused in a loop must not be able to fill the log:
  * of the same caller, method and reason only the first in a window is written at once, the others are counted into one
- * record at the window's end; past `KEYS_MAX` different ones, all share one record.
+ * record at the window's end; past a number of different ones, all that is left of an organization shares one record.
  */
 const WINDOW_MS = 60_000;
 const KEYS_MAX = 1024;
+/** Of one organization: so that none of them, and no stranger, takes the room of another. */
+const KEYS_PER_ORGANIZATION_MAX = 64;
+/** Of all organizations; past it, what is left is counted into the platform's records. */
+const KEYS_ALL_MAX = 65_536;
 
 interface Tally {
 	readonly ctx: RequestContext;
-	readonly event: AuditEvent;
+	readonly events: readonly AuditEvent[];
 	count: number;
 }
 
+/** What was refused, and in whose audit that belongs; none: the platform's. */
+export interface Refused {
+	readonly action: string;
+	readonly target: string;
+	readonly organizations: readonly string[];
+}
+
 export interface RefusalLogOptions {
-	readonly store: Store;
+	readonly store: Pick<Store, 'unit'>;
 	readonly clock: Clock;
 	readonly appendAudit: AppendAudit;
 }
@@ -29,6 +40,8 @@ export class RefusalLog implements AsyncDisposable {
 	readonly #options: RefusalLogOptions;
 	readonly #timer: Timer;
 	#tallies = new Map<string, Tally>();
+	/** Tallies by whose they are. */
+	#used = new Map<string, number>();
 
 	constructor(options: RefusalLogOptions) {
 		this.#options = options;
@@ -41,39 +54,50 @@ export class RefusalLog implements AsyncDisposable {
 	}
 
 	/** Resolves when the record is durable or only counted; never rejects: the caller is refused in any case. */
-	async record(ctx: RequestContext, action: string, target: string, error: GpuaasError): Promise<void> {
-		const denied = DENIED.has(error.code);
-		const event: AuditEvent = { action, target, result: denied ? 'denied' : 'failed', reason: error.reason };
+	async record(ctx: RequestContext, { action, target, organizations }: Refused, error: GpuaasError): Promise<void> {
+		const result = DENIED.has(error.code) ? 'denied' : 'failed';
+		const event: AuditEvent = { action, target, result, reason: error.reason };
 		const who = ctx.actor.id === '' ? `peer ${ctx.peer}` : ctx.actor.id;
-		const key = this.#tallies.size < KEYS_MAX ? `${who}\n${ctx.method}\n${error.reason}` : 'others';
+		const of = organizations.length === 0 || this.#tallies.size >= KEYS_ALL_MAX ? [''] : organizations;
+		const used = this.#used.get(of.join()) ?? 0;
+		const isFull = used >= (of[0] === '' ? KEYS_MAX : KEYS_PER_ORGANIZATION_MAX);
+		// What was refused to one organization's people is never counted into another's record.
+		const key = isFull ? `others ${of.join()}` : `${who}\n${ctx.method}\n${error.reason}\n${of.join()}`;
 		const known = this.#tallies.get(key);
 		if (known !== undefined) {
 			known.count += 1;
 			return;
 		}
-		this.#tallies.set(key, {
-			ctx,
-			event: key === 'others' ? { ...event, action: 'refusals', target: '' } : event,
-			count: 0,
-		});
-		await this.#append(ctx, event);
+		const first = isFull ? { ...event, action: 'refusals', target: '' } : event;
+		const events = of.map((organization) => (organization === '' ? first : { ...first, organization }));
+		this.#tallies.set(key, { ctx, events, count: 0 });
+		this.#used.set(of.join(), used + 1);
+		await this.#append(ctx, events);
 	}
 
 	/** Writes what was only counted and starts a new window. */
 	async flush(): Promise<void> {
 		const ended = this.#tallies;
 		this.#tallies = new Map();
-		for (const { ctx, event, count } of ended.values())
-			if (count > 0) await this.#append(ctx, { ...event, detail: { coalesced: count } });
+		this.#used = new Map();
+		for (const { ctx, events, count } of ended.values()) {
+			if (count === 0) continue;
+			const counted = events.map((event) => ({ ...event, detail: { coalesced: count } }));
+			await this.#append(ctx, counted);
+		}
 	}
 
-	async #append(ctx: RequestContext, event: AuditEvent): Promise<void> {
+	async #append(ctx: RequestContext, events: readonly AuditEvent[]): Promise<void> {
+		const { store, appendAudit } = this.#options;
 		try {
-			await this.#options.store.unit((tx) => this.#options.appendAudit(tx, ctx, event));
+			await store.unit(function* (tx) {
+				for (const event of events) yield* appendAudit(tx, ctx, event);
+			});
 		} catch (error) {
+			const [event] = events;
 			ctx.log.error('a refusal could not be audited', {
-				action: event.action,
-				reason: event.reason,
+				action: event?.action,
+				reason: event?.reason,
 				why: messageOf(error),
 			});
 		}

@@ -3,9 +3,16 @@ import { GpuaasError } from '../../../kit/error.ts';
 import { uuidv7 } from '../../../kit/ids.ts';
 import { AssignNodeResponseSchema, NodeService } from '../../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import type { AssignmentRow } from '../../store/port/assignments.ts';
-import type { NodeRow } from '../../store/port/nodes.ts';
+import type { NodeRow, ProjectRef } from '../../store/port/nodes.ts';
+import type { ScopeRow } from '../../store/port/scopes.ts';
+import type { Tx } from '../../store/port/store.ts';
+import type { Plan } from '../../store/port/unit.ts';
+import { checkHealth } from '../health/gate.ts';
+import { ancestorsOf } from '../iam/place.ts';
+import { projectName } from '../iam/resource-name.ts';
 import { mutation } from '../use-case.ts';
 import { assignmentMessage, modeOf } from '../wire/node.ts';
+import { takeForAssignment } from './assignment-terms.ts';
 import { assertNotRetired } from './change.ts';
 
 /**
@@ -18,9 +25,12 @@ export const assignNode = mutation('node', NodeService.method.assignNode, {
 		assertNotRetired(node);
 		if (assignment !== undefined) throw alreadyAssigned(assignment);
 		checkUsable(node);
+		yield* checkHealth(tx, node, nowMs);
+		const project = yield* checkProject(tx, request);
 		const mode = modeOf(request.mode);
 		if (mode === 'host') {
-			if ((yield* tx.tasks.countOpen(node.id)) > 0) throw busy();
+			const isBusy = (yield* tx.tasks.countOpen(node.id)) > 0 || (yield* tx.terminals.countOpen(node.id)) > 0;
+			if (isBusy) throw busy();
 			yield* tx.nodes.update(node.id, { custody: 'tenant' });
 		}
 		const row: AssignmentRow = {
@@ -35,6 +45,7 @@ export const assignNode = mutation('node', NodeService.method.assignNode, {
 			untilMs: null,
 		};
 		yield* tx.assignments.insert(row);
+		yield* takeForAssignment(tx, row, project, nowMs);
 		return {
 			response: create(AssignNodeResponseSchema, { assignment: assignmentMessage(row) }),
 			audit: {
@@ -56,6 +67,19 @@ export const assignNode = mutation('node', NodeService.method.assignNode, {
 		};
 	},
 });
+
+/** Only a project that is there and not about to end takes nodes; its row is locked, so that it stays so. */
+function* checkProject(tx: Tx, project: ProjectRef): Plan<ScopeRow> {
+	const scope = yield* tx.scopes.get(projectName(project));
+	const chain = scope === undefined ? [] : yield* tx.scopes.atPaths(ancestorsOf(scope.path));
+	if (scope !== undefined && chain.every(({ state }) => state === 'active')) return scope;
+	throw refused(
+		'SCOPE_STATE_INVALID',
+		scope === undefined
+			? 'there is no such project; create the organization and the project first (gpuaas org create, gpuaas project create)'
+			: 'the project, or what it stands in, is suspended or being deleted and takes no nodes; resume it first',
+	);
+}
 
 function checkUsable(node: NodeRow): void {
 	if (node.custody !== 'platform') {
@@ -86,7 +110,7 @@ function alreadyAssigned(open: AssignmentRow): GpuaasError {
 function busy(): GpuaasError {
 	return refused(
 		'NODE_BUSY',
-		'tasks are open on the node, and in host mode a tenant gets root beside them; drain the node or cancel them first',
+		'tasks or terminals are open on the node, and in host mode a tenant gets root beside them; drain the node or end them first',
 	);
 }
 

@@ -7,22 +7,31 @@ import {
 	NodeService,
 } from '../../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import type { OperationRow } from '../../store/port/operations.ts';
+import { glanceMessage, healthOfNode, type StoredHealth } from '../health/glance.ts';
+import type { RefusedFacts } from '../telemetry/fact-budget.ts';
 import { query } from '../use-case.ts';
 import { connectionOf, factsOfNode, type NodeFacts, nodeMessage } from '../wire/node.ts';
 
 /** Why the node is as it is: one line a fact, each with what happens next or what a person should do. */
 export const explainNode = query('node', NodeService.method.explainNode, {
-	*read(tx, _call, { node }) {
+	*read(tx, { nowMs }, { node }) {
 		return {
 			facts: yield* factsOfNode(tx, node),
 			open: yield* tx.tasks.countOpen(node.id),
+			terminals: yield* tx.terminals.countOpen(node.id),
 			drain: yield* tx.operations.runningOfTarget(node.id, 'nodes.drain'),
+			health: yield* healthOfNode(tx, node, nowMs),
 		};
 	},
-	answer: ({ nowMs }, { facts, open, drain }) =>
+	answer: ({ nowMs, deps }, { facts, open, terminals, drain, health }) =>
 		create(ExplainNodeResponseSchema, {
-			node: nodeMessage(facts, nowMs),
-			explanations: [...explain(facts, open, drain, nowMs)],
+			node: nodeMessage(facts, nowMs, glanceMessage(health, true)),
+			explanations: [
+				...explain(facts, open, drain, nowMs),
+				...healthLines(health),
+				...refusedLines(deps.telemetry.facts.refusedOf(facts.node.id)),
+				line('terminals', `${terminals} open`, terminals === 0 ? 'nothing to do' : 'list them by node'),
+			],
 		}),
 });
 
@@ -42,7 +51,7 @@ function* explain(
 	);
 	if (node.locked) yield line('lock', node.lockReason, 'look at both hosts, then unlock the node with a reason');
 	if (drain !== undefined)
-		yield line('drain', drain.progress, 'what still runs is cancelled at the deadline', drain.deadlineMs);
+		yield line('drain', drain.progress, 'what is still open is ended at the deadline', drain.deadlineMs);
 	else if (node.cordoned)
 		yield line(
 			'cordon',
@@ -63,6 +72,49 @@ function* explain(
 		);
 	yield line('tasks', `${open} open`, open === 0 ? 'nothing to do' : 'list them by node');
 }
+
+function* healthLines({ row, override }: StoredHealth): Generator<Explanation> {
+	if (row === undefined) yield line('health', 'nobody has judged it yet', 'nothing to do');
+	else {
+		const simulated = row.simulated ? ' (simulated)' : '';
+		const isWell = row.schedulable && row.quarantinedAtMs === null;
+		yield line(
+			'health',
+			`${row.state}${simulated} since ${iso(row.sinceMs)}, by policy ${row.policyVersion}`,
+			isWell ? 'nothing to do' : 'see gpuaas node health, which says what to do; until then nobody gets the node',
+		);
+		if (row.quarantinedAtMs !== null)
+			yield line(
+				'quarantine',
+				`since ${iso(row.quarantinedAtMs)}: ${row.quarantineReason}`,
+				'it comes back by evidence of a load test or a repair, not by uncordoning it',
+			);
+	}
+	if (override !== undefined)
+		yield line(
+			'health override',
+			`${override.schedulable ? 'allowed' : 'held back'} by ${override.createdBy}: ${override.reason}`,
+			'the verdict decides again after',
+			override.expiresAtMs,
+		);
+}
+
+/** On the replica that has the agent's stream, since it started. */
+function refusedLines(refused: readonly RefusedFacts[]): readonly Explanation[] {
+	return refused.map(({ kind, count, ageMs }) =>
+		line(
+			`${kind} facts`,
+			`${count} were not stored (RATE_LIMITED), the newest ${Math.round(ageMs / 1000)} s ago: the agent sends more than is kept of a node`,
+			REFUSED_NEXT[kind],
+		),
+	);
+}
+
+const REFUSED_NEXT: Readonly<Record<RefusedFacts['kind'], string>> = {
+	audit: 'look at what its agent does; records of it are at most one a second',
+	health: 'look at the host: its verdict may lack what it said last',
+	inventory: 'look at the host, then restart its agent, which reports its inventory anew: what is shown may be old',
+};
 
 function lease({ node, session }: NodeFacts, nowMs: number): Explanation {
 	switch (connectionOf(session, nowMs)) {

@@ -4,7 +4,9 @@ import {
 	ListNodesResponseSchema,
 	NodeService,
 } from '../../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
+import { glanceMessage, healthOfNodes } from '../health/glance.ts';
 import { nextPageToken, pageOf } from '../list-page.ts';
+import { isPlatform, viewsOfNodes } from '../telemetry/caller-view.ts';
 import { query } from '../use-case.ts';
 import { factsOf, nodeMessage } from '../wire/node.ts';
 
@@ -19,11 +21,17 @@ export const listNodes = query('any', NodeService.method.listNodes, {
 			visibility,
 			includeRetired: false,
 		});
-		return { facts: yield* factsOf(tx, rows), page };
+		const ids = rows.map(({ id }) => id);
+		const views = yield* viewsOfNodes(tx, visibility, ids);
+		return { facts: yield* factsOf(tx, rows), health: yield* healthOfNodes(tx, ids, call.nowMs), views, page };
 	},
-	answer: (call, { facts, page }) =>
+	answer: ({ ctx, nowMs }, { facts, health, views, page }) =>
 		create(ListNodesResponseSchema, {
-			nodes: facts.map((one) => nodeMessage(one, call.nowMs)),
+			nodes: facts.map((one) => {
+				const { id } = one.node;
+				const stored = views.get(id)?.sees('host', '', nowMs) === true ? health.get(id) : undefined;
+				return nodeMessage(one, nowMs, stored && glanceMessage(stored, isPlatform(ctx, 'nodes.get')));
+			}),
 			nextPageToken: nextPageToken(page, facts.at(-1)?.node.id, facts.length),
 		}),
 });

@@ -9,6 +9,7 @@ import { endDrain } from '../operations/drain-operation.ts';
 import { applyEndings, type Ending, prepareEndings } from '../tasks/end-tasks.ts';
 import { mutation } from '../use-case.ts';
 import { factsOfNode, nodeMessage } from '../wire/node.ts';
+import { giveBackAssignment } from './assignment-terms.ts';
 import { assertNotRetired, changeNode } from './change.ts';
 
 /**
@@ -32,7 +33,10 @@ export const removeNode = mutation('node', NodeService.method.removeNode, {
 			});
 			revoked.push(serial);
 		}
-		if (assignment !== undefined) yield* tx.assignments.close(assignment.id, nowMs);
+		if (assignment !== undefined) {
+			yield* tx.assignments.close(assignment.id, nowMs);
+			yield* giveBackAssignment(tx, [assignment.id]);
+		}
 		const drain = yield* tx.operations.runningOfTarget(node.id, 'nodes.drain');
 		if (drain !== undefined) yield* endDrain(tx, drain, 'cancelled', 'the node was removed', nowMs);
 		const ended = yield* applyEndings(tx, endings);

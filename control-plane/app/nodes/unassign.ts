@@ -4,6 +4,7 @@ import { NodeService, UnassignNodeResponseSchema } from '../../../proto/gen/gpua
 import { prepareStop, stopTasks } from '../tasks/stop-tasks.ts';
 import { mutation } from '../use-case.ts';
 import { assignmentMessage } from '../wire/node.ts';
+import { giveBackAssignment } from './assignment-terms.ts';
 
 /**
  * Ends the assignment and its tasks: queued ones at once, with endings; running ones are told to stop and end by their
@@ -21,6 +22,7 @@ export const unassignNode = mutation('node', NodeService.method.unassignNode, {
 	*apply(tx, { deps, request, nowMs }, { node, assignment }, endings) {
 		const closed = assignment === undefined ? undefined : yield* tx.assignments.close(assignment.id, nowMs);
 		if (closed === undefined) throw notAssigned();
+		yield* giveBackAssignment(tx, [closed.id]);
 		if (closed.mode === 'host') yield* tx.nodes.update(node.id, { custody: 'transit' });
 		const open = yield* tx.tasks.listOpenByAssignment(closed.id, deps.limits.tasksOpenPerNodeMax);
 		const stopped = yield* stopTasks(tx, open, endings, nowMs);

@@ -12,7 +12,7 @@ import { operationMessage } from './view.ts';
 export const listOperations = query('any', OperationService.method.listOperations, {
 	*read(tx, call, { visibility }) {
 		const page = pageOf(call, ListOperationsRequestSchema);
-		return { rows: visibility.all ? yield* tx.operations.list(page) : [], page };
+		return { rows: visibility.all || visibility.unowned ? yield* tx.operations.list(page) : [], page };
 	},
 	answer: (_call, { rows, page }) =>
 		create(ListOperationsResponseSchema, {

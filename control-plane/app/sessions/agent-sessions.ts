@@ -12,7 +12,13 @@ export interface AgentSessions {
 	/** False when not connected or too many offers are unacknowledged. */
 	offer(nodeId: string, offer: TaskOfferCommand): boolean;
 	cancel(nodeId: string, cancel: TaskCancelCommand): boolean;
+	/** Asks the agent to start a channel and to open its stream. */
+	openChannel(nodeId: string, open: ChannelOpenCommand): boolean;
 	renewNow(nodeId: string, reason: string): boolean;
+	/** How often the agent samples. */
+	planTelemetry(nodeId: string, plan: TelemetryPlanCommand): boolean;
+	/** Asks the agent's telemetry ring; the answer comes by the gateway. */
+	queryHistory(nodeId: string, query: HistoryQueryCommand): boolean;
 	/** Sends the bundle to every session. */
 	broadcastTrust(bundle: Uint8Array): void;
 	/** Ends the node's stream; true when there was one. */
@@ -36,4 +42,31 @@ export interface TaskCancelCommand {
 	readonly graceMs: number;
 	readonly reason: string;
 	readonly correlationId: string;
+}
+
+export interface TelemetryPlanCommand {
+	readonly periodMs: number;
+	/** Until `fastUntilMs` on the wall clock. */
+	readonly fastPeriodMs: number;
+	readonly fastUntilMs: number;
+}
+
+export interface HistoryQueryCommand {
+	readonly queryId: string;
+	/** As in proto/telemetry-schema. */
+	readonly part: string;
+	/** Empty: all things of that part. */
+	readonly id: string;
+	readonly keys: readonly string[];
+	/** On the agent's clock. */
+	readonly fromMs: number;
+	readonly untilMs: number;
+	readonly pointsMax: number;
+}
+
+export interface ChannelOpenCommand {
+	readonly channelId: string;
+	readonly correlationId: string;
+	/** Binary common.v1.DsseEnvelope over a ChannelGrant. */
+	readonly grant: Uint8Array;
 }

@@ -52,3 +52,13 @@ test('no wait is longer than the bound', () => {
 	for (let count = 0; count < 100; count += 1) longestMs = Math.max(longestMs, admission.admit());
 	expect(longestMs).toBeLessThanOrEqual(5500);
 });
+
+test('one that was refused for its own sake is given back to the others', () => {
+	const admission = new HelloAdmission(new VirtualClock(), rng, 10);
+	for (let tries = 0; tries < 100; tries += 1) {
+		expect(admission.admit()).toBe(0);
+		admission.giveBack();
+	}
+	expect(admission.admit()).toBe(0);
+	expect(admission.admit()).toBeGreaterThan(0);
+});

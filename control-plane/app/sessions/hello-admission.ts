@@ -24,6 +24,11 @@ export class HelloAdmission {
 		this.#retryAfterMaxMs = retryAfterMaxMs;
 	}
 
+	/** One that was admitted is refused for another reason, and costs the others nothing. */
+	giveBack(): void {
+		this.#bucket.giveBack(1);
+	}
+
 	/** 0: admitted. Else how long the agent should stay away, in ms. */
 	admit(): number {
 		const waitMs = this.#bucket.take();

@@ -4,6 +4,8 @@ export interface LinkLimits {
 	readonly helloTimeoutMs: number;
 	/** Period of the batched renewal of leases: the most that an acknowledged heartbeat waits. */
 	readonly tickMs: number;
+	/** Period of the look at every session, for silence and expiry. */
+	readonly sweepMs: number;
 	/** Facts that wait for a commit in one session; past it the stream isn't read, so HTTP/2 holds the agent back. */
 	readonly factsQueuedMax: number;
 	readonly factBytesQueuedMax: number;
@@ -31,11 +33,15 @@ export interface LinkLimits {
 	/** Renewals of one node: a certificate lives a day, and every one that was issued is a row for ever. */
 	readonly renewalsPerMinutePerNode: number;
 	readonly renewalsBurstPerNode: number;
+	/** Sessions of one node: each writes its row and wakes whoever follows nodes. An honest agent backs off long before. */
+	readonly sessionsPerMinutePerNode: number;
+	readonly sessionsBurstPerNode: number;
 }
 
 export const LINK_LIMITS_DEFAULT: LinkLimits = Object.freeze({
 	helloTimeoutMs: 10_000,
 	tickMs: 500,
+	sweepMs: 1000,
 	factsQueuedMax: 1024,
 	factBytesQueuedMax: 4 * 1024 * 1024,
 	factsPerUnitMax: 256,
@@ -50,4 +56,6 @@ export const LINK_LIMITS_DEFAULT: LinkLimits = Object.freeze({
 	telemetryPeriodMs: 15_000,
 	renewalsPerMinutePerNode: 1,
 	renewalsBurstPerNode: 5,
+	sessionsPerMinutePerNode: 30,
+	sessionsBurstPerNode: 60,
 });

@@ -1,8 +1,15 @@
 import { fromBinary } from '@bufbuild/protobuf';
-import { durationFromMs } from '@bufbuild/protobuf/wkt';
+import { durationFromMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { DsseEnvelopeSchema } from '../../../proto/gen/gpuaas/common/v1/types_pb.ts';
 import { CloseCode } from '../../../proto/gen/gpuaas/link/v1/link_pb.ts';
-import type { AgentSessions, TaskCancelCommand, TaskOfferCommand } from './agent-sessions.ts';
+import type {
+	AgentSessions,
+	ChannelOpenCommand,
+	HistoryQueryCommand,
+	TaskCancelCommand,
+	TaskOfferCommand,
+	TelemetryPlanCommand,
+} from './agent-sessions.ts';
 import type { CommandInit } from './command-stream.ts';
 
 /**
@@ -108,8 +115,38 @@ export class SessionRegistry implements AgentSessions {
 		});
 	}
 
+	openChannel(nodeId: string, { channelId, correlationId, grant }: ChannelOpenCommand): boolean {
+		return this.#command(nodeId, `channel ${channelId}`, {
+			correlationId,
+			command: { case: 'channelOpen', value: { grant: fromBinary(DsseEnvelopeSchema, grant) } },
+		});
+	}
+
 	renewNow(nodeId: string, reason: string): boolean {
 		return this.#command(nodeId, 'renew', { command: { case: 'renewNow', value: { reason } } });
+	}
+
+	planTelemetry(nodeId: string, { periodMs, fastPeriodMs, fastUntilMs }: TelemetryPlanCommand): boolean {
+		const plan = {
+			period: durationFromMs(periodMs),
+			fastPeriod: durationFromMs(fastPeriodMs),
+			fastUntil: timestampFromMs(fastUntilMs),
+		};
+		return this.#command(nodeId, `plan ${fastUntilMs}`, { command: { case: 'telemetryPlan', value: plan } });
+	}
+
+	queryHistory(nodeId: string, query: HistoryQueryCommand): boolean {
+		const { queryId, part, id, keys, fromMs, untilMs, pointsMax } = query;
+		const value = {
+			queryId,
+			part,
+			id,
+			keys: [...keys],
+			from: timestampFromMs(fromMs),
+			until: timestampFromMs(untilMs),
+			pointsMax,
+		};
+		return this.#command(nodeId, `history ${queryId}`, { command: { case: 'historyQuery', value } });
 	}
 
 	broadcastTrust(bundle: Uint8Array): void {

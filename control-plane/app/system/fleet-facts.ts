@@ -1,3 +1,5 @@
+import type { NodeRow } from '../../store/port/nodes.ts';
+import type { QuotaTotal } from '../../store/port/quotas.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { TaskState } from '../../store/port/tasks.ts';
 import type { Plan } from '../../store/port/unit.ts';
@@ -8,6 +10,8 @@ export interface FleetFacts {
 	/** Not retired. */
 	readonly nodes: number;
 	readonly tasksByState: Readonly<Partial<Record<TaskState, number>>>;
+	/** Of all organizations. */
+	readonly quotas: readonly QuotaTotal[];
 	/** The newest signed one. */
 	readonly auditHead: { readonly size: number; readonly ageSeconds: number } | undefined;
 	/** One commit, tried for this page. */
@@ -24,18 +28,26 @@ export async function readFleetFacts({ store, clock }: AppDeps): Promise<FleetFa
 		return {
 			nodes: yield* tx.nodes.count(),
 			tasksByState: yield* tx.tasks.countByState(),
+			quotas: yield* tx.quotas.totals(),
 			auditHead: head && { size: head.size, ageSeconds: Math.max(0, nowMs - head.atMs) / 1000 },
 			storeSeconds,
 		};
 	});
 }
 
-/** Ids of nodes that aren't retired, after `afterId`: a page for service discovery. */
-export async function readNodeIds({ store }: AppDeps, afterId: string, limit: number): Promise<readonly string[]> {
-	return await store.read((tx) => nodeIds(tx, afterId, limit));
+/** A node as service discovery names it. */
+export type DiscoveredNode = Pick<NodeRow, 'id' | 'name' | 'labels'>;
+
+/** Nodes that aren't retired, after `afterId`: a page for service discovery. */
+export async function readNodes(
+	{ store }: AppDeps,
+	afterId: string,
+	limit: number,
+): Promise<readonly DiscoveredNode[]> {
+	return await store.read((tx) => discovered(tx, afterId, limit));
 }
 
-function* nodeIds(tx: Tx, afterId: string, limit: number): Plan<readonly string[]> {
+function* discovered(tx: Tx, afterId: string, limit: number): Plan<readonly DiscoveredNode[]> {
 	const filter = { selector: {}, visibility: { all: true }, includeRetired: false } as const;
-	return (yield* tx.nodes.list({ afterId, limit, ...filter })).map(({ id }) => id);
+	return yield* tx.nodes.list({ afterId, limit, ...filter });
 }

@@ -6,7 +6,7 @@ import { query } from '../use-case.ts';
 
 /** One thing that must be well for this replica to take work, looked at now. */
 export interface HealthFinding {
-	readonly name: 'store' | 'ca' | 'clock' | 'disk' | 'audit';
+	readonly name: 'store' | 'isolation' | 'ca' | 'clock' | 'disk' | 'audit';
 	readonly ok: boolean;
 	/** What was found, and what to do. */
 	readonly message: string;
@@ -19,6 +19,9 @@ const CLOCK_OFFSET_MAX_MS = 5000;
 export async function checkHealth(deps: AppDeps): Promise<readonly HealthFinding[]> {
 	return await Promise.all([
 		find('store', 'it commits', 'look at its disk and its log', () => deps.store.check()),
+		find('isolation', 'tenants are kept apart', 'let an administrator of the database undo it', () =>
+			deps.store.checkIsolation(),
+		),
 		find('ca', 'it issues', 'look at the key files and `gpuaas ca status`', async () => {
 			const issuer = deps.authority.activeNodeIssuer();
 			if (!deps.authority.acceptedNodeIssuers().has(issuer))
@@ -39,11 +42,11 @@ async function find(
 	name: HealthFinding['name'],
 	good: string,
 	advice: string,
-	check: () => Promise<void>,
+	check: () => Promise<string | void>,
 ): Promise<HealthFinding> {
 	try {
-		await check();
-		return { name, ok: true, message: good };
+		const toSeeTo = (await check()) ?? undefined;
+		return { name, ok: true, message: toSeeTo === undefined ? good : `${good}; but ${toSeeTo}` };
 	} catch (error) {
 		return { name, ok: false, message: `${messageOf(error)}; ${advice}` };
 	}

@@ -4,6 +4,7 @@ import { CancelTaskResponseSchema, TaskService } from '../../../proto/gen/gpuaas
 import type { TaskRow } from '../../store/port/tasks.ts';
 import type { AuditEvent } from '../audit/event.ts';
 import type { AppDeps } from '../deps.ts';
+import { nodeName as nameOfNode } from '../nodes/name.ts';
 import { type Change, mutation } from '../use-case.ts';
 import { msFromDuration } from '../wire/time.ts';
 import { applyEndings, prepareEndings } from './end-tasks.ts';
@@ -23,7 +24,7 @@ export const cancelTask = mutation('task', TaskService.method.cancelTask, {
 	},
 	*apply(tx, call, { task }, endings) {
 		const { deps, request, nowMs } = call;
-		const nodeName = (yield* tx.nodes.get(task.nodeId))?.name ?? '';
+		const nodeName = yield* nameOfNode(tx, task.nodeId);
 		if (isEnded(task.state)) return change(task, nodeName, 'TASK_ENDED');
 		if (task.state === 'queued') {
 			const [ended] = yield* applyEndings(tx, endings);

@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
-import { create, type MessageShape, toBinary } from '@bufbuild/protobuf';
+import { create, toBinary } from '@bufbuild/protobuf';
 import { GpuaasError } from '../../../kit/error.ts';
 import { uuidv7 } from '../../../kit/ids.ts';
 import {
-	type CreateTaskRequestSchema,
 	CreateTaskResponseSchema,
 	TaskService,
 	type TaskSpec,
@@ -11,8 +10,12 @@ import {
 } from '../../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import type { AssignmentRow } from '../../store/port/assignments.ts';
 import type { NodeRow } from '../../store/port/nodes.ts';
+import type { Tx } from '../../store/port/store.ts';
 import type { TaskKind, TaskRow } from '../../store/port/tasks.ts';
-import { holdsInProject } from '../iam/decide.ts';
+import { asPlatform, type Plan } from '../../store/port/unit.ts';
+import { projectName } from '../iam/resource-name.ts';
+import { checkCustody, checkTakesWork, ownerOf } from '../nodes/admission.ts';
+import { takeQuota } from '../quotas/reserve.ts';
 import { type Call, mutation } from '../use-case.ts';
 import { msFromDuration } from '../wire/time.ts';
 import { taskMessage } from './view.ts';
@@ -24,22 +27,32 @@ const AUDIT_ARGV_CHARS_MAX = 4096;
 
 /** Stores a task for a node's agent, with the assignment that it is made under. */
 export const createTask = mutation('node', TaskService.method.createTask, {
-	prepare({ deps, request, nowMs }) {
-		const spec = request.spec;
-		if (spec?.kind.case === undefined) throw unusableSpec('the request names no kind of task; set spec.run or another');
-		checkArguments(spec);
-		const canonical = create(TaskSpecSchema, spec);
-		return { id: uuidv7(nowMs, deps.rng), spec: canonical, specBytes: toBinary(TaskSpecSchema, canonical) };
-	},
-	*apply(tx, call, { node, assignment }, { id, spec, specBytes }) {
-		const { deps, ctx } = call;
-		const owner = ownerOf(call, node, assignment);
-		checkNodeTakesWork(node);
+	*apply(tx, call, target) {
+		const { deps, ctx, request, nowMs } = call;
+		const spec = checkedSpec(request.spec);
+		const { node } = target;
+		const owner = ownerOf(target);
+		checkTakesWork(node);
 		checkCustody(node, owner);
-		if ((yield* tx.tasks.countOpen(node.id)) >= deps.limits.tasksOpenPerNodeMax)
-			throw queueFull(deps.limits.tasksOpenPerNodeMax);
-		const row = newRow(call, node, owner, { id, spec, specBytes });
+		yield* checkRoom(tx, node.id, deps.limits.tasksOpenPerNodeMax);
+		const id = uuidv7(nowMs, deps.rng);
+		const { limits } = deps;
+		const row = queuedTask(call, node, owner, {
+			id,
+			spec,
+			attemptsMax: request.maxAttempts === 0 ? 1 : request.maxAttempts,
+			timeoutMs: msFromDuration(request.timeout) ?? limits.taskTimeoutDefaultMs,
+			outputBytesMax: request.outputBytesMax === 0n ? limits.outputBytesDefaultMax : Number(request.outputBytesMax),
+			queueTimeoutMs: msFromDuration(request.queueTimeout) ?? limits.queueTimeoutDefaultMs,
+			batchId: request.batchId,
+		});
 		yield* tx.tasks.insert(row);
+		// What the platform's own people do on a tenant's node is not the tenant's use.
+		if (owner !== undefined && target.isHolder) {
+			const { organization } = owner;
+			const wish = { kind: 'tasks', holder: id, scope: projectName(owner), organization, amount: 1, nowMs } as const;
+			yield* takeQuota(tx, wish);
+		}
 		return {
 			response: create(CreateTaskResponseSchema, { task: taskMessage(row, node.name) }),
 			audit: {
@@ -57,39 +70,50 @@ export const createTask = mutation('node', TaskService.method.createTask, {
 	},
 });
 
-type CreateCall = Call<MessageShape<typeof CreateTaskRequestSchema>>;
-
-/**
- * The assignment that the task belongs to: that of a caller who works in its project, and any in operator mode. What
- * the platform itself does on a tenant's slice host is not the tenant's task.
- */
-function ownerOf({ ctx }: CreateCall, node: NodeRow, assignment: AssignmentRow | undefined): AssignmentRow | undefined {
-	if (assignment === undefined) return undefined;
-	if (assignment.mode === 'operator' && node.custody === 'platform') return assignment;
-	return holdsInProject(ctx.actor, 'tasks.create', assignment) ? assignment : undefined;
+function checkedSpec(spec: TaskSpec | undefined): TaskSpec {
+	if (spec?.kind.case === undefined) throw unusableSpec('the request names no kind of task; set spec.run or another');
+	if (spec.kind.case === 'injectFault')
+		throw new GpuaasError({
+			code: 'FAILED_PRECONDITION',
+			reason: 'FAULT_INJECTION_FORBIDDEN',
+			message:
+				'faults are injected by InjectNodeFault alone (gpuaas fault inject), which checks the label of the node; nothing was done',
+		});
+	checkArguments(spec);
+	return create(TaskSpecSchema, spec);
 }
 
-function newRow(
-	{ deps, ctx, request, nowMs }: CreateCall,
+export interface NewTask {
+	readonly id: string;
+	readonly spec: TaskSpec;
+	readonly attemptsMax: number;
+	readonly timeoutMs: number;
+	readonly outputBytesMax: number;
+	readonly queueTimeoutMs: number;
+	readonly batchId: string;
+}
+
+/** The row of a task that nobody has taken up yet. */
+export function queuedTask(
+	{ ctx, nowMs }: Pick<Call<unknown>, 'ctx' | 'nowMs'>,
 	node: NodeRow,
 	owner: AssignmentRow | undefined,
-	task: { readonly id: string; readonly spec: TaskSpec; readonly specBytes: Uint8Array },
+	task: NewTask,
 ): TaskRow {
-	const { limits } = deps;
 	return {
 		id: task.id,
 		nodeId: node.id,
 		state: 'queued',
 		kind: kindOf(task.spec),
-		spec: task.specBytes,
+		spec: toBinary(TaskSpecSchema, task.spec),
 		createdBy: ctx.actor.id,
 		attempt: 0,
-		attemptsMax: request.maxAttempts === 0 ? 1 : request.maxAttempts,
+		attemptsMax: task.attemptsMax,
 		fencingToken: 0,
-		timeoutMs: msFromDuration(request.timeout) ?? limits.taskTimeoutDefaultMs,
-		outputBytesMax: request.outputBytesMax === 0n ? limits.outputBytesDefaultMax : Number(request.outputBytesMax),
+		timeoutMs: task.timeoutMs,
+		outputBytesMax: task.outputBytesMax,
 		createdAtMs: nowMs,
-		queueDeadlineMs: nowMs + (msFromDuration(request.queueTimeout) ?? limits.queueTimeoutDefaultMs),
+		queueDeadlineMs: nowMs + task.queueTimeoutMs,
 		leaseUntilMs: null,
 		acceptedAtMs: null,
 		startedAtMs: null,
@@ -104,7 +128,7 @@ function newRow(
 		limitsEnforcedBy: '',
 		cancelRequestedAtMs: null,
 		cancelGraceMs: null,
-		batchId: request.batchId,
+		batchId: task.batchId,
 		correlationId: ctx.correlationId,
 		custody: node.custody,
 		assignmentId: owner?.id ?? null,
@@ -120,6 +144,8 @@ function kindOf(spec: TaskSpec): TaskKind {
 			return 'collect_bundle';
 		case 'reboot':
 			return 'reboot';
+		case 'injectFault':
+			return 'inject_fault';
 		default:
 			return 'run';
 	}
@@ -153,37 +179,13 @@ function checkArguments(spec: TaskSpec): void {
 	});
 }
 
-function checkNodeTakesWork(node: NodeRow): void {
-	if (node.state === 'retired')
-		throw refused('NODE_RETIRED', 'the node was removed; nothing runs there again. Choose another node');
-	if (node.locked)
-		throw refused(
-			'NODE_LOCKED',
-			"two holders of this node's identity were seen, so it gets no work; look at the host, then unlock the node",
-		);
-	if (node.state === 'draining')
-		throw refused(
-			'NODE_DRAINING',
-			'the node is being drained and takes no new work; choose another node or cancel the drain',
-		);
-	if (node.cordoned)
-		throw refused('NODE_CORDONED', 'the node is cordoned and takes no new work; choose another node or uncordon it');
-}
-
-function checkCustody(node: NodeRow, owner: AssignmentRow | undefined): void {
-	if (node.custody === 'platform' || (node.custody === 'tenant' && owner !== undefined)) return;
-	throw refused(
-		'NODE_IN_TENANT_CUSTODY',
-		'the node is in the hands of a tenant, or was and is not yet reimaged, so it gets no task of the platform; wait until it is back in platform custody',
-	);
-}
-
-function refused(reason: string, message: string): GpuaasError {
-	return new GpuaasError({ code: 'FAILED_PRECONDITION', reason, message });
-}
-
 function unusableSpec(message: string): GpuaasError {
 	return new GpuaasError({ code: 'INVALID_ARGUMENT', reason: 'INVALID_REQUEST', message });
+}
+
+/** All of the node's, whoever asks. */
+export function* checkRoom(tx: Tx, nodeId: string, tasksMax: number): Plan<void> {
+	if ((yield* asPlatform(tx.tasks.countOpen(nodeId))) >= tasksMax) throw queueFull(tasksMax);
 }
 
 function queueFull(tasksMax: number): GpuaasError {

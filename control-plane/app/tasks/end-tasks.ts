@@ -6,8 +6,9 @@ import { TaskClosingSchema } from '../../../proto/gen/gpuaas/link/v1/task_docume
 import { TaskState } from '../../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { TaskRow } from '../../store/port/tasks.ts';
-import type { Plan } from '../../store/port/unit.ts';
+import { asPlatform, type Plan } from '../../store/port/unit.ts';
 import type { AppDeps } from '../deps.ts';
+import { releaseTasks } from './release-tasks.ts';
 
 /**
  * Ends that the server gives without a receipt of the agent: cancelled in the queue, expired, lost, node removed,
@@ -82,8 +83,11 @@ export function* applyEndings(tx: Tx, prepared: readonly PreparedEnding[]): Plan
 		const row = yield* applyEnding(tx, ending);
 		if (row === undefined) continue;
 		ended.push(row);
-		yield* tx.outbox.append({ id: ending.outboxId, topic: 'tasks.changed', key: row.id, atMs: ending.atMs });
+		yield* asPlatform(
+			tx.outbox.append({ id: ending.outboxId, topic: 'tasks.changed', key: row.id, atMs: ending.atMs }),
+		);
 	}
+	yield* releaseTasks(tx, ended);
 	return ended;
 }
 
@@ -105,7 +109,8 @@ function* applyEnding(tx: Tx, ending: PreparedEnding): Plan<TaskRow | undefined>
 		[task.state],
 	);
 	if (ended === undefined) return undefined;
-	yield* tx.tasks.putDocuments({ taskId: task.id, attempt: task.attempt, closing, signerCertificate });
+	// What the platform signs about a task, also when its tenant asked for the end.
+	yield* asPlatform(tx.tasks.putDocuments({ taskId: task.id, attempt: task.attempt, closing, signerCertificate }));
 	return ended;
 }
 

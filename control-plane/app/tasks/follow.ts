@@ -7,6 +7,7 @@ import {
 } from '../../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { TaskRow } from '../../store/port/tasks.ts';
+import { nodeName as nameOfNode } from '../nodes/name.ts';
 import { stream } from '../use-case.ts';
 import { chunkMessage, isOutputOver, taskMessage } from './view.ts';
 
@@ -24,7 +25,7 @@ export const followTask = stream('task', TaskService.method.followTask, {
 	async *events({ deps, ctx, request }, first, decideAgain) {
 		const wake = new Wake(deps.bus, deps.clock, ctx.signal, first.task.id);
 		try {
-			const nodeName = (await deps.store.read((tx) => tx.nodes.get(first.task.nodeId)))?.name ?? '';
+			const nodeName = await deps.store.read((tx) => nameOfNode(tx, first.task.nodeId));
 			let { task } = first;
 			let shown = '';
 			let attempt = task.attempt;

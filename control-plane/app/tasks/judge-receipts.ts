@@ -8,7 +8,7 @@ import type { AppDeps } from '../deps.ts';
 import { checkChunk, storedBytesMax } from './output-chunk.ts';
 import type { OutputChunk } from './output-store.ts';
 import { bringsItsOutput, isSameAttempt, type TaskFact } from './transition.ts';
-import { serialOf, verifyReceipt } from './verify-receipt.ts';
+import { serialOf, type VerifySignatures, verifyReceipt } from './verify-receipt.ts';
 
 /** What must happen before the unit for every finish in a batch: check the signature, keep the output. */
 export type Judgement = Extract<TaskFact, { readonly kind: 'finished' | 'receipt-invalid' }>;
@@ -28,6 +28,7 @@ export async function judgeReceipts(
 	ctx: RequestContext,
 	nodeId: string,
 	facts: readonly Fact[],
+	verify: VerifySignatures,
 ): Promise<ReadonlyMap<bigint, Judgement>> {
 	const finishes = facts.flatMap((fact) =>
 		fact.fact.case === 'taskFinished' ? [finishOf(fact, fact.fact.value)] : [],
@@ -39,11 +40,8 @@ export async function judgeReceipts(
 		finishes.map(async (finish) => {
 			const { fact, finished, task } = finish;
 			if (task === undefined || task.nodeId !== nodeId || !isSameAttempt(task, finished)) return;
-			const verdict = verifyReceipt(fact, finished, {
-				nodeId,
-				certificate: finish.certificate,
-				envelope: finish.envelope,
-			});
+			const { certificate, envelope } = finish;
+			const verdict = await verifyReceipt(fact, finished, { nodeId, certificate, envelope }, verify);
 			if (verdict.kind === 'invalid') {
 				const about = { node: nodeId, task: task.id, correlation_id: task.correlationId };
 				ctx.log.warn('refused a receipt', { ...about, message: verdict.message });

@@ -7,6 +7,7 @@ import {
 import type { TaskRow } from '../../store/port/tasks.ts';
 import { findNode } from '../iam/target.ts';
 import { nextPageToken, pageOf } from '../list-page.ts';
+import { nodeName } from '../nodes/name.ts';
 import { query } from '../use-case.ts';
 import { rowStateOf, taskMessage } from './view.ts';
 
@@ -40,8 +41,7 @@ export const listTasks = query('any', TaskService.method.listTasks, {
 			isLast = rows.length < limit;
 		}
 		const names = new Map<string, string>();
-		for (const { nodeId } of tasks)
-			if (!names.has(nodeId)) names.set(nodeId, (yield* tx.nodes.get(nodeId))?.name ?? '');
+		for (const { nodeId } of tasks) if (!names.has(nodeId)) names.set(nodeId, yield* nodeName(tx, nodeId));
 		return { tasks, names, page, isLast };
 	},
 	answer: (_call, { tasks, names, page, isLast }) =>

@@ -7,9 +7,10 @@ import { type Ending, endTasks } from './end-tasks.ts';
 import { type SignedEnvelope, signEnvelope } from './envelope.ts';
 
 /**
- * From the queue to the wire: claim (one unit for many nodes), sign, store the documents (one unit), and only then
- * offer. A crash between the units leaves claimed tasks without documents: `resend` signs those again for the same
- * attempt and token, which is safe because nobody was offered them. Called by the dispatch reconciler.
+ * From the queue to the wire: read what is queued, sign it as it will be once claimed, then claim and store the
+ * documents in one unit for many nodes, and only then offer. So a claimed task always has its envelope, and a crash
+ * after the unit leads to the same bytes again (`resend`). What was signed for a node or a task that changed meanwhile
+ * is thrown away and looked at again: nobody saw it. Called by the dispatch reconciler.
  */
 export interface ClaimWant {
 	readonly nodeId: string;
@@ -19,7 +20,7 @@ export interface ClaimWant {
 
 export interface ClaimResult {
 	readonly nodeId: string;
-	/** As many as asked for were there: look again when there is room. */
+	/** There may be more: as many as asked for were there, or some changed meanwhile. Look again when there is room. */
 	readonly isFull: boolean;
 	/** The session took all of them. */
 	readonly isSent: boolean;
@@ -33,38 +34,85 @@ export async function offerQueued(
 	onLeased: (nodeId: string, taskIds: readonly string[]) => void = () => {},
 ): Promise<readonly ClaimResult[]> {
 	const nowMs = deps.clock.now();
-	const claims = await deps.store.unit(function* (tx) {
-		const found: { node: NodeRow; want: ClaimWant; rows: readonly TaskRow[] }[] = [];
-		for (const want of wants) {
-			const node = yield* tx.nodes.get(want.nodeId);
-			if (node === undefined || node.retiredAtMs !== null || node.locked) continue;
-			const rows = yield* tx.tasks.claim(want.nodeId, want.limit, nowMs + deps.limits.offerLeaseMs);
-			if (rows.length > 0) found.push({ node, want, rows });
-		}
-		return found;
-	});
-	const unfit: TaskRow[] = [];
-	const fit = claims.map(({ node, want, rows }) => {
-		const leased = rows.filter((row) => unfitness(row, node, nowMs) === undefined);
-		unfit.push(...rows.filter((row) => !leased.includes(row)));
-		return { node, leased, isFull: rows.length >= want.limit };
-	});
-	const nodes = new Map(claims.map(({ node }) => [node.id, node]));
+	const queues = await readQueues(deps, wants);
+	const unfit = queues.flatMap(({ node, rows }) => rows.filter((row) => unfitness(row, node, nowMs) !== undefined));
+	const nodes = new Map(queues.map(({ node }) => [node.id, node]));
 	await endTasks(deps, unfit, (row) => endingOf(row, nodes.get(row.nodeId), nowMs));
-	const envelopes = await signAll(
+	const claims = await claimSigned(
 		deps,
-		fit.flatMap(({ node, leased }) => leased.map((task) => ({ task, generation: node.generation }))),
+		await Promise.all(
+			queues.map(({ node, rows }) => {
+				const fit = rows.filter((row) => unfitness(row, node, nowMs) === undefined);
+				return signClaim(deps, node, fit, nowMs);
+			}),
+		),
 		nowMs,
 	);
-	return fit.map(({ node, leased, isFull }) => {
+	const byNode = new Map(claims.map((claim) => [claim.node.id, claim]));
+	return queues.map(({ node, rows, limit }) => {
+		const { offers = [], claimed } = byNode.get(node.id) ?? {};
+		const leased = offers.filter(({ task }) => claimed?.has(task.id));
 		onLeased(
 			node.id,
-			leased.map(({ id }) => id),
+			leased.map(({ task }) => task.id),
 		);
 		let isSent = true;
-		for (const task of leased) isSent = send(deps, task, envelopes.get(task.id)) && isSent;
+		for (const { task, signed } of leased) isSent = send(deps, task, signed) && isSent;
 		if (!isSent) ctx.log.debug('offers wait for room on the link', { node: node.id });
-		return { nodeId: node.id, isFull, isSent };
+		return { nodeId: node.id, isFull: rows.length >= limit || leased.length < offers.length, isSent };
+	});
+}
+
+interface Queue {
+	readonly node: NodeRow;
+	readonly rows: readonly TaskRow[];
+	readonly limit: number;
+}
+
+function readQueues(deps: AppDeps, wants: readonly ClaimWant[]): Promise<readonly Queue[]> {
+	return deps.store.read(function* (tx) {
+		const queues: Queue[] = [];
+		for (const { nodeId, limit } of wants) {
+			const node = yield* tx.nodes.get(nodeId);
+			if (node === undefined || node.retiredAtMs !== null || node.locked) continue;
+			const rows = yield* tx.tasks.listQueued(nodeId, limit);
+			if (rows.length > 0) queues.push({ node, rows, limit });
+		}
+		return queues;
+	});
+}
+
+interface SignedClaim {
+	readonly node: NodeRow;
+	/** `task` as it will be once claimed. */
+	readonly offers: readonly { readonly task: TaskRow; readonly signed: SignedEnvelope }[];
+}
+
+async function signClaim(deps: AppDeps, node: NodeRow, rows: readonly TaskRow[], nowMs: number): Promise<SignedClaim> {
+	const offers = rows.map(async (row, index) => {
+		const task = { ...row, attempt: row.attempt + 1, fencingToken: node.fencingSeq + 1 + index };
+		return { task, signed: await signEnvelope(deps, task, node.generation, nowMs) };
+	});
+	return { node, offers: await Promise.all(offers) };
+}
+
+async function claimSigned(
+	deps: AppDeps,
+	signed: readonly SignedClaim[],
+	nowMs: number,
+): Promise<readonly (SignedClaim & { readonly claimed: ReadonlySet<string> })[]> {
+	const wanted = signed.filter(({ offers }) => offers.length > 0);
+	if (wanted.length === 0) return [];
+	return await deps.store.unit(function* (tx) {
+		const claims: (SignedClaim & { readonly claimed: ReadonlySet<string> })[] = [];
+		for (const { node, offers } of wanted) {
+			const queued = offers.map(({ task }) => ({ id: task.id, attempt: task.attempt - 1 }));
+			const claimed = yield* tx.tasks.claim(node, queued, nowMs + deps.limits.offerLeaseMs);
+			for (const { task, signed: documents } of offers)
+				if (claimed.has(task.id)) yield* tx.tasks.putDocuments(documents);
+			claims.push({ node, offers, claimed });
+		}
+		return claims;
 	});
 }
 
@@ -135,7 +183,7 @@ async function signAll(
 	return new Map(signed.map((documents) => [documents.taskId, documents]));
 }
 
-/** Why a claimed task may not go out after all. */
+/** Why a queued task may not go out after all. */
 function unfitness(row: TaskRow, node: NodeRow, nowMs: number): 'QUEUE_TIMEOUT' | 'NODE_IN_TENANT_CUSTODY' | undefined {
 	if (row.queueDeadlineMs <= nowMs) return 'QUEUE_TIMEOUT';
 	// A host in a tenant's hands gets the tenant's own tasks only, and a host on its way between hands gets none.

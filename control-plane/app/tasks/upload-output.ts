@@ -16,10 +16,12 @@ export interface OutputUpload {
 	/** All of it is here already. */
 	readonly complete: boolean;
 	/**
-	 * Appends what follows on; returns the offset below which everything is durable. Throws OUTPUT_TOO_LARGE past what the
-	 * task may have: then nothing more is taken, and what is stored ends with a gap.
+	 * Appends what follows on; durable only after `sync`, which may run beside the next append. Throws OUTPUT_TOO_LARGE
+	 * past what the task may have: then nothing more is taken, and what is stored ends with a gap.
 	 */
-	append(chunks: readonly OutputChunk[]): Promise<bigint>;
+	append(chunks: readonly OutputChunk[]): Promise<void>;
+	/** Makes durable what was appended before; returns the offset below which everything is. */
+	sync(): Promise<bigint>;
 	/** The agent has no more; returns whether the whole output is durable. */
 	end(nextOffset: bigint): Promise<boolean>;
 }
@@ -38,8 +40,10 @@ export async function openUpload(
 	await deps.output.check();
 	const storedOffset = await deps.output.storedOffset(taskId, attempt);
 	let complete = task.outputComplete;
+	let appendedOffset = storedOffset;
 	let durableOffset = storedOffset;
-	const settle = async (offset: number) => {
+	const sync = async () => {
+		const offset = appendedOffset;
 		await deps.output.sync(taskId, attempt);
 		durableOffset = Math.max(durableOffset, offset);
 		deps.bus.publish({ topic: 'tasks.output', key: taskId });
@@ -49,22 +53,26 @@ export async function openUpload(
 		complete,
 		async append(chunks) {
 			// A complete output is closed: a second upload of it changes nothing.
-			if (complete) return BigInt(durableOffset);
+			if (complete) return;
 			try {
-				await settle(await deps.output.append(taskId, attempt, chunks, storedBytesMax(task.outputBytesMax)));
+				appendedOffset = await deps.output.append(taskId, attempt, chunks, storedBytesMax(task.outputBytesMax));
 			} catch (error) {
 				if (!(error instanceof GpuaasError) || error.reason !== 'OUTPUT_TOO_LARGE') throw error;
-				await settle(await deps.output.storedOffset(taskId, attempt));
+				appendedOffset = await deps.output.storedOffset(taskId, attempt);
+				await sync();
 				// Closed, so that those who follow it don't wait for more.
 				await markComplete(deps, taskId, attempt);
 				complete = true;
 				throw error;
 			}
+		},
+		async sync() {
+			if (!complete) await sync();
 			return BigInt(durableOffset);
 		},
 		async end(nextOffset) {
 			if (complete) return true;
-			await settle(durableOffset);
+			await sync();
 			const stored = await deps.output.storedOffset(taskId, attempt);
 			if (BigInt(stored) !== nextOffset) {
 				const about = { task: taskId, correlation_id: task.correlationId };

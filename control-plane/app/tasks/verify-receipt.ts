@@ -1,7 +1,7 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import { timestampMs } from '@bufbuild/protobuf/wkt';
 import { CertificateKeys } from '../../../pki/trust/certificate-keys.ts';
-import { type DsseEnvelope, verifyDsse } from '../../../pki/verify/dsse.ts';
+import type { DsseEnvelope, DsseExpectation, DsseResult } from '../../../pki/verify/dsse.ts';
 import { sha256 } from '../../../pki/verify/signature.ts';
 import { TASK_RECEIPT_TYPE } from '../../../pki/verify/task.ts';
 import { outputSha256OfChunks } from '../../../pki/verify/task-output.ts';
@@ -35,15 +35,23 @@ export function serialOf(finished: TaskFinished): string {
 	return nodeKeys.get(finished.certificate)?.certificate.serialHex ?? '';
 }
 
+/** verifyDsse, or verifyDsseOnThread where many receipts come at once and order is not that of a simulation. */
+export type VerifySignatures = (envelope: DsseEnvelope, expected: DsseExpectation) => DsseResult | Promise<DsseResult>;
+
 /** Certificates are backdated by less, and clocks of hosts drift. */
 const CLOCK_SKEW_MS = 5 * 60_000;
 
-export function verifyReceipt(fact: Fact, finished: TaskFinished, evidence: ReceiptEvidence): ReceiptVerdict {
+export async function verifyReceipt(
+	fact: Fact,
+	finished: TaskFinished,
+	evidence: ReceiptEvidence,
+	verify: VerifySignatures,
+): Promise<ReceiptVerdict> {
 	const certificateFault = faultOfCertificate(fact, finished, evidence);
 	if (certificateFault !== undefined) return invalid(certificateFault);
 	const key = nodeKeys.get(finished.certificate)?.key;
 	const receipt: DsseEnvelope = finished.receipt ?? { payloadType: '', payload: new Uint8Array(), signatures: [] };
-	const verified = verifyDsse(receipt, { payloadType: TASK_RECEIPT_TYPE, keys: key === undefined ? [] : [key] });
+	const verified = await verify(receipt, { payloadType: TASK_RECEIPT_TYPE, keys: key === undefined ? [] : [key] });
 	if (verified.kind === 'refused') return invalid(verified.message);
 	return judge(verified.payload, finished, evidence);
 }

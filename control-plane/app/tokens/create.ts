@@ -8,6 +8,7 @@ import {
 } from '../../../pki/keys/join-token.ts';
 import { CreateTokenResponseSchema, TokenService } from '../../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
 import type { JoinTokenRow } from '../../store/port/join-tokens.ts';
+import { endWithin } from '../break-glass/lasting.ts';
 import { mutation } from '../use-case.ts';
 import { msFromDuration } from '../wire/time.ts';
 import { tokenMessage } from './view.ts';
@@ -16,12 +17,13 @@ const TTL_DEFAULT_MS = 600_000;
 
 /** Makes a one-time join token. Its text leaves in this answer and is kept nowhere; the row has its public key. */
 export const createToken = mutation('platform', TokenService.method.createToken, {
-	prepare({ deps, request, nowMs }) {
+	prepare({ deps, ctx, request, nowMs }) {
 		const { authority, rng } = deps;
 		const id = uuidv7(nowMs, rng);
 		const secret = rng.bytes(JOIN_SECRET_BYTES);
 		// The text carries whole seconds, and both sides must read the same end.
-		const expiresAtMs = Math.floor((nowMs + (msFromDuration(request.ttl) ?? TTL_DEFAULT_MS)) / 1000) * 1000;
+		const wantedMs = nowMs + (msFromDuration(request.ttl) ?? TTL_DEFAULT_MS);
+		const expiresAtMs = Math.floor(endWithin(ctx.actor, wantedMs) / 1000) * 1000;
 		const caPins = authority.pins().slice(0, JOIN_TOKEN_PINS_MAX);
 		const text = encodeJoinToken({ id, secret, caPins, trustDomain: authority.trustDomain, expiresAtMs });
 		return { id, expiresAtMs, publicKey: joinTokenPublicKey(secret), text };

@@ -10,6 +10,7 @@ import {
 	NodeSchema,
 	NodeState,
 } from '../../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
+import type { HealthGlance } from '../../../proto/gen/gpuaas/telemetry/v1/health_pb.ts';
 import type { AssignmentRow } from '../../store/port/assignments.ts';
 import type { NodeRow, Custody as RowCustody } from '../../store/port/nodes.ts';
 import type { SessionRow } from '../../store/port/sessions.ts';
@@ -95,7 +96,8 @@ const CONNECTION = {
 	lost: Connection.LOST,
 } as const;
 
-export function nodeMessage(facts: NodeFacts, nowMs: number): Node {
+/** `health`: as its reader may see it. */
+export function nodeMessage(facts: NodeFacts, nowMs: number, health?: HealthGlance): Node {
 	const { node, assignment } = facts;
 	return create(NodeSchema, {
 		id: node.id,
@@ -115,6 +117,7 @@ export function nodeMessage(facts: NodeFacts, nowMs: number): Node {
 		enrolledAt: timestampFromMs(node.enrolledAtMs),
 		etag: etagOf(node),
 		capabilities: [...node.capabilities],
+		...(health === undefined ? {} : { health }),
 		...(assignment === undefined ? {} : { assignment: assignmentMessage(assignment) }),
 		...(node.lastSeenAtMs === null ? {} : { lastSeenAt: timestampFromMs(node.lastSeenAtMs) }),
 		...(facts.certificateExpiresAtMs === null

@@ -71,3 +71,9 @@ export function pendingMigrations(
 	);
 	return known.slice(applied.length);
 }
+
+/** Names of all tables that these make, with that of the changes themselves. */
+export function tablesOf(migrations: readonly Migration[]): readonly string[] {
+	const made = migrations.flatMap(({ sql }) => [...sql.matchAll(/CREATE TABLE (\w+)/g)].map(([, name = '']) => name));
+	return ['schema_migrations', ...made];
+}

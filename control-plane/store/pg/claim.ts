@@ -1,23 +1,23 @@
 import type { Tasks } from '../port/tasks.ts';
-import { TASKS } from '../tables/schema.ts';
-import { OPEN_SQL } from '../tables/tasks.ts';
 
-/** Rows that another replica is claiming are skipped, so that no task is claimed twice and nobody waits. */
-const CLAIM = `with locked as (
-		select id from tasks where ${OPEN_SQL} and state = 'queued' and node_id = $1
-		order by id limit $2 for update skip locked
-	), numbered as (
-		select id, row_number() over (order by id) as place from locked
-	), raised as (
-		update nodes set fencing_seq = fencing_seq + (select count(*) from locked)
-		where id = $1 and exists (select 1 from locked)
-		returning fencing_seq - (select count(*) from locked) as taken
+/** The node's row is the lock: whoever raised its counter meanwhile makes this claim nothing. */
+const CLAIM = `with raised as (
+		update nodes set fencing_seq = fencing_seq + cardinality($5::text[])
+		where id = $1 and fencing_seq = $2 and generation = $3 and custody = $4 and not locked and retired_at_ms is null
+		returning id
+	), picked as (
+		select * from unnest($5::text[], $6::bigint[]) with ordinality as picked(id, attempt, place)
 	)
-	update tasks set state = 'leased', attempt = attempt + 1, fencing_token = raised.taken + numbered.place,
-		lease_until_ms = $3, accepted_at_ms = null
-	from numbered, raised where tasks.id = numbered.id returning ${TASKS.columnsSql}`;
+	update tasks set state = 'leased', attempt = tasks.attempt + 1, fencing_token = $2 + picked.place,
+		lease_until_ms = $7, accepted_at_ms = null
+	from picked, raised where tasks.id = picked.id and tasks.attempt = picked.attempt and tasks.state = 'queued'
+		and tasks.node_id = $1
+	returning tasks.id as "id"`;
 
-export const pgClaim: Tasks['claim'] = function* claim(nodeId, limit, leaseUntilMs) {
-	const claimed = TASKS.all(yield { sql: CLAIM, parameters: [nodeId, limit, leaseUntilMs] });
-	return claimed.sort((a, b) => a.fencingToken - b.fencingToken);
+export const pgClaim: Tasks['claim'] = function* claim({ id, fencingSeq, generation, custody }, tasks, leaseUntilMs) {
+	if (tasks.length === 0) return new Set();
+	const ids = tasks.map((task) => task.id);
+	const attempts = tasks.map((task) => task.attempt);
+	const parameters = [id, fencingSeq, generation, custody, ids, attempts, leaseUntilMs];
+	return new Set((yield { sql: CLAIM, parameters }).rows.map((row) => String(row.id)));
 };

@@ -2,8 +2,10 @@ import pg from 'pg';
 import { AssertionError, assert } from '../../../kit/assert.ts';
 import { GpuaasError } from '../../../kit/error.ts';
 import type { Logger } from '../../../kit/log.ts';
+import type { Tenancy } from '../port/store.ts';
 import type { Plan, Result, Row, Statement } from '../port/unit.ts';
-import { connectionLost, isConflict, keepsConnection, pgError } from './errors.ts';
+import { connectionLost, isConflict, keepsConnection, ofTenant, pgError } from './errors.ts';
+import { SYSTEM_ROLE, TENANT_ROLE } from './roles.ts';
 
 /**
  * Connections to PostgreSQL, and plans run on them. Every statement is prepared once a connection and called by name.
@@ -18,6 +20,8 @@ export interface PgOptions {
 	readonly statementTimeoutMs?: number;
 	/** Plans that run or wait for a connection. Default 2000. */
 	readonly plansMax?: number;
+	/** False only in tests that prove the application's own filter: tenants' plans then run as the platform's. */
+	readonly rowSecurity?: boolean;
 }
 
 /** Statements are made by code and never by input: see tables/compiler.ts. */
@@ -38,21 +42,26 @@ const getTypeParser = ((oid: number, format?: 'text') => {
 	return JSON_OIDS.includes(oid) ? (text: string) => text : pg.types.getTypeParser(oid, format);
 }) as typeof pg.types.getTypeParser;
 
-export type Begin =
-	| 'BEGIN ISOLATION LEVEL SERIALIZABLE'
-	| 'BEGIN ISOLATION LEVEL READ COMMITTED'
-	| 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY';
+export interface Begin {
+	readonly level: 'SERIALIZABLE' | 'READ COMMITTED' | 'REPEATABLE READ READ ONLY';
+	/** Undefined: the platform's own work. */
+	readonly tenancy: Tenancy | undefined;
+}
 
 export class PgConnections {
 	readonly #pool: pg.Pool;
-	readonly #names = new Map<string, string>();
+	/** By role and text: a statement is planned anew whenever another role comes to it. */
+	readonly #names = { [SYSTEM_ROLE]: new Map<string, string>(), [TENANT_ROLE]: new Map<string, string>() };
 	readonly #plansMax: number;
+	readonly #rowSecurity: boolean;
 	#plans = 0;
 
-	constructor(url: string, log: Logger, options: PgOptions = {}) {
+	/** `schema` has the tables, whatever the user's own path says. */
+	constructor(url: string, schema: string, log: Logger, options: PgOptions = {}) {
 		this.#plansMax = options.plansMax ?? 2000;
+		this.#rowSecurity = options.rowSecurity ?? true;
 		this.#pool = new pg.Pool({
-			...connectionConfig(url),
+			...connectionConfig(withOptions(url, schema)),
 			max: options.connectionsMax ?? 16,
 			connectionTimeoutMillis: options.connectTimeoutMs ?? 5000,
 			statement_timeout: options.statementTimeoutMs ?? 30_000,
@@ -102,21 +111,28 @@ export class PgConnections {
 	}
 
 	async #run<T>(client: pg.PoolClient, begin: Begin, plan: () => Plan<T>): Promise<T> {
-		await this.#query(client, { sql: begin, parameters: [] });
+		const tenancy = this.#rowSecurity ? begin.tenancy : undefined;
+		await this.#send(client, beginText(begin.level, tenancy));
+		const own: Role = tenancy === undefined ? SYSTEM_ROLE : TENANT_ROLE;
+		let role = own;
 		const steps = plan();
 		let next = steps.next();
 		while (next.done !== true) {
 			let result: Result;
 			try {
-				result = await this.#query(client, next.value);
+				const needed = next.value.asPlatform === true ? SYSTEM_ROLE : own;
+				if (needed !== role) await this.#send(client, `SET LOCAL ROLE ${needed}`);
+				role = needed;
+				result = await this.#query(client, role, next.value);
 			} catch (error) {
 				// The port's contract: a failed statement ends the unit, `finally` blocks of the plan run, `catch` ones don't.
 				steps.return(undefined as never);
+				if (role === TENANT_ROLE) ofTenant(error);
 				throw error;
 			}
 			next = steps.next(result);
 		}
-		await this.#query(client, { sql: 'COMMIT', parameters: [] });
+		await this.#send(client, 'COMMIT');
 		return next.value;
 	}
 
@@ -125,32 +141,59 @@ export class PgConnections {
 		if (error instanceof DriverFailure) return false;
 		if (error instanceof pg.DatabaseError && !keepsConnection(error)) return false;
 		try {
-			await this.#query(client, { sql: 'ROLLBACK', parameters: [] });
+			await this.#send(client, 'ROLLBACK');
 			return true;
 		} catch {
 			return false;
 		}
 	}
 
-	async #query(client: pg.PoolClient, { sql, parameters }: Statement): Promise<Result> {
+	async #query(client: pg.PoolClient, role: Role, { sql, parameters }: Statement): Promise<Result> {
 		try {
-			const answer = await client.query<Row>({ name: this.#name(sql), text: sql, values: [...parameters] });
+			const answer = await client.query<Row>({ name: this.#name(role, sql), text: sql, values: [...parameters] });
 			return { rows: answer.rows, changes: answer.rowCount ?? 0 };
 		} catch (error) {
 			throw error instanceof pg.DatabaseError ? error : new DriverFailure(error);
 		}
 	}
 
-	#name(sql: string): string {
-		let name = this.#names.get(sql);
+	/** What only steers the transaction: one round trip, several statements if need be. */
+	async #send(client: pg.PoolClient, text: string): Promise<void> {
+		try {
+			await client.query(text);
+		} catch (error) {
+			throw error instanceof pg.DatabaseError ? error : new DriverFailure(error);
+		}
+	}
+
+	#name(role: Role, sql: string): string {
+		const names = this.#names[role];
+		let name = names.get(sql);
 		if (name === undefined) {
-			assert(this.#names.size < STATEMENTS_MAX, 'too many different statements: some SQL text comes from input');
-			name = `gpuaas_${this.#names.size + 1}`;
-			this.#names.set(sql, name);
+			assert(names.size < STATEMENTS_MAX, 'too many different statements: some SQL text comes from input');
+			name = `${role}_${names.size + 1}`;
+			names.set(sql, name);
 		}
 		return name;
 	}
 }
+
+type Role = typeof SYSTEM_ROLE | typeof TENANT_ROLE;
+
+/** Role and settings come with BEGIN, in the same round trip, and end with the transaction: the pool keeps none of them. */
+function beginText(level: Begin['level'], tenancy: Tenancy | undefined): string {
+	const begin = `BEGIN ISOLATION LEVEL ${level}`;
+	if (tenancy === undefined) return `${begin}; SET LOCAL ROLE ${SYSTEM_ROLE}`;
+	for (const id of tenancy.organizations) assert(ORGANIZATION_ID.test(id), 'an organization has an id of its own form');
+	const settings = [
+		['gpuaas.organization', tenancy.organizations.join(',')],
+		['gpuaas.principal', tenancy.principalId],
+	].map(([name = '', value = '']) => `set_config('${name}', ${pg.escapeLiteral(value)}, true)`);
+	return `${begin}; SET LOCAL ROLE ${TENANT_ROLE}; SELECT ${settings.join(', ')}`;
+}
+
+/** Without the comma that parts them. */
+const ORGANIZATION_ID = /^[a-z0-9][a-z0-9-]*$/;
 
 /** The driver could not tell whether the server did what it was asked to. */
 class DriverFailure extends Error {
@@ -179,6 +222,16 @@ export async function withConnection<T>(url: string, work: (client: pg.Client) =
 	} finally {
 		await client.end().catch(() => {});
 	}
+}
+
+/** Whatever ran outside of a transaction would be a tenant of no organization, who sees nothing. */
+function withOptions(url: string, schema: string): string {
+	// Spaces part options.
+	const path = pg.escapeIdentifier(schema).replace(/[\\\s]/g, '\\$&');
+	const own = encodeURIComponent(`-c role=${TENANT_ROLE} -c search_path=${path}`);
+	// The driver takes the URL's own options and no others.
+	if (/[?&]options=/.test(url)) return url.replace(/[?&]options=[^&]*/, (theirs) => `${theirs}%20${own}`);
+	return `${url}${url.includes('?') ? '&' : '?'}options=${own}`;
 }
 
 function connectionConfig(url: string): pg.ClientConfig {

@@ -2,13 +2,14 @@ import { sleep } from '../../../kit/clock.ts';
 import { Backoff } from '../../../kit/retry.ts';
 import type { StoreDeps } from '../deps.ts';
 import { closed } from '../errors.ts';
-import type { Store, Tx, UnitOptions } from '../port/store.ts';
+import type { ReadOptions, Store, Tx, UnitOptions } from '../port/store.ts';
 import type { Plan } from '../port/unit.ts';
 import { Compiler } from '../tables/compiler.ts';
 import { createTx } from '../tables/tx.ts';
 import { pgAudit } from './audit.ts';
 import { pgClaim } from './claim.ts';
 import { isConflict, pgError } from './errors.ts';
+import { isolationBroken, shared, unisolated } from './isolation.ts';
 import { migratePg } from './migrate.ts';
 import { PgConnections, type PgOptions } from './pool.ts';
 
@@ -29,9 +30,18 @@ const unitTx = txOf(new Compiler('postgres', true));
 const ATTEMPTS_MAX = 20;
 const BACKOFF = { baseMs: 2, maxMs: 100, floorMs: 0.5 };
 
+/** Throws ISOLATION_BROKEN where tenants would not be kept apart. */
 export async function openPgStore(url: string, deps: StoreDeps, options: PgOptions = {}): Promise<PgStore> {
-	await migratePg(url, deps.clock);
-	return new PgStore(new PgConnections(url, deps.log, options), deps);
+	const schema = await migratePg(url, deps.clock);
+	const store = new PgStore(new PgConnections(url, schema, deps.log, options), deps);
+	try {
+		const found = await store.checkIsolation();
+		if (found !== undefined) deps.log.warn('the roles of row security are not this installation’s alone', { found });
+		return store;
+	} catch (error) {
+		await store[Symbol.asyncDispose]();
+		throw error;
+	}
 }
 
 export class PgStore implements Store {
@@ -52,7 +62,7 @@ export class PgStore implements Store {
 		for (let attempt = 1; ; attempt += 1) {
 			if (this.#closed) throw closed();
 			try {
-				return await this.#connections.transaction(`BEGIN ISOLATION LEVEL ${level}`, () => plan(unitTx));
+				return await this.#connections.transaction({ level, tenancy: options.tenancy }, () => plan(unitTx));
 			} catch (error) {
 				if (!isConflict(error)) throw error;
 				if (attempt >= ATTEMPTS_MAX) throw pgError(error);
@@ -61,9 +71,9 @@ export class PgStore implements Store {
 		}
 	}
 
-	async read<T>(plan: (tx: Tx) => Plan<T>): Promise<T> {
+	async read<T>(plan: (tx: Tx) => Plan<T>, { tenancy }: ReadOptions = {}): Promise<T> {
 		if (this.#closed) throw closed();
-		return await this.#connections.transaction('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY', () => plan(readTx));
+		return await this.#connections.transaction({ level: 'REPEATABLE READ READ ONLY', tenancy }, () => plan(readTx));
 	}
 
 	async check(): Promise<void> {
@@ -72,6 +82,12 @@ export class PgStore implements Store {
 			yield { sql: 'update store_check set checked_at_ms = $1 where id = 1', parameters: [checkedAtMs] };
 		};
 		await this.unit(plan);
+	}
+
+	async checkIsolation(): Promise<string | undefined> {
+		const open = await this.read(unisolated);
+		if (open.length > 0) throw isolationBroken(open);
+		return await this.read(shared);
 	}
 
 	async now(): Promise<number> {

@@ -21,6 +21,10 @@ export interface Assignments {
 	get(id: string): Plan<AssignmentRow | undefined>;
 	openOfNode(nodeId: string): Plan<AssignmentRow | undefined>;
 	openOfNodes(nodeIds: readonly string[]): Plan<readonly AssignmentRow[]>;
+	/** Of nodes and slices, by node; at most `limit`. */
+	openOfProject(project: ProjectRef, limit: number): Plan<readonly AssignmentRow[]>;
+	/** Of the node and its slices, open or ended, that touch the half-open span; newest first, at most `limit`. */
+	ofNodeDuring(nodeId: string, fromMs: number, untilMs: number, limit: number): Plan<readonly AssignmentRow[]>;
 	/** The closed row, or undefined when it wasn't open. */
 	close(id: string, untilMs: number): Plan<AssignmentRow | undefined>;
 }

@@ -18,6 +18,10 @@ export interface AuditLeafRow {
 	/** Copied out of the leaf for queries; the leaf is the truth: app/audit/untampered.ts compares. */
 	readonly action: string;
 	readonly target: string;
+	/** Null when it is about no organization. */
+	readonly organization: string | null;
+	/** 1 when who did it belonged to that organization then, or has no name to hide; null: not known. Not in the leaf. */
+	readonly actorIsOwn: number | null;
 	readonly atMs: number;
 }
 
@@ -28,10 +32,21 @@ export interface AuditHeadRow {
 	readonly atMs: number;
 }
 
+export interface AuditFilter {
+	readonly limit: number;
+	/** Exact, or a prefix that ends in `.`; empty: all. */
+	readonly action: string;
+	readonly target: string;
+	/** Of one of these; null: of all and of none. */
+	readonly organizations: readonly string[] | null;
+}
+
 export interface AuditLog {
 	append(row: Omit<AuditLeafRow, 'seq' | 'chain'>): Plan<void>;
 	/** Not yet chained, in order of commit as far as known, at most `limit`. */
 	listUnchained(limit: number): Plan<readonly AuditLeafRow[]>;
+	/** Of those without a position, the newest that match, newest first. */
+	queryUnchained(filter: AuditFilter): Plan<readonly AuditLeafRow[]>;
 	/** Gives positions; refused by the store when `seq` is not exactly the next one. */
 	chain(rows: readonly { readonly id: string; readonly seq: number; readonly chain: Uint8Array }[]): Plan<void>;
 	/** Position of the leaf with this id: null while not yet chained, undefined when there is no such leaf. */
@@ -41,14 +56,9 @@ export interface AuditLog {
 	/** Chained leaves with seq >= `fromSeq`, ascending. */
 	list(fromSeq: number, limit: number): Plan<readonly AuditLeafRow[]>;
 	/** Chained leaves that match, newest or oldest first, beyond `afterSeq` in that direction (null: from the start). */
-	query(filter: {
-		readonly afterSeq: number | null;
-		readonly limit: number;
-		/** Exact, or a prefix that ends in `.`; empty: all. */
-		readonly action: string;
-		readonly target: string;
-		readonly newestFirst: boolean;
-	}): Plan<readonly AuditLeafRow[]>;
+	query(
+		filter: AuditFilter & { readonly afterSeq: number | null; readonly newestFirst: boolean },
+	): Plan<readonly AuditLeafRow[]>;
 	putHead(row: AuditHeadRow): Plan<void>;
 	lastHead(): Plan<AuditHeadRow | undefined>;
 	listHeads(afterSize: number | null, limit: number, newestFirst: boolean): Plan<readonly AuditHeadRow[]>;

@@ -1,4 +1,5 @@
 import type { Page } from './page.ts';
+import type { Visibility } from './scopes.ts';
 import type { Plan } from './unit.ts';
 
 /** Names of nodes.v1.NodeState in lower case. */
@@ -66,17 +67,19 @@ export type NodePatch = Partial<
 	Omit<NodeRow, 'id' | 'version' | 'epoch' | 'fencingSeq' | 'factSeq' | 'lastSeenAtMs' | 'enrolledAtMs'>
 >;
 
-/** What a caller may see: everything, or the nodes with an open assignment to one of these projects. */
-export type NodeVisibility = { readonly all: true } | { readonly all: false; readonly projects: readonly ProjectRef[] };
-
 export interface ProjectRef {
 	readonly organization: string;
 	readonly project: string;
 }
 
+/** What an agent's facts are held against. */
+export type NodeFence = Pick<NodeRow, 'id' | 'custody' | 'epoch' | 'factSeq' | 'retiredAtMs'>;
+
 export interface Nodes {
 	insert(row: NodeRow): Plan<void>;
 	get(id: string): Plan<NodeRow | undefined>;
+	/** As `get`, for the units that come with every batch of facts. */
+	getFence(id: string): Plan<NodeFence | undefined>;
 	/** Not retired. */
 	getByName(name: string): Plan<NodeRow | undefined>;
 	getBySerial(serial: string): Plan<NodeRow | undefined>;
@@ -86,7 +89,7 @@ export interface Nodes {
 	list(
 		page: Page & {
 			readonly selector: Readonly<Record<string, string>>;
-			readonly visibility: NodeVisibility;
+			readonly visibility: Visibility;
 			readonly includeRetired: boolean;
 		},
 	): Plan<readonly NodeRow[]>;
@@ -94,8 +97,6 @@ export interface Nodes {
 	count(): Plan<number>;
 	/** Raises and returns the epoch. */
 	nextEpoch(id: string): Plan<number>;
-	/** Raises the counter by `count` and returns the first of the new tokens. */
-	nextFencingTokens(id: string, count: number): Plan<number>;
 	setFactSeq(id: string, factSeq: number): Plan<void>;
 	setLastSeen(ids: readonly string[], atMs: number): Plan<void>;
 	/**

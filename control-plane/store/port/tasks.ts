@@ -1,5 +1,6 @@
-import type { Custody, NodeVisibility } from './nodes.ts';
+import type { Custody, NodeRow } from './nodes.ts';
 import type { Page } from './page.ts';
+import type { Visibility } from './scopes.ts';
 import type { Plan } from './unit.ts';
 
 export type TaskState =
@@ -16,7 +17,7 @@ export type TaskState =
 
 export const TASK_STATES_OPEN: readonly TaskState[] = ['queued', 'leased', 'running', 'cancelling'];
 
-export type TaskKind = 'run' | 'collect_bundle' | 'reboot';
+export type TaskKind = 'run' | 'collect_bundle' | 'reboot' | 'inject_fault';
 
 export interface TaskRow {
 	readonly id: string;
@@ -78,11 +79,16 @@ export interface TaskDocumentsRow {
 	readonly signerCertificate: Uint8Array | null;
 }
 
+/** What a claim holds the node to. */
+export type ClaimingNode = Pick<NodeRow, 'id' | 'fencingSeq' | 'generation' | 'custody'>;
+
 export interface Tasks {
 	insert(row: TaskRow): Plan<void>;
 	get(id: string): Plan<TaskRow | undefined>;
 	/** The changed row; with `ifStates` only when its state is one of them, else undefined. */
 	update(id: string, patch: TaskPatch, ifStates?: readonly TaskState[]): Plan<TaskRow | undefined>;
+	/** As `update` for a caller who has the row: whether it was changed. */
+	change(id: string, patch: TaskPatch, ifStates: readonly TaskState[]): Plan<boolean>;
 	/** Newest first (ids below `page.afterId`, or from the top when it is empty). */
 	list(
 		page: Page & {
@@ -90,19 +96,29 @@ export interface Tasks {
 			readonly states: readonly TaskState[];
 			readonly batchId: string | null;
 			/** By the assignment that the task was created under, never by the node's holder. */
-			readonly visibility: NodeVisibility;
+			readonly visibility: Visibility;
 		},
 	): Plan<readonly TaskRow[]>;
+	/** Queued tasks of a node, oldest first. */
+	listQueued(nodeId: string, limit: number): Plan<readonly TaskRow[]>;
 	/**
-	 * Claims up to `limit` queued tasks of a node, oldest first, under rising fencing tokens: state leased,
-	 * attempt + 1. Locks so that two replicas never claim one task (hand-written per dialect).
+	 * Claims tasks of a node that were read as queued, so that what is signed before can be committed with the claim: the
+	 * n-th, from 0, becomes leased with attempt + 1 and the token `node.fencingSeq + 1 + n`. Gives the ids of those that
+	 * were still queued; none when the node isn't as it was read, was retired or locked. Locks so that two replicas never
+	 * claim one task (hand-written per dialect).
 	 */
-	claim(nodeId: string, limit: number, leaseUntilMs: number): Plan<readonly TaskRow[]>;
+	claim(
+		node: ClaimingNode,
+		tasks: readonly Pick<TaskRow, 'id' | 'attempt'>[],
+		leaseUntilMs: number,
+	): Plan<ReadonlySet<string>>;
 	/** Ids of nodes that have queued tasks, among `nodeIds` when given. */
 	listNodesWithQueued(limit: number, nodeIds?: readonly string[]): Plan<readonly string[]>;
 	/** Open tasks (leased, running, cancelling) of a node. */
 	listActive(nodeId: string, limit: number): Plan<readonly TaskRow[]>;
 	countOpen(nodeId: string): Plan<number>;
+	/** Injections of faults on a node that may still last: begun or to be begun, and not over by their own time. */
+	countInjections(nodeId: string, nowMs: number): Plan<number>;
 	/** Queued past their queue deadline. */
 	listQueueExpired(nowMs: number, limit: number): Plan<readonly TaskRow[]>;
 	/** Leased and not accepted past their lease. */

@@ -10,6 +10,8 @@
 export interface Statement {
 	readonly sql: string;
 	readonly parameters: readonly unknown[];
+	/** See `asPlatform`. */
+	readonly asPlatform?: true;
 }
 
 /** As the driver gives it: snake_case columns. */
@@ -24,3 +26,20 @@ export interface Result {
 
 /** `yield*` one to run it inside the unit. */
 export type Plan<T> = Generator<Statement, T, Result>;
+
+/**
+ * The platform's own reads and writes inside a tenant's unit: who may do what, the audit record, limits of a node that
+ * tenants share. On PostgreSQL these statements alone see rows of everybody; what they find is never shown to the tenant
+ * without a check of its own. test/architecture lists who may ask for it. On SQLite it changes nothing.
+ */
+export function* asPlatform<T>(plan: Plan<T>): Plan<T> {
+	let isDone = false;
+	try {
+		let next = plan.next();
+		while (next.done !== true) next = plan.next(yield { ...next.value, asPlatform: true });
+		isDone = true;
+		return next.value;
+	} finally {
+		if (!isDone) plan.return(undefined as never);
+	}
+}

@@ -3,7 +3,6 @@ import { closed } from '../errors.ts';
 import type { Store, Tx } from '../port/store.ts';
 import type { Plan } from '../port/unit.ts';
 import { Compiler } from '../tables/compiler.ts';
-import { nodesTable } from '../tables/nodes.ts';
 import { createTx } from '../tables/tx.ts';
 import { sqliteAudit } from './audit.ts';
 import { sqliteClaim } from './claim.ts';
@@ -24,7 +23,7 @@ export interface SqliteStoreOptions extends SqliteOptions, GroupCommitOptions {
 const compiler = new Compiler('sqlite');
 const tx: Tx = createTx(compiler, {
 	audit: sqliteAudit(compiler),
-	claim: sqliteClaim(compiler, nodesTable(compiler)),
+	claim: sqliteClaim(compiler),
 });
 
 export class SqliteStore implements Store {
@@ -67,6 +66,11 @@ export class SqliteStore implements Store {
 		return this.#commits.unit(function* () {
 			yield { sql: 'update store_check set checked_at_ms = ? where id = 1', parameters: [checkedAtMs] };
 		});
+	}
+
+	/** One process on one file: whose rows a plan may see is the application's filter alone, which needs no second look. */
+	checkIsolation(): Promise<undefined> {
+		return Promise.resolve(undefined);
 	}
 
 	now(): Promise<number> {

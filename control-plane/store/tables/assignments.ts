@@ -28,6 +28,28 @@ export function assignmentsTable(compiler: Compiler): Assignments {
 			.orderBy('node_id')
 			.orderBy('slice_id'),
 	);
+	const openOfProject = compiler.prepare<{ organization: string; project: string; limit: number }>((db, slot) =>
+		db
+			.selectFrom('assignments')
+			.select(ASSIGNMENTS.columns)
+			.where('organization', '=', slot('organization'))
+			.where('project', '=', slot('project'))
+			.where('until_ms', 'is', null)
+			.orderBy('node_id')
+			.orderBy('slice_id')
+			.limit(slot('limit')),
+	);
+	const during = compiler.prepare<{ nodeId: string; fromMs: number; untilMs: number; limit: number }>((db, slot) =>
+		db
+			.selectFrom('assignments')
+			.select(ASSIGNMENTS.columns)
+			.where('node_id', '=', slot('nodeId'))
+			.where('from_ms', '<', slot('untilMs'))
+			.where((row) => row.or([row('until_ms', 'is', null), row('until_ms', '>', slot('fromMs'))]))
+			.orderBy('from_ms', 'desc')
+			.orderBy('id', 'desc')
+			.limit(slot('limit')),
+	);
 	return {
 		*insert(row: AssignmentRow) {
 			yield insert(row);
@@ -40,6 +62,12 @@ export function assignmentsTable(compiler: Compiler): Assignments {
 		},
 		*openOfNodes(nodeIds) {
 			return nodeIds.length === 0 ? [] : ASSIGNMENTS.all(yield openOfNodes({ nodeIds }));
+		},
+		*openOfProject({ organization, project }, limit) {
+			return ASSIGNMENTS.all(yield openOfProject({ organization, project, limit }));
+		},
+		*ofNodeDuring(nodeId, fromMs, untilMs, limit) {
+			return ASSIGNMENTS.all(yield during({ nodeId, fromMs, untilMs, limit }));
 		},
 		*close(id, untilMs) {
 			return yield* compiler.patch<AssignmentRow>(ASSIGNMENTS, ['id', id], { untilMs }, [{ sql: 'until_ms is null' }]);

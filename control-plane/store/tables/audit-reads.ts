@@ -1,14 +1,14 @@
-import type { AuditLog } from '../port/audit.ts';
+import type { AuditFilter, AuditLog } from '../port/audit.ts';
 import type { Statement } from '../port/unit.ts';
 import type { Compiler } from './compiler.ts';
 import { AUDIT_HEADS, AUDIT_LEAVES } from './schema.ts';
 
-type Reads = Exclude<keyof AuditLog, 'append' | 'listUnchained' | 'chain'>;
+type Reads = Exclude<keyof AuditLog, 'append' | 'listUnchained' | 'queryUnchained' | 'chain'>;
 
 /** What is the same in both dialects: everything about leaves that have their position, and heads. */
 export function auditReads(compiler: Compiler): Pick<AuditLog, Reads> {
 	const chained = `select link.seq as "seq", leaf.id as "id", leaf.leaf as "leaf", link.chain as "chain",
-		side.clear as "clear", ${both('action')}, ${both('target')}, leaf.at_ms as "atMs"
+		side.clear as "clear", ${both('action')}, ${both('target')}, ${organization}, leaf.actor_is_own as "actorIsOwn", leaf.at_ms as "atMs"
 		from audit_chain as link join audit_leaves as leaf on leaf.ord = link.ord
 		left join audit_clear as side on side.leaf_id = leaf.id`;
 	const last = `${chained} order by link.seq desc limit 1`;
@@ -46,7 +46,23 @@ function both(name: 'action' | 'target'): string {
 	return `case when link.${name} = leaf.${name} then leaf.${name} else '(copies differ)' end as "${name}"`;
 }
 
+const organization = `case when link.organization is null and leaf.organization is null then null
+	when link.organization = leaf.organization then leaf.organization else '(copies differ)' end as "organization"`;
+
 function queryStatement(compiler: Compiler, chained: string, filter: Parameters<AuditLog['query']>[0]): Statement {
+	const { conditions, parameters } = matching(compiler, 'link', filter);
+	if (filter.afterSeq !== null) {
+		conditions.push(filter.newestFirst ? 'link.seq < ?' : 'link.seq > ?');
+		parameters.push(compiler.bind(filter.afterSeq));
+	}
+	const where = conditions.length === 0 ? '' : ` where ${conditions.join(' and ')}`;
+	const order = filter.newestFirst ? ' desc' : '';
+	parameters.push(filter.limit);
+	return { sql: compiler.text(`${chained}${where} order by link.seq${order} limit ?`), parameters };
+}
+
+/** What of a filter is the same for leaves with a position (`link`) and without (`leaf`). */
+function matching(compiler: Compiler, of: 'link' | 'leaf', filter: AuditFilter) {
 	const conditions: string[] = [];
 	const parameters: unknown[] = [];
 	const add = (condition: string, ...values: readonly unknown[]) => {
@@ -55,14 +71,24 @@ function queryStatement(compiler: Compiler, chained: string, filter: Parameters<
 	};
 	if (filter.action.endsWith('.')) {
 		// The range of a prefix: '/' is the character after '.'.
-		add('link.action > ? and link.action < ?', filter.action, `${filter.action.slice(0, -1)}/`);
-	} else if (filter.action !== '') add('link.action = ?', filter.action);
-	if (filter.target !== '') add('link.target = ?', filter.target);
-	if (filter.afterSeq !== null) add(filter.newestFirst ? 'link.seq < ?' : 'link.seq > ?', filter.afterSeq);
-	const where = conditions.length === 0 ? '' : ` where ${conditions.join(' and ')}`;
-	const order = filter.newestFirst ? ' desc' : '';
-	parameters.push(filter.limit);
-	return { sql: compiler.text(`${chained}${where} order by link.seq${order} limit ?`), parameters };
+		add(`${of}.action > ? and ${of}.action < ?`, filter.action, `${filter.action.slice(0, -1)}/`);
+	} else if (filter.action !== '') add(`${of}.action = ?`, filter.action);
+	if (filter.target !== '') add(`${of}.target = ?`, filter.target);
+	const [one, ...others] = filter.organizations ?? [];
+	// With one, the index gives the page in its order.
+	if (one !== undefined && others.length === 0) add(`${of}.organization = ?`, one);
+	else if (filter.organizations !== null) add(compiler.inListText(`${of}.organization`), filter.organizations);
+	return { conditions, parameters };
+}
+
+/** `waiting`: a select of all leaves without a position, as `leaf`, with its own condition. */
+export function queryUnchained(compiler: Compiler, waiting: string): AuditLog['queryUnchained'] {
+	return function* (filter) {
+		const { conditions, parameters } = matching(compiler, 'leaf', filter);
+		const and = conditions.map((condition) => ` and ${condition}`).join('');
+		const sql = compiler.text(`${waiting}${and} order by leaf.ord desc limit ?`);
+		return AUDIT_LEAVES.all(yield { sql, parameters: [...parameters, filter.limit] });
+	};
 }
 
 function auditHeads(compiler: Compiler): Pick<AuditLog, 'putHead' | 'lastHead' | 'listHeads'> {

@@ -141,11 +141,24 @@ export class Compiler {
 			: sql<boolean>`${sql.ref(column)} = any(${list as unknown}::text[])`;
 	}
 
-	/** Whether (a, b) is one of `pairs`: JSON text [[a, b], ...]. */
-	inPairs(a: string, b: string, pairs: string): RawBuilder<boolean> {
-		return this.dialect === 'sqlite'
-			? sql<boolean>`(${sql.ref(a)}, ${sql.ref(b)}) in (select value ->> 0, value ->> 1 from json_each(${pairs}))`
-			: sql<boolean>`(${sql.ref(a)}, ${sql.ref(b)}) in (select value ->> 0, value ->> 1 from jsonb_array_elements(${pairs}::jsonb))`;
+	/** The same as SQL text with one `?`. */
+	inListText(column: string): string {
+		return this.dialect === 'sqlite' ? `${column} in (select value from json_each(?))` : `${column} = any(?::text[])`;
+	}
+
+	/** As `prepare` for a statement that is written as text with `?`; the text says everything about its form. */
+	select<R extends object>(table: Table<R>, rest: string): (...values: readonly unknown[]) => Statement {
+		return this.statement(`select ${table.columnsSql} from ${table.name} ${rest}`);
+	}
+
+	/** `select` of rows by their key: in a unit, nobody else changes them until the commit. */
+	selectLocked<R extends object>(table: Table<R>, rest: string): (...values: readonly unknown[]) => Statement {
+		return this.select(table, this.#locksRows ? `${rest} for no key update` : rest);
+	}
+
+	statement(template: string): (...values: readonly unknown[]) => Statement {
+		const sql = this.text(template);
+		return (...values) => ({ sql, parameters: values.map((value) => this.bind(value)) });
 	}
 
 	/** Whether the JSON object in `column` has this text under this key. */
@@ -153,6 +166,13 @@ export class Compiler {
 		return this.dialect === 'sqlite'
 			? sql<boolean>`exists (select 1 from json_each(${sql.ref(column)}) as entry where entry.key = ${key} and entry.value = ${value})`
 			: sql<boolean>`${sql.ref(column)} ->> ${key}::text = ${value}::text`;
+	}
+
+	/** The same as SQL text with two `?`: key and value. */
+	hasEntryText(column: string): string {
+		return this.dialect === 'sqlite'
+			? `exists (select 1 from json_each(${column}) as entry where entry.key = ? and entry.value = ?)`
+			: `${column} ->> ?::text = ?::text`;
 	}
 
 	/** Replaces `?` by what the dialect numbers its parameters with. */
@@ -185,36 +205,49 @@ export class Compiler {
 		conditions: readonly Condition[] = [],
 		always = '',
 	): Plan<R | undefined> {
-		const fields = Object.keys(patch) as (keyof R & string)[];
-		const parameters = fields.map((field) => this.bind(table.encode(field, patch[field])));
-		parameters.push(id);
-		for (const condition of conditions) if ('value' in condition) parameters.push(this.bind(condition.value));
-		const shape = `${table.name}|${fields.join()}|${conditions.map((condition) => condition.sql).join('&')}|${always}`;
-		const text = this.#texts.get(shape) ?? this.#patchText(shape, table, key, fields, conditions, always);
-		const result = yield { sql: text, parameters };
+		const returning = this.dialect === 'postgres' ? ` returning ${table.columnsSql}` : '';
+		const result = yield this.patching(table, [key, id], patch, conditions, always, returning);
 		if (this.dialect === 'postgres' || result.changes === 0) return table.first(result);
 		// On SQLite, where a statement costs no round trip, reading the row is cheaper than RETURNING all of it.
 		const get = `select ${table.columnsSql} from ${table.name} where ${snake(key)} = ?`;
 		return table.only(yield { sql: get, parameters: [id] });
 	}
 
+	/** The statement of `patch`, for whoever needs to know only whether it changed something. */
+	patching<R extends object>(
+		table: Table<R>,
+		[key, id]: readonly [key: keyof R & string, id: string],
+		patch: Partial<R>,
+		conditions: readonly Condition[],
+		always = '',
+		returning = '',
+	): Statement {
+		const fields = Object.keys(patch) as (keyof R & string)[];
+		const parameters = fields.map((field) => this.bind(table.encode(field, patch[field])));
+		parameters.push(id);
+		for (const condition of conditions) if ('value' in condition) parameters.push(this.bind(condition.value));
+		const shape = `${table.name}|${fields.join()}|${conditions.map((condition) => condition.sql).join('&')}|${always}|${returning}`;
+		let text = this.#texts.get(shape);
+		if (text === undefined) {
+			assert(this.#texts.size < SHAPES_MAX, 'a patch has too many forms: some part of its form comes from input');
+			text = this.#patchText(table, key, fields, conditions, always) + returning;
+			this.#texts.set(shape, text);
+		}
+		return { sql: text, parameters };
+	}
+
 	#patchText<R extends object>(
-		shape: string,
 		table: Table<R>,
 		key: keyof R & string,
 		fields: readonly (keyof R & string)[],
 		conditions: readonly Condition[],
 		always: string,
 	): string {
-		assert(this.#texts.size < SHAPES_MAX, 'a patch has too many forms: some part of its form comes from input');
 		for (const field of fields) assert(table.kinds.has(field), `${table.name} has no field ${field}`);
 		const sets = [...fields.map((field) => `${snake(field)} = ?`), ...(always === '' ? [] : [always])];
 		// A patch that changes nothing still tells whether the conditions hold.
 		if (sets.length === 0) sets.push(`${snake(key)} = ${snake(key)}`);
 		const where = [`${snake(key)} = ?`, ...conditions.map((condition) => `(${condition.sql})`)].join(' and ');
-		const returning = this.dialect === 'postgres' ? ` returning ${table.columnsSql}` : '';
-		const text = this.text(`update ${table.name} set ${sets.join(', ')} where ${where}${returning}`);
-		this.#texts.set(shape, text);
-		return text;
+		return this.text(`update ${table.name} set ${sets.join(', ')} where ${where}`);
 	}
 }

@@ -1,33 +1,43 @@
 import { sql } from 'kysely';
 import { GpuaasError } from '../../../kit/error.ts';
-import type { NodePatch, NodeRow, Nodes, NodeVisibility } from '../port/nodes.ts';
+import type { NodeFence, NodePatch, NodeRow, Nodes } from '../port/nodes.ts';
 import type { Result } from '../port/unit.ts';
 import type { Compiler, Condition } from './compiler.ts';
 import { NODES } from './schema.ts';
+import { inVisible, type VisibilityShape, visibilityShape, visibilityText } from './visibility.ts';
 
 interface ListValues {
 	readonly afterId: string;
 	readonly limit: number;
-	readonly projects: string;
+	readonly visibility: string;
 	readonly [entry: `key${number}` | `value${number}`]: string;
-}
-
-/** JSON text for `Compiler.inPairs`. */
-export function projectPairs(visibility: NodeVisibility): string {
-	return visibility.all
-		? '[]'
-		: JSON.stringify(visibility.projects.map(({ organization, project }) => [organization, project]));
 }
 
 export function nodesTable(compiler: Compiler): Nodes {
 	return { ...lookups(compiler), ...changes(compiler) };
 }
 
-type Lookups = 'get' | 'getByName' | 'getBySerial' | 'list' | 'count' | 'listBundleLaggards' | 'listIssuerLaggards';
+type Lookups =
+	| 'get'
+	| 'getFence'
+	| 'getByName'
+	| 'getBySerial'
+	| 'list'
+	| 'count'
+	| 'listBundleLaggards'
+	| 'listIssuerLaggards';
 
 function lookups(compiler: Compiler): Pick<Nodes, Lookups> {
 	const byId = compiler.prepare<{ id: string }>((db, slot) =>
 		compiler.locked(db.selectFrom('nodes').select(NODES.columns).where('id', '=', slot('id'))),
+	);
+	const fence = compiler.prepare<{ id: string }>((db, slot) =>
+		compiler.locked(
+			db
+				.selectFrom('nodes')
+				.select(['id', 'custody', 'epoch', 'fact_seq as factSeq', 'retired_at_ms as retiredAtMs'])
+				.where('id', '=', slot('id')),
+		),
 	);
 	const byName = compiler.prepare<{ name: string }>((db, slot) =>
 		compiler.locked(
@@ -88,7 +98,7 @@ function lookups(compiler: Compiler): Pick<Nodes, Lookups> {
 			.limit(slot('limit')),
 	);
 	const list = compiler.prepareShapes<ListValues, string>((db, slot, shape) => {
-		const [pairs, visibility, retired] = shape.split(',');
+		const [pairs, visible, retired] = shape.split(',');
 		let query = db
 			.selectFrom('nodes')
 			.select(NODES.columns)
@@ -99,21 +109,24 @@ function lookups(compiler: Compiler): Pick<Nodes, Lookups> {
 		for (let index = 0; index < Number(pairs); index += 1) {
 			query = query.where(compiler.hasEntry('nodes.labels', slot(`key${index}`), slot(`value${index}`)));
 		}
-		if (visibility === 'all') return query;
-		return query.where((of) =>
-			of.exists(
-				of
-					.selectFrom('assignments as held')
-					.select(sql`1`.as('one'))
-					.whereRef('held.node_id', '=', 'nodes.id')
-					.where('held.until_ms', 'is', null)
-					.where(compiler.inPairs('held.organization', 'held.project', slot('projects'))),
-			),
-		);
+		if (visible === 'all') return query;
+		const project = ['held.organization', 'held.project'] as const;
+		return query.where((of) => {
+			const held = of
+				.selectFrom('assignments as held')
+				.select(sql`1`.as('one'))
+				.whereRef('held.node_id', '=', 'nodes.id')
+				.where('held.until_ms', 'is', null);
+			const seen = of.exists(held.where(inVisible(compiler, project, visible as VisibilityShape, slot('visibility'))));
+			return visible === 'projects+deleted+unowned' ? of.or([of.not(of.exists(held)), seen]) : seen;
+		});
 	});
 	return {
 		*get(id) {
 			return NODES.first(yield byId({ id }));
+		},
+		*getFence(id) {
+			return (yield fence({ id })).rows[0] as NodeFence | undefined;
 		},
 		*getByName(name) {
 			return NODES.first(yield byName({ name }));
@@ -122,13 +135,13 @@ function lookups(compiler: Compiler): Pick<Nodes, Lookups> {
 			return NODES.first(yield bySerial({ serial }));
 		},
 		*list({ afterId, limit, selector, visibility, includeRetired }) {
-			const values: Record<string, string | number> = { afterId, limit, projects: projectPairs(visibility) };
+			const values: Record<string, string | number> = { afterId, limit, visibility: visibilityText(visibility) };
 			const entries = Object.entries(selector);
 			for (const [index, [key, value]] of entries.entries()) {
 				values[`key${index}`] = key;
 				values[`value${index}`] = value;
 			}
-			const shape = `${entries.length},${visibility.all ? 'all' : 'projects'},${includeRetired ? 'retired' : ''}`;
+			const shape = `${entries.length},${visibilityShape(visibility)},${includeRetired ? 'retired' : ''}`;
 			return NODES.all(yield list(shape, values as unknown as ListValues));
 		},
 		*count() {
@@ -143,7 +156,7 @@ function lookups(compiler: Compiler): Pick<Nodes, Lookups> {
 	};
 }
 
-type Changes = 'insert' | 'update' | 'nextEpoch' | 'nextFencingTokens' | 'setFactSeq' | 'setLastSeen';
+type Changes = 'insert' | 'update' | 'nextEpoch' | 'setFactSeq' | 'setLastSeen';
 
 function changes(compiler: Compiler): Pick<Nodes, Changes> {
 	const insert = compiler.insert(NODES);
@@ -153,13 +166,6 @@ function changes(compiler: Compiler): Pick<Nodes, Changes> {
 			.set((of) => ({ epoch: of('epoch', '+', 1) }))
 			.where('id', '=', slot('id'))
 			.returning('epoch as value'),
-	);
-	const nextFencingTokens = compiler.prepare<{ id: string; count: number }>((db, slot) =>
-		db
-			.updateTable('nodes')
-			.set((of) => ({ fencing_seq: of('fencing_seq', '+', slot('count')) }))
-			.where('id', '=', slot('id'))
-			.returning('fencing_seq as value'),
 	);
 	const setFactSeq = compiler.prepare<{ id: string; factSeq: number }>((db, slot) =>
 		db
@@ -184,9 +190,6 @@ function changes(compiler: Compiler): Pick<Nodes, Changes> {
 		},
 		*nextEpoch(id) {
 			return counter(yield nextEpoch({ id }), id);
-		},
-		*nextFencingTokens(id, count) {
-			return counter(yield nextFencingTokens({ id, count }), id) - count + 1;
 		},
 		*setFactSeq(id, factSeq) {
 			yield setFactSeq({ id, factSeq });

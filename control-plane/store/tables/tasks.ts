@@ -2,9 +2,9 @@ import { sql } from 'kysely';
 import { assert } from '../../../kit/assert.ts';
 import type { TaskPatch, TaskRow, TaskState, Tasks } from '../port/tasks.ts';
 import type { Compiler, Condition } from './compiler.ts';
-import { projectPairs } from './nodes.ts';
 import { TASKS } from './schema.ts';
 import { taskDocumentsTable } from './task-documents.ts';
+import { inVisible, type VisibilityShape, visibilityShape, visibilityText } from './visibility.ts';
 
 /** As in the partial index tasks_open: SQLite uses it only for a query that says the same in the same words. */
 export const OPEN_SQL = `state in ('queued', 'leased', 'running', 'cancelling')`;
@@ -20,7 +20,11 @@ export function tasksTable(compiler: Compiler, claim: Tasks['claim']): Tasks {
 	return { ...changes(compiler), ...lookups(compiler), ...lists(compiler), ...taskDocumentsTable(compiler), claim };
 }
 
-function changes(compiler: Compiler): Pick<Tasks, 'insert' | 'update'> {
+function inStates(states: readonly TaskState[] | undefined): Condition[] {
+	return states === undefined ? [] : [{ sql: `state in (${stateList(states)})` }];
+}
+
+function changes(compiler: Compiler): Pick<Tasks, 'insert' | 'update' | 'change'> {
 	const insert = compiler.insert(TASKS);
 	return {
 		*insert(row: TaskRow) {
@@ -28,13 +32,18 @@ function changes(compiler: Compiler): Pick<Tasks, 'insert' | 'update'> {
 		},
 		*update(id: string, patch: TaskPatch, ifStates?: readonly TaskState[]) {
 			if (ifStates?.length === 0) return undefined;
-			const conditions: Condition[] = ifStates === undefined ? [] : [{ sql: `state in (${stateList(ifStates)})` }];
-			return yield* compiler.patch<TaskRow>(TASKS, ['id', id], patch, conditions);
+			return yield* compiler.patch<TaskRow>(TASKS, ['id', id], patch, inStates(ifStates));
+		},
+		*change(id, patch, ifStates) {
+			if (ifStates.length === 0) return false;
+			return (yield compiler.patching<TaskRow>(TASKS, ['id', id], patch, inStates(ifStates))).changes > 0;
 		},
 	};
 }
 
-function lookups(compiler: Compiler): Pick<Tasks, 'get' | 'countOpen' | 'countByState' | 'listNodesWithQueued'> {
+function lookups(
+	compiler: Compiler,
+): Pick<Tasks, 'get' | 'countOpen' | 'countInjections' | 'countByState' | 'listNodesWithQueued'> {
 	const byId = compiler.prepare<{ id: string }>((db, slot) =>
 		compiler.locked(db.selectFrom('tasks').select(TASKS.columns).where('id', '=', slot('id'))),
 	);
@@ -51,6 +60,10 @@ function lookups(compiler: Compiler): Pick<Tasks, 'get' | 'countOpen' | 'countBy
 			.select((of) => ['state', of.fn.countAll<number>().as('count')])
 			.where(open)
 			.groupBy('state'),
+	);
+	const injections = compiler.statement(
+		`select count(*) as count from tasks where node_id = ? and kind = 'inject_fault'
+		and (ended_at_ms is null or started_at_ms is not null) and created_at_ms + timeout_ms > ?`,
 	);
 	// Jumps from node to node in the index: ten thousand tasks of one node cost as much as one.
 	const queued = (more: string) =>
@@ -83,6 +96,9 @@ function lookups(compiler: Compiler): Pick<Tasks, 'get' | 'countOpen' | 'countBy
 		*countOpen(nodeId) {
 			return Number((yield countOpen({ nodeId })).rows[0]?.count);
 		},
+		*countInjections(nodeId, nowMs) {
+			return Number((yield injections(nodeId, nowMs)).rows[0]?.count);
+		},
 		*countByState() {
 			const { rows } = yield byState({});
 			return Object.fromEntries(rows.map((row) => [String(row.state), Number(row.count)]));
@@ -93,6 +109,7 @@ function lookups(compiler: Compiler): Pick<Tasks, 'get' | 'countOpen' | 'countBy
 type Lists =
 	| 'list'
 	| 'listActive'
+	| 'listQueued'
 	| 'listQueueExpired'
 	| 'listLeaseExpired'
 	| 'listEndedBefore'
@@ -103,17 +120,23 @@ interface ListValues {
 	readonly limit: number;
 	readonly nodeId: string;
 	readonly batchId: string;
-	readonly projects: string;
+	readonly visibility: string;
 }
 
 function lists(compiler: Compiler): Pick<Tasks, Lists> {
 	const list = compiler.prepareShapes<ListValues, string>((db, slot, shape) => {
-		const [below, node, batch, visibility, states] = shape.split('|');
+		const [below, node, batch, visible, states] = shape.split('|');
 		let query = db.selectFrom('tasks').select(TASKS.columns).orderBy('id', 'desc').limit(slot('limit'));
 		if (below !== '') query = query.where('id', '<', slot('afterId'));
 		if (node !== '') query = query.where('node_id', '=', slot('nodeId'));
 		if (batch !== '') query = query.where('batch_id', '=', slot('batchId')).where(sql<boolean>`batch_id <> ''`);
-		if (visibility !== 'all') query = query.where(compiler.inPairs('organization', 'project', slot('projects')));
+		if (visible !== 'all') {
+			const project = ['tasks.organization', 'tasks.project'] as const;
+			const seen = inVisible(compiler, project, visible as VisibilityShape, slot('visibility'));
+			query = query.where((of) =>
+				visible === 'projects+deleted+unowned' ? of.or([of('organization', 'is', null), seen]) : seen,
+			);
+		}
 		return states === undefined || states === '' ? query : query.where(sql.raw<boolean>(`state in (${states})`));
 	});
 	/** Oldest first. */
@@ -122,6 +145,7 @@ function lists(compiler: Compiler): Pick<Tasks, Lists> {
 		return (...parameters: readonly (string | number)[]) => ({ sql: text, parameters });
 	};
 	const active = some(`${OPEN_SQL} and node_id = ? and state in ('leased', 'running', 'cancelling') order by id`);
+	const queuedOf = some(`${OPEN_SQL} and state = 'queued' and node_id = ? order by id`);
 	const queueExpired = some(`state = 'queued' and queue_deadline_ms < ? order by queue_deadline_ms, id`);
 	const leaseExpired = some(
 		`state = 'leased' and accepted_at_ms is null and lease_until_ms < ? order by lease_until_ms, id`,
@@ -136,15 +160,23 @@ function lists(compiler: Compiler): Pick<Tasks, Lists> {
 				afterId === '' ? '' : 'below',
 				nodeId === null ? '' : 'node',
 				batchId === null ? '' : 'batch',
-				visibility.all ? 'all' : 'projects',
+				visibilityShape(visibility),
 				stateList(states.toSorted()),
 			].join('|');
-			const projects = projectPairs(visibility);
-			const values = { afterId, limit, nodeId: nodeId ?? '', batchId: batchId ?? '', projects };
+			const values = {
+				afterId,
+				limit,
+				nodeId: nodeId ?? '',
+				batchId: batchId ?? '',
+				visibility: visibilityText(visibility),
+			};
 			return TASKS.all(yield list(shape, values));
 		},
 		*listActive(nodeId, limit) {
 			return TASKS.all(yield active(nodeId, limit));
+		},
+		*listQueued(nodeId, limit) {
+			return TASKS.all(yield queuedOf(nodeId, limit));
 		},
 		*listQueueExpired(nowMs, limit) {
 			return TASKS.all(yield queueExpired(nowMs, limit));

@@ -1,6 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { AttemptRow, Journal } from '../../../agent/journal/journal.ts';
+import type { AttemptRow, GrantRow, Journal } from '../../../agent/journal/journal.ts';
 import type { JournalLimits } from '../../../agent/journal/rows.ts';
 import { type Fact, FactSchema } from '../../../proto/gen/gpuaas/link/v1/link_pb.ts';
 
@@ -11,6 +11,29 @@ export interface JournalHarness {
 }
 
 const TASK = '0190a1b2-0000-7000-8000-000000000001';
+
+const grantRow = (id: string, change: Partial<GrantRow> = {}): GrantRow => ({
+	id,
+	holder: 'acme',
+	// Somebody else each time.
+	person: id,
+	keepUntilMs: 1000,
+	...change,
+});
+
+/** Takes until it is refused; how many were new. */
+function takeAll(journal: Journal, holder: string, change: Partial<GrantRow> = {}, nowMs = 1): number {
+	let taken = 0;
+	for (let index = 0; ; index += 1) {
+		try {
+			const grant = grantRow(`${holder}-${nowMs}-${index}`, { holder, ...change });
+			if (journal.takeGrant(grant, nowMs)) taken += 1;
+		} catch (error) {
+			expect(error).toMatchObject({ reason: 'JOURNAL_FULL' });
+			return taken;
+		}
+	}
+}
 
 export function attemptRow(change: Partial<AttemptRow> = {}): AttemptRow {
 	return {
@@ -108,6 +131,79 @@ export function journalContract(name: string, make: () => JournalHarness): void 
 			journal.putAttempt(attemptRow({ attempt: 2, phase: 'finished', outputStored: true }));
 			expect(journal.listOpenAttempts()).toHaveLength(0);
 			expect(journal.listOutputPending()).toHaveLength(0);
+		});
+
+		it('takes a grant once, also after a crash, until nothing could pass it off as new', () => {
+			const journal = harness.open();
+			expect(journal.hasGrant('one')).toBe(false);
+			expect(journal.takeGrant(grantRow('one'), 1)).toBe(true);
+			expect(journal.takeGrant(grantRow('one'), 1)).toBe(false);
+			expect(journal.takeGrant(grantRow('one', { holder: 'other' }), 1)).toBe(false);
+			expect(journal.takeGrant(grantRow('two'), 1)).toBe(true);
+			const again = harness.reopen();
+			expect(again.hasGrant('one')).toBe(true);
+			expect(again.takeGrant(grantRow('one'), 1000)).toBe(false);
+			expect(again.takeGrant(grantRow('one', { keepUntilMs: 3000 }), 1001)).toBe(true);
+			expect(again.hasGrant('two')).toBe(false);
+		});
+
+		it('takes a grant with what is said about it, or neither', () => {
+			const journal = harness.open();
+			const taking = () =>
+				journal.transaction(() => {
+					journal.takeGrant(grantRow('one'), 1);
+					journal.appendFacts([startedFact()]);
+					throw new Error('in the middle');
+				});
+			expect(taking).toThrow('in the middle');
+			expect(journal.listFacts(0n, 10)).toEqual([]);
+			expect(harness.reopen().takeGrant(grantRow('one'), 1)).toBe(true);
+		});
+
+		it('lets no grant go early to make room, and knows those it has however full it is', () => {
+			const journal = harness.open({ grantsMax: 4 });
+			for (const holder of ['acme', 'bell', 'cord']) takeAll(journal, holder);
+			expect(takeAll(journal, 'acme', { keepUntilMs: 1 })).toBe(0);
+			expect(journal.hasGrant('acme-1-0')).toBe(true);
+			expect(journal.takeGrant(grantRow('acme-1-0'), 1000)).toBe(false);
+			expect(() => journal.takeGrant(grantRow('one more'), 1000)).toThrow(/within an hour/);
+			expect(journal.takeGrant(grantRow('one more'), 1001)).toBe(true);
+		});
+
+		it('leaves room for the grants of all others, whoever takes all they can', () => {
+			const journal = harness.open({ grantsMax: 64 });
+			expect(takeAll(journal, 'acme')).toBe(32);
+			// The platform's own.
+			expect(takeAll(journal, '')).toBe(16);
+			expect(takeAll(journal, 'bell', { keepUntilMs: 5000 })).toBe(8);
+			expect(takeAll(journal, 'acme')).toBe(0);
+			expect(journal.takeGrant(grantRow('first', { holder: 'cord', keepUntilMs: 5000 }), 1)).toBe(true);
+			// What has expired is given back to all: 9 of the 64 are still kept.
+			expect(takeAll(journal, 'acme', { keepUntilMs: 5000 }, 2000)).toBe(28);
+			expect(takeAll(journal, 'bell', { keepUntilMs: 5000 }, 2000)).toBe(10);
+		});
+
+		it('leaves room for the other people of a holder, whoever of them takes all they can', () => {
+			const journal = harness.open({ grantsMax: 90 });
+			expect(takeAll(journal, 'acme', { person: 'ada' })).toBe(30);
+			expect(() => journal.takeGrant(grantRow('more', { person: 'ada' }), 1)).toThrow(/your own share/);
+			expect(journal.takeGrant(grantRow('of bo', { person: 'bo' }), 1)).toBe(true);
+			// The same name elsewhere is another's.
+			expect(journal.takeGrant(grantRow('elsewhere', { holder: 'bell', person: 'ada' }), 1)).toBe(true);
+			// What has expired is given back, to people as to holders.
+			expect(takeAll(harness.open({ grantsMax: 90 }), 'acme', { person: 'ada', keepUntilMs: 5000 }, 2000)).toBe(30);
+		});
+
+		it('counts shares as they were before a commit that failed, and after a crash', () => {
+			const journal = harness.open({ grantsMax: 8 });
+			expect(() =>
+				journal.transaction(() => {
+					for (const id of ['one', 'two', 'three', 'four']) journal.takeGrant(grantRow(id), 1);
+					throw new Error('in the middle');
+				}),
+			).toThrow('in the middle');
+			expect(takeAll(journal, 'acme')).toBe(4);
+			expect(takeAll(harness.open({ grantsMax: 8 }), 'acme')).toBe(0);
 		});
 
 		it('commits a transaction as a whole or not at all, with its numbers and its bytes', () => {

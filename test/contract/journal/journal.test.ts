@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import Database from 'better-sqlite3';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Journal } from '../../../agent/journal/journal.ts';
 import { MemoryJournal } from '../../../agent/journal/memory.ts';
@@ -90,6 +91,27 @@ describe('journal on disk', () => {
 		const journal = new SqliteJournal({ path });
 		expect(journal.lastFactSeq()).toBe(BigInt(said.at(-3) ?? ''));
 		expect(journal.appendFacts([startedFact()])).toHaveLength(1);
+		journal.close();
+	});
+
+	it("goes on with the grants of a former format, in nobody's share", () => {
+		const path = join(folder, 'former.db');
+		const fill = new SqliteJournal({ path });
+		for (const id of ['one', 'two', 'three']) fill.takeGrant({ id, holder: '', person: id, keepUntilMs: 1000 }, 1);
+		fill.close();
+		const db = new Database(path);
+		db.exec(`DROP TRIGGER grants_taken; DROP TRIGGER grants_expired; DROP TABLE grant_shares;
+			DROP TRIGGER grants_taken_by; DROP TRIGGER grants_expired_by; DROP TABLE grant_people;
+			ALTER TABLE grants DROP COLUMN holder; ALTER TABLE grants DROP COLUMN person; PRAGMA user_version = 2`);
+		db.close();
+		const journal = new SqliteJournal({ path, grantsMax: 5 });
+		const take = (id: string, nowMs: number) =>
+			journal.takeGrant({ id, holder: '', person: id, keepUntilMs: 5000 }, nowMs);
+		expect(journal.hasGrant('one')).toBe(true);
+		expect([take('one', 1), take('four', 1)]).toEqual([false, true]);
+		expect(() => take('five', 1)).toThrow(/within an hour/);
+		expect([take('one', 1001), take('five', 1001)]).toEqual([true, true]);
+		expect(() => take('six', 1001)).toThrow(/within an hour/);
 		journal.close();
 	});
 

@@ -7,6 +7,7 @@ import type {
 	LinkTransport,
 	StreamEnd,
 } from '../../../agent/control/link-transport.ts';
+import { Channels } from '../../../control-plane/gateway/channel.ts';
 import { AgentLink } from '../../../control-plane/gateway/link.ts';
 import type { LinkDeps } from '../../../control-plane/gateway/link-deps.ts';
 import { OutputUploads } from '../../../control-plane/gateway/output.ts';
@@ -14,6 +15,7 @@ import { Renewals } from '../../../control-plane/gateway/renew.ts';
 import type { ServerStream, StreamListener } from '../../../control-plane/gateway/stream.ts';
 import type { Clock } from '../../../kit/clock.ts';
 import { GpuaasError } from '../../../kit/error.ts';
+import { ChannelRequestSchema, ChannelResponseSchema } from '../../../proto/gen/gpuaas/link/v1/channel_pb.ts';
 import {
 	ConnectRequestSchema,
 	ConnectResponseSchema,
@@ -30,11 +32,18 @@ export interface MemoryGateway {
 	readonly deps: LinkDeps;
 	readonly link: AgentLink;
 	readonly uploads: OutputUploads;
+	readonly channels: Channels;
 	readonly renewals: Renewals;
 }
 
 export function memoryGateway(deps: LinkDeps): MemoryGateway {
-	return { deps, link: new AgentLink(deps), uploads: new OutputUploads(deps), renewals: new Renewals(deps) };
+	return {
+		deps,
+		link: new AgentLink(deps),
+		uploads: new OutputUploads(deps),
+		channels: new Channels(deps),
+		renewals: new Renewals(deps),
+	};
 }
 
 /** How the network treats one frame: undefined loses the whole connection. */
@@ -100,6 +109,11 @@ class MemoryConnection implements LinkConnection {
 	uploadOutput: LinkConnection['uploadOutput'] = (listener) =>
 		this.#stream(listener, UploadOutputRequestSchema, UploadOutputResponseSchema, (gateway, stream) =>
 			gateway.uploads.accept(stream),
+		);
+
+	channel: LinkConnection['channel'] = (listener) =>
+		this.#stream(listener, ChannelRequestSchema, ChannelResponseSchema, (gateway, stream) =>
+			gateway.channels.accept(stream),
 		);
 
 	renewCertificate: LinkConnection['renewCertificate'] = async (request) => {

@@ -53,6 +53,31 @@ export function outputStoreContract(make: () => Promise<OutputStoreUnderTest>): 
 		expect(await store.storedOffset(task, 2)).toBe(0);
 	});
 
+	withStore(
+		'appends and syncs side by side: what a sync found is kept, short and long chunks whole',
+		async (store, under) => {
+			const task = newTaskId();
+			const sizes = Array.from({ length: 40 }, (_, index) => (index % 3 === 0 ? 70_000 : 1 + index * 7));
+			const given: OutputChunk[] = [];
+			let offset = 0;
+			const done: Promise<unknown>[] = [];
+			for (const [index, bytes] of sizes.entries()) {
+				given.push(chunk(offset, String(index % 10).repeat(bytes)));
+				done.push(store.append(task, 1, given.slice(-1), UNCAPPED), store.sync(task, 1));
+				offset += bytes;
+			}
+			await Promise.all(done);
+			await using again = await under.open();
+			expect(await again.storedOffset(task, 1)).toBe(offset);
+			const read: OutputChunk[] = [];
+			for (let at = 0; at < offset; at = (read.at(-1)?.offset ?? 0) + (read.at(-1)?.data.length ?? 0))
+				read.push(...(await again.read(task, 1, at, 128 * 1024)));
+			expect(Buffer.concat(read.map(({ data }) => data)).equals(Buffer.concat(given.map(({ data }) => data)))).toBe(
+				true,
+			);
+		},
+	);
+
 	withStore('a read begins at its offset and stops at its size', async (store) => {
 		const task = newTaskId();
 		await store.append(task, 1, [chunk(0, 'abcdef'), chunk(6, 'ghi', { stream: 'stderr' })], UNCAPPED);

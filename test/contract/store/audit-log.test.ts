@@ -2,13 +2,18 @@ import { expect, test } from 'vitest';
 import type { Store } from '../../../control-plane/store/port/store.ts';
 import { eachStore } from './stores.ts';
 
-function leafRow(id: string, more: { action?: string; target?: string; clear?: string | null } = {}) {
+function leafRow(
+	id: string,
+	more: { action?: string; target?: string; organization?: string; clear?: string | null } = {},
+) {
 	return {
 		id,
 		leaf: Buffer.from(`{"id":"${id}"}`),
 		clear: null,
 		action: 'nodes.cordon',
 		target: 'nodes/1',
+		organization: null,
+		actorIsOwn: null,
 		atMs: 5,
 		...more,
 	};
@@ -82,20 +87,40 @@ eachStore('audit log', (kind) => {
 		await chain(store, ['a', 2]);
 	});
 
-	test('records are found by action, by prefix and by target, in both directions', async () => {
+	test('records are found by action, by prefix, by target and by organization, in both directions', async () => {
 		await using world = await kind.create();
 		const { store } = world;
 		const actions = ['nodes.cordon', 'nodes.drain', 'nodesx.cordon', 'tasks.create', 'nodes.cordon'];
 		await store.unit(function* (tx) {
 			for (const [index, action] of actions.entries()) {
-				yield* tx.audit.append(leafRow(`a${index}`, { action, target: index === 4 ? 'nodes/2' : 'nodes/1' }));
+				const target = index === 4 ? 'nodes/2' : 'nodes/1';
+				const of = ['acme', 'rival', undefined, 'acme'][index];
+				const organization = of === undefined ? {} : { organization: of };
+				yield* tx.audit.append(leafRow(`a${index}`, { action, target, ...organization }));
 			}
 		});
+		const waiting = (organizations: readonly string[] | null, limit: number) =>
+			store
+				.read((tx) => tx.audit.queryUnchained({ limit, action: '', target: '', organizations }))
+				.then((rows) => rows.map(({ id }) => id));
+		// However much of others is newer.
+		expect(await waiting(['acme'], 1)).toEqual(['a3']);
+		expect(await waiting(['acme'], 9)).toEqual(['a3', 'a0']);
+		expect(await waiting(null, 2)).toEqual(['a4', 'a3']);
 		await chain(store, ...actions.map((_, index) => [`a${index}`, index + 1] as const));
+		expect(await waiting(null, 9)).toEqual([]);
 		const seqs = async (
 			more: Partial<Parameters<Parameters<Parameters<Store['read']>[0]>[0]['audit']['query']>[0]>,
 		) => {
-			const filter = { afterSeq: null, limit: 10, action: '', target: '', newestFirst: false, ...more };
+			const filter = {
+				afterSeq: null,
+				limit: 10,
+				action: '',
+				target: '',
+				organizations: null,
+				newestFirst: false,
+				...more,
+			};
 			return (await store.read((tx) => tx.audit.query(filter))).map(({ seq }) => seq);
 		};
 		expect(await seqs({})).toEqual([1, 2, 3, 4, 5]);
@@ -106,6 +131,10 @@ eachStore('audit log', (kind) => {
 		expect(await seqs({ action: 'nodes.cordon' })).toEqual([1, 5]);
 		expect(await seqs({ action: 'nodes.cordon', target: 'nodes/2' })).toEqual([5]);
 		expect(await seqs({ target: 'nodes/3' })).toEqual([]);
+		expect(await seqs({ organizations: ['acme'] })).toEqual([1, 4]);
+		expect(await seqs({ organizations: ['acme'], newestFirst: true, limit: 1 })).toEqual([4]);
+		expect(await seqs({ organizations: ['rival', 'acme'], action: 'nodes.' })).toEqual([1, 2]);
+		expect(await seqs({ organizations: [] })).toEqual([]);
 	});
 
 	test('heads are kept by size', async () => {

@@ -21,7 +21,9 @@ export function sequencerOptions(store: Store, clock: Clock, more: Partial<Seque
 	return {
 		store,
 		clock,
+		rng: systemRng,
 		log: silentLogger,
+		appendAudit: createAppendAudit({ clock, rng: systemRng }),
 		bus: new InProcessBus(),
 		signer,
 		keyName,

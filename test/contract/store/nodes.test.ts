@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import type { NodeVisibility } from '../../../control-plane/store/port/nodes.ts';
+import type { Visibility } from '../../../control-plane/store/port/scopes.ts';
+import { insertProject } from './projects.ts';
 import { assignmentRow, certificateRow, nodeRow, sessionRow } from './rows.ts';
 import { eachStore } from './stores.ts';
 
@@ -44,6 +45,8 @@ eachStore('nodes and sessions', (kind) => {
 				yield* tx.nodes.insert(nodeRow(id, { labels: { rack: id < 'c' ? 'r1' : 'r2', 'quo"ted': "o'k" } }));
 			}
 			yield* tx.nodes.update('d', { state: 'retired' });
+			yield* insertProject(tx, 'acme', 'train');
+			yield* insertProject(tx, 'train', 'acme');
 			yield* tx.assignments.insert(assignmentRow('s1', 'a'));
 			yield* tx.assignments.insert(assignmentRow('s2', 'b', { organization: 'train', project: 'acme' }));
 			yield* tx.assignments.insert(assignmentRow('s3', 'c', { untilMs: 20 }));
@@ -52,7 +55,7 @@ eachStore('nodes and sessions', (kind) => {
 			afterId?: string;
 			limit?: number;
 			selector?: Record<string, string>;
-			visibility?: NodeVisibility;
+			visibility?: Visibility;
 			includeRetired?: boolean;
 		}) => {
 			const page = { afterId: '', limit: 10, selector: {}, visibility: { all: true }, includeRetired: false } as const;
@@ -63,12 +66,27 @@ eachStore('nodes and sessions', (kind) => {
 		expect(await ids({ afterId: 'a', limit: 1 })).toEqual(['b']);
 		expect(await ids({ selector: { rack: 'r1', 'quo"ted': "o'k" } })).toEqual(['a', 'b']);
 		expect(await ids({ selector: { rack: 'r1', other: 'x' } })).toEqual([]);
-		const projects = [
-			{ organization: 'acme', project: 'train' },
-			{ organization: 'x', project: 'y' },
-		];
-		expect(await ids({ visibility: { all: false, projects } })).toEqual(['a']);
-		expect(await ids({ visibility: { all: false, projects: [] } })).toEqual([]);
+		const none = { all: false, unowned: false, deleted: false, grants: [], denials: [] } as const;
+		const seen = (more: { readonly grants?: readonly string[] }) => ids({ visibility: { ...none, ...more } });
+		expect(await seen({ grants: ['/acme/p.train/', '/x/'] })).toEqual(['a']);
+		expect(await seen({ grants: ['/acme/', '/train/'] })).toEqual(['a', 'b']);
+		expect(await seen({})).toEqual([]);
+		const platform = { unowned: true, deleted: true, grants: ['/'], denials: ['/train/'] };
+		expect(await ids({ visibility: { all: false, ...platform } })).toEqual(['a', 'c']);
+		await store.unit((tx) => tx.scopes.update('organizations/acme/projects/train', { state: 'deleted' }));
+		expect(await seen({ grants: ['/acme/'] })).toEqual([]);
+		expect(await ids({ visibility: { all: false, ...platform } })).toEqual(['a', 'c']);
+	});
+
+	test('the fence of a node is its row, as far as it goes', async () => {
+		await using world = await kind.create();
+		const { store } = world;
+		await store.unit((tx) =>
+			tx.nodes.insert(nodeRow('n1', { epoch: 3, factSeq: 7, custody: 'tenant', retiredAtMs: 5 })),
+		);
+		const fence = { id: 'n1', epoch: 3, factSeq: 7, custody: 'tenant', retiredAtMs: 5 };
+		expect(await store.unit((tx) => tx.nodes.getFence('n1'))).toEqual(fence);
+		expect(await store.read((tx) => tx.nodes.getFence('n2'))).toBeUndefined();
 	});
 
 	test('epochs and fencing tokens only rise', async () => {
@@ -77,13 +95,11 @@ eachStore('nodes and sessions', (kind) => {
 		await store.unit((tx) => tx.nodes.insert(nodeRow('n1')));
 		expect(await store.unit((tx) => tx.nodes.nextEpoch('n1'))).toBe(1);
 		expect(await store.unit((tx) => tx.nodes.nextEpoch('n1'))).toBe(2);
-		expect(await store.unit((tx) => tx.nodes.nextFencingTokens('n1', 3))).toBe(1);
-		expect(await store.unit((tx) => tx.nodes.nextFencingTokens('n1', 1))).toBe(4);
 		await expect(store.unit((tx) => tx.nodes.nextEpoch('nobody'))).rejects.toMatchObject({ reason: 'NODE_NOT_FOUND' });
 		for (const column of ['epoch', 'fencing_seq', 'generation']) {
 			await expect(world.raw(`UPDATE nodes SET ${column} = ${column} - 1`)).rejects.toThrow('GPUAAS_COUNTER_DECREASED');
 		}
-		expect(await store.read((tx) => tx.nodes.get('n1'))).toMatchObject({ epoch: 2, fencingSeq: 4, version: 1 });
+		expect(await store.read((tx) => tx.nodes.get('n1'))).toMatchObject({ epoch: 2, fencingSeq: 0, version: 1 });
 	});
 
 	test('liveness moves forward and leaves the etag alone', async () => {

@@ -1,7 +1,12 @@
+import type { BindingRow } from '../../../control-plane/store/port/access.ts';
+import type { CredentialRow } from '../../../control-plane/store/port/api-keys.ts';
 import type { AssignmentRow } from '../../../control-plane/store/port/assignments.ts';
+import type { BrowserSessionRow } from '../../../control-plane/store/port/browser-sessions.ts';
 import type { CertificateRow } from '../../../control-plane/store/port/certificates.ts';
+import type { PrincipalRow } from '../../../control-plane/store/port/identities.ts';
 import type { NodeRow } from '../../../control-plane/store/port/nodes.ts';
 import type { OperationRow } from '../../../control-plane/store/port/operations.ts';
+import type { ScopeRow } from '../../../control-plane/store/port/scopes.ts';
 import type { SessionRow } from '../../../control-plane/store/port/sessions.ts';
 import type { TaskRow } from '../../../control-plane/store/port/tasks.ts';
 
@@ -141,6 +146,103 @@ export function operationRow(id: string, target: string, more: Partial<Operation
 		deadlineMs: 100,
 		endedAtMs: null,
 		data: '{}',
+		...more,
+	};
+}
+
+export function scopeRow(name: string, path: string, more: Partial<ScopeRow> = {}): ScopeRow {
+	const [, organization = '', collection, id] = name.split('/');
+	return {
+		name,
+		kind: collection === undefined ? 'organization' : collection === 'projects' ? 'project' : 'department',
+		organization,
+		id: id ?? organization,
+		parent: collection === undefined ? 'platform' : `organizations/${organization}`,
+		path,
+		displayName: id ?? organization,
+		skeleton: id ?? organization,
+		state: 'active',
+		stateReason: '',
+		deleteAtMs: null,
+		createdAtMs: 1,
+		createdBy: 'operator',
+		version: 1,
+		...more,
+	};
+}
+
+export function principalRow(id: string, more: Partial<PrincipalRow> = {}): PrincipalRow {
+	return {
+		id,
+		kind: 'user',
+		displayName: 'Ada',
+		organization: null,
+		home: null,
+		name: '',
+		email: '',
+		ownerId: null,
+		createdAtMs: 1,
+		disabledAtMs: null,
+		disabledReason: '',
+		deletedAtMs: null,
+		version: 1,
+		...more,
+	};
+}
+
+export function credentialRow(id: string, principalId: string, more: Partial<CredentialRow> = {}): CredentialRow {
+	const mac = new Uint8Array(32).fill(9);
+	return {
+		id,
+		principalId,
+		keyId: null,
+		mac,
+		pepperVersion: 1,
+		createdAtMs: 1,
+		expiresAtMs: 9,
+		revokedAtMs: null,
+		...more,
+	};
+}
+
+export function bindingRow(id: string, principalId: string, more: Partial<BindingRow> = {}): BindingRow {
+	return {
+		id,
+		principalId,
+		role: 'tenant.viewer',
+		scope: 'organizations/acme',
+		permissions: [],
+		reason: '',
+		createdAtMs: 1,
+		createdBy: 'operator',
+		expiresAtMs: null,
+		version: 1,
+		...more,
+	};
+}
+
+export function browserSessionRow(
+	id: string,
+	principalId: string,
+	more: Partial<BrowserSessionRow> = {},
+): BrowserSessionRow {
+	return {
+		id,
+		secretSha256: Buffer.from(id.padEnd(32)),
+		previousSha256: null,
+		principalId,
+		issuer: 'https://id.example',
+		subject: `subject-of-${principalId}`,
+		providerSession: '',
+		acr: '',
+		authenticatedAtMs: 1,
+		sealedRefresh: null,
+		createdAtMs: 1,
+		rotatedAtMs: 1,
+		checkedAtMs: 1,
+		expiresAtMs: 1000,
+		endedAtMs: null,
+		endedReason: '',
 		...more,
 	};
 }

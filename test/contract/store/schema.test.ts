@@ -6,6 +6,9 @@ import { migratePg } from '../../../control-plane/store/pg/migrate.ts';
 import { SqliteConnection } from '../../../control-plane/store/sqlite/connection.ts';
 import { migrateSqlite } from '../../../control-plane/store/sqlite/migrate.ts';
 import { snake, type Table } from '../../../control-plane/store/tables/columns.ts';
+import * as iamSchema from '../../../control-plane/store/tables/iam-schema.ts';
+import * as loginSchema from '../../../control-plane/store/tables/login-schema.ts';
+import * as quotaSchema from '../../../control-plane/store/tables/quota-schema.ts';
 import * as schema from '../../../control-plane/store/tables/schema.ts';
 import { systemClock } from '../../../kit/clock.ts';
 import { PostgresServer } from '../../fakes/postgres.ts';
@@ -113,7 +116,9 @@ describe('schema', () => {
 			(await pgColumns(server, url)).map(({ table, column, kind }) => `${table}.${column} ${kind}`),
 		);
 		// Leaves are a join of three tables.
-		const tables = (Object.values(schema) as readonly Table<object>[]).filter(({ name }) => name !== 'audit_leaves');
+		const tables = (
+			Object.values({ ...schema, ...iamSchema, ...loginSchema, ...quotaSchema }) as readonly Table<object>[]
+		).filter(({ name }) => name !== 'audit_leaves');
 		const missing = tables.flatMap(({ name, kinds }) =>
 			[...kinds].map(([field, kind]) => `${name}.${snake(field)} ${kind}`).filter((column) => !there.has(column)),
 		);
@@ -210,14 +215,64 @@ async function assertRows(url: string, version: number): Promise<void> {
 			node: yield* tx.nodes.get('fixture'),
 			task: yield* tx.tasks.get('task'),
 			leaves: yield* tx.audit.listUnchained(10),
+			chained: yield* tx.audit.list(1, 10),
+			project: yield* tx.scopes.get('organizations/acme/projects/train'),
+			ada: yield* tx.identities.getPrincipal('ada'),
+			bindings: yield* tx.access.listBindings(['ada']),
+			recording: version < 4 ? undefined : yield* tx.recordings.get('recording'),
+			inventories: yield* tx.inventories.ofNode('fixture'),
+			approval: version < 7 ? undefined : yield* tx.approvals.get('approval'),
+			changes: yield* tx.inventories.listChanges('fixture', 10),
+			health: yield* tx.healthFacts.ofNode('fixture', 10),
+			quotas: yield* tx.quotas.at(['organizations/acme', 'organizations/acme/projects/train']),
+			held: yield* tx.quotas.reservations('nodes', ['held', 'assignment']),
+			entitled: yield* tx.entitlements.inForce(['organizations/acme'], ['gpu-model/*', 'feature/host-mode'], 5),
+			features: yield* tx.features.all(10),
+			verdict: yield* tx.nodeHealth.get('fixture'),
+			overrides: yield* tx.nodeHealth.overridesOf(['fixture']),
 		};
 	});
 	if (version === 0) {
-		expect(rows).toEqual({ node: undefined, task: undefined, leaves: [] });
+		expect(rows).toMatchObject({ node: undefined, task: undefined, leaves: [], bindings: [], inventories: [] });
 		return;
 	}
 	expect(rows.node).toMatchObject({ name: 'gpu-1', labels: { rack: 'r1' }, cordoned: true, epoch: 3 });
 	expect(rows.task).toMatchObject({ nodeId: 'fixture', state: 'queued', spec: Uint8Array.of(1, 2) });
 	expect(rows.leaves.map(({ id }) => id)).toEqual(['leaf']);
+	// Copied out of the leaf of a program that had no such column.
+	if (version >= 9) expect(rows.leaves).toMatchObject([{ organization: 'acme' }]);
+	if (version >= 12) expect(rows.chained).toMatchObject([{ id: 'chained', seq: 1, organization: 'acme' }]);
+	expect(rows.project).toMatchObject({ path: '/acme/p.train/', parent: 'organizations/acme', state: 'active' });
+	expect(rows.ada).toMatchObject({ kind: 'operator', organization: null, version: 1 });
+	expect(rows.bindings).toMatchObject([{ role: 'platform.operator', scope: 'platform', permissions: [] }]);
+	if (version >= 4)
+		expect(rows.recording).toMatchObject({
+			terminalId: 'terminal',
+			state: 'recording',
+			manifest: null,
+			gaps: version < 12 ? 0 : 2,
+			gapBytes: version < 12 ? 0 : 1500,
+		});
+	if (version >= 7) expect(rows.approval).toMatchObject({ requesterId: 'ada', scope: 'platform' });
+	expect(rows.inventories.map(({ digest }) => digest)).toEqual(version < 5 ? [] : ['d']);
+	expect(rows.changes.map(({ id }) => id)).toEqual(version < 5 ? [] : ['change']);
+	expect(rows.health.map(({ code }) => code)).toEqual(version < 8 ? [] : ['xid:79']);
+	// What was open before there were quotas counts with them, at each level.
+	if (version >= 9) {
+		expect(rows.held).toMatchObject([
+			{ holder: 'held', scope: 'organizations/acme/projects/train', state: 'committed' },
+		]);
+		expect(rows.quotas.map(({ scope, kind, used }) => `${scope} ${kind} ${used}`).sort()).toEqual([
+			'organizations/acme nodes 1',
+			'organizations/acme/projects/train nodes 1',
+		]);
+	}
+	// Whoever was there goes on with what they could do.
+	expect(rows.entitled.map(({ subject }) => subject).sort()).toEqual(
+		version < 10 ? ['feature/host-mode', 'gpu-model/*'] : ['gpu-model/*'],
+	);
+	expect(rows.features).toHaveLength(version < 10 ? 0 : 1);
+	if (version >= 11) expect(rows.verdict).toMatchObject({ state: 'UNHEALTHY', quarantines: [7], version: 3 });
+	expect(rows.overrides.map(({ reason }) => reason)).toEqual(version < 11 ? [] : ['looks wrong']);
 	await store.check();
 }

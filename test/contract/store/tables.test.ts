@@ -23,6 +23,108 @@ eachStore('tables', (kind) => {
 		expect((await store.read((tx) => tx.assignments.get('a1')))?.untilMs).toBe(20);
 	});
 
+	test('the open assignments of a project, and of no other', async () => {
+		await using world = await kind.create();
+		const { store } = world;
+		await store.unit(function* (tx) {
+			for (const id of ['m', 'n', 'o']) yield* tx.nodes.insert(nodeRow(id));
+			yield* tx.assignments.insert(assignmentRow('a1', 'n', { sliceId: 'mig-2', mode: 'slice' }));
+			yield* tx.assignments.insert(assignmentRow('a2', 'n', { sliceId: 'mig-1', mode: 'slice' }));
+			yield* tx.assignments.insert(assignmentRow('a3', 'm'));
+			yield* tx.assignments.insert(assignmentRow('a4', 'm', { sliceId: 'mig-1', untilMs: 20 }));
+			yield* tx.assignments.insert(assignmentRow('a5', 'o', { organization: 'train', project: 'acme' }));
+			yield* tx.assignments.insert(assignmentRow('a6', 'o', { sliceId: 'mig-1', project: 'other' }));
+		});
+		const { organization, project } = assignmentRow('x', 'n');
+		const open = (limit: number) => store.read((tx) => tx.assignments.openOfProject({ organization, project }, limit));
+		expect(ids(await open(10))).toEqual(['a3', 'a2', 'a1']);
+		expect(ids(await open(2))).toEqual(['a3', 'a2']);
+	});
+
+	test('assignments that touch a span are found, ended ones too', async () => {
+		await using world = await kind.create();
+		const { store } = world;
+		await store.unit(function* (tx) {
+			for (const id of ['n', 'm']) yield* tx.nodes.insert(nodeRow(id));
+			yield* tx.assignments.insert(assignmentRow('old', 'n', { fromMs: 10, untilMs: 20 }));
+			yield* tx.assignments.insert(assignmentRow('mid', 'n', { fromMs: 20, untilMs: 30 }));
+			yield* tx.assignments.insert(assignmentRow('now', 'n', { fromMs: 40, untilMs: null }));
+			yield* tx.assignments.insert(assignmentRow('other', 'm', { fromMs: 0, untilMs: null }));
+		});
+		const during = async (fromMs: number, untilMs: number, limit = 9) =>
+			ids(await store.read((tx) => tx.assignments.ofNodeDuring('n', fromMs, untilMs, limit)));
+		expect(await during(0, 100)).toEqual(['now', 'mid', 'old']);
+		expect(await during(20, 40)).toEqual(['mid']);
+		expect(await during(19, 41)).toEqual(['now', 'mid', 'old']);
+		expect(await during(1000, 2000)).toEqual(['now']);
+		expect(await during(0, 100, 1)).toEqual(['now']);
+		expect(await during(0, 10)).toEqual([]);
+	});
+
+	test('a node keeps its newest inventory a custody, and the newest differences', async () => {
+		await using world = await kind.create();
+		const { store } = world;
+		const row = (custody: 'platform' | 'tenant', receivedAtMs: number) => ({
+			nodeId: 'n',
+			custody,
+			digest: `d${receivedAtMs}`,
+			inventory: Uint8Array.of(receivedAtMs),
+			receivedAtMs,
+		});
+		await store.unit(function* (tx) {
+			yield* tx.nodes.insert(nodeRow('n'));
+			yield* tx.nodes.insert(nodeRow('m'));
+			for (const one of [row('platform', 1), row('tenant', 2), row('platform', 3)]) yield* tx.inventories.put(one);
+			yield* tx.inventories.put({ ...row('platform', 9), nodeId: 'm' });
+			for (let id = 1; id <= 5; id += 1)
+				yield* tx.inventories.insertChange(
+					{ id: `c${id}`, nodeId: 'n', custody: 'platform', digest: 'd', changes: Uint8Array.of(id), receivedAtMs: id },
+					3,
+				);
+		});
+		expect(await store.read((tx) => tx.inventories.ofNode('n'))).toEqual([row('platform', 3), row('tenant', 2)]);
+		const many = await store.read((tx) => tx.inventories.ofNodes(['n', 'm', 'none']));
+		expect(many.map(({ nodeId, digest }) => `${nodeId} ${digest}`)).toEqual(['m d9', 'n d3', 'n d2']);
+		expect(await store.read((tx) => tx.inventories.ofNodes([]))).toEqual([]);
+		const versions = await store.read((tx) => tx.inventories.versionsOfNodes(['n', 'm', 'none']));
+		expect(versions).toEqual(many.map(({ inventory: _, ...version }) => version));
+		expect(await store.read((tx) => tx.inventories.versionsOfNodes([]))).toEqual([]);
+		expect(ids(await store.read((tx) => tx.inventories.listChanges('n', 9)))).toEqual(['c5', 'c4', 'c3']);
+		expect(ids(await store.read((tx) => tx.inventories.listChanges('n', 1)))).toEqual(['c5']);
+		expect(await store.read((tx) => tx.inventories.listChanges('m', 9))).toEqual([]);
+	});
+
+	test('a node keeps its newest health facts a custody, and none that is too old', async () => {
+		await using world = await kind.create();
+		const { store } = world;
+		const row = (id: string, custody: 'platform' | 'tenant', receivedAtMs: number, nodeId = 'n') => ({
+			...{ id, nodeId, custody, factSeq: receivedAtMs, kind: 'XID', subjectId: 'GPU-1', code: 'xid:79' },
+			...{ fact: Uint8Array.of(receivedAtMs), receivedAtMs },
+		});
+		const newest = row('e', 'platform', 5);
+		await store.unit(function* (tx) {
+			for (const id of ['n', 'm']) yield* tx.nodes.insert(nodeRow(id));
+			for (const [at, id] of ['a', 'b', 'c', 'd'].entries()) yield* tx.healthFacts.insert(row(id, 'platform', at + 1));
+			yield* tx.healthFacts.insert(row('b2', 'tenant', 2));
+			yield* tx.healthFacts.insert(row('a2', 'platform', 1, 'm'));
+			yield* tx.healthFacts.insert(newest);
+		});
+		const kept = async (nodeId = 'n', limit = 10) =>
+			ids(await store.read((tx) => tx.healthFacts.ofNode(nodeId, limit)));
+		const trim = (keepMax: number, fromMs: number) =>
+			store.unit((tx) => tx.healthFacts.trim('n', 'platform', keepMax, fromMs));
+		expect(await kept()).toEqual(['e', 'd', 'c', 'b2', 'b', 'a']);
+		expect(await kept('n', 2)).toEqual(['e', 'd']);
+		expect(await store.read((tx) => tx.healthFacts.ofNode('n', 1))).toEqual([newest]);
+		await trim(9, 0);
+		expect(await kept()).toHaveLength(6);
+		await trim(4, 0);
+		expect(await kept()).toEqual(['e', 'd', 'c', 'b2', 'b']);
+		await trim(4, 4);
+		expect(await kept()).toEqual(['e', 'd', 'b2']);
+		expect(await kept('m')).toEqual(['a2']);
+	});
+
 	test('a node has one current and one pending certificate', async () => {
 		await using world = await kind.create();
 		const { store } = world;
@@ -106,40 +208,6 @@ eachStore('tables', (kind) => {
 		expect(await use()).toBeUndefined();
 		expect(ids(await store.read((tx) => tx.joinTokens.list({ afterId: '', limit: 5 })))).toEqual(['t1']);
 		expect(await store.read((tx) => tx.joinTokens.list({ afterId: 't1', limit: 5 }))).toEqual([]);
-	});
-
-	test('every change of who may do what raises the policy epoch', async () => {
-		await using world = await kind.create();
-		const { store } = world;
-		const epoch = () => store.read((tx) => tx.identities.policyEpoch());
-		const principal = { id: 'p', kind: 'operator', displayName: 'Ada', createdAtMs: 1, disabledAtMs: null } as const;
-		const mac = new Uint8Array(32).fill(9);
-		const credential = {
-			id: 'c',
-			principalId: 'p',
-			mac,
-			pepperVersion: 1,
-			createdAtMs: 1,
-			expiresAtMs: 9,
-			revokedAtMs: null,
-		};
-		const binding = { id: 'b', principalId: 'p', role: 'operator', scope: 'platform', expiresAtMs: null };
-		const seen = [await epoch()];
-		const step = async (plan: Parameters<typeof store.unit>[0]) => {
-			await store.unit(plan);
-			seen.push(await epoch());
-		};
-		await step((tx) => tx.identities.insertPrincipal(principal));
-		await step((tx) => tx.identities.insertCredential(credential));
-		await step((tx) => tx.identities.insertBinding(binding));
-		expect(await store.read((tx) => tx.identities.getPrincipal('p'))).toEqual(principal);
-		expect(await store.read((tx) => tx.identities.getCredential('c'))).toEqual(credential);
-		expect(await store.read((tx) => tx.identities.listBindings('p'))).toEqual([binding]);
-		await step((tx) => tx.identities.revokeCredential('c', 5));
-		expect(seen).toEqual([1, 2, 3, 4, 5]);
-		expect(await store.unit((tx) => tx.identities.revokeCredential('c', 6))).toBe(false);
-		expect(await epoch()).toBe(5);
-		expect((await store.read((tx) => tx.identities.getCredential('c')))?.revokedAtMs).toBe(5);
 	});
 
 	test('the authority’s document is written by whoever saw the newest version', async () => {

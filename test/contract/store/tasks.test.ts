@@ -1,13 +1,20 @@
 import { expect, test } from 'vitest';
 import type { Store } from '../../../control-plane/store/port/store.ts';
-import type { TaskState } from '../../../control-plane/store/port/tasks.ts';
+import type { ClaimingNode, TaskRow, TaskState } from '../../../control-plane/store/port/tasks.ts';
+import { present } from '../../../kit/assert.ts';
+import { claimQueued } from './claim-queued.ts';
+import { insertProject } from './projects.ts';
 import { assignmentRow, nodeRow, taskRow } from './rows.ts';
 import { eachStore } from './stores.ts';
 
 async function withNodes(store: Store, ...ids: readonly string[]): Promise<void> {
 	await store.unit(function* (tx) {
-		for (const id of ids) yield* tx.nodes.insert(nodeRow(id));
+		for (const id of ids) yield* tx.nodes.insert(nodeRow(id, { locked: false }));
 	});
+}
+
+function tokenOf({ id, attempt, fencingToken }: TaskRow): string {
+	return `${id} ${attempt}/${fencingToken}`;
 }
 
 eachStore('tasks', (kind) => {
@@ -24,9 +31,14 @@ eachStore('tasks', (kind) => {
 		expect(await store.unit((tx) => tx.tasks.update('t1', patch, ['leased', 'queued']))).toEqual({ ...row, ...patch });
 		expect(await store.unit((tx) => tx.tasks.update('t1', {}, ['running']))).toEqual({ ...row, ...patch });
 		expect(await store.unit((tx) => tx.tasks.update('t1', {}, ['queued']))).toBeUndefined();
+		expect(await store.unit((tx) => tx.tasks.change('t1', { exitCode: 3 }, ['queued']))).toBe(false);
+		expect(await store.unit((tx) => tx.tasks.change('t1', { exitCode: 3 }, []))).toBe(false);
+		expect(await store.read((tx) => tx.tasks.get('t1'))).toEqual({ ...row, ...patch });
+		expect(await store.unit((tx) => tx.tasks.change('t1', { exitCode: 3 }, ['running']))).toBe(true);
+		expect(await store.read((tx) => tx.tasks.get('t1'))).toEqual({ ...row, ...patch, exitCode: 3 });
 	});
 
-	test('a claim takes the oldest under rising tokens', async () => {
+	test('a claim takes what was read, under rising tokens', async () => {
 		await using world = await kind.create();
 		const { store } = world;
 		await withNodes(store, 'n', 'm');
@@ -34,21 +46,46 @@ eachStore('tasks', (kind) => {
 			for (const id of ['t3', 't1', 't2', 't4']) yield* tx.tasks.insert(taskRow(id, 'n'));
 			yield* tx.tasks.insert(taskRow('t0', 'm'));
 		});
-		const first = await store.unit((tx) => tx.tasks.claim('n', 2, 500));
-		expect(first.map(({ id, fencingToken }) => [id, fencingToken])).toEqual([
-			['t1', 1],
-			['t2', 2],
-		]);
-		expect(first[0]).toEqual(taskRow('t1', 'n', { state: 'leased', attempt: 1, fencingToken: 1, leaseUntilMs: 500 }));
+		expect((await claimQueued(store, 'n', 2, 500)).map(tokenOf)).toEqual(['t1 1/1', 't2 1/2']);
+		expect(await store.read((tx) => tx.tasks.get('t1'))).toEqual(
+			taskRow('t1', 'n', { state: 'leased', attempt: 1, fencingToken: 1, leaseUntilMs: 500 }),
+		);
 		await store.unit((tx) => tx.tasks.update('t1', { state: 'queued', leaseUntilMs: null }));
-		const second = await store.unit((tx) => tx.tasks.claim('n', 10, 600));
-		expect(second.map(({ id, fencingToken, attempt }) => [id, fencingToken, attempt])).toEqual([
-			['t1', 3, 2],
-			['t3', 4, 1],
-			['t4', 5, 1],
-		]);
-		expect(await store.unit((tx) => tx.tasks.claim('n', 10, 600))).toEqual([]);
+		expect((await claimQueued(store, 'n', 10, 600)).map(tokenOf)).toEqual(['t1 2/3', 't3 1/4', 't4 1/5']);
+		expect(await claimQueued(store, 'n', 10, 600)).toEqual([]);
 		expect(await store.read((tx) => tx.nodes.get('n'))).toMatchObject({ fencingSeq: 5, version: 1 });
+		expect(await store.read((tx) => tx.tasks.get('t0'))).toMatchObject({ state: 'queued', fencingToken: 0 });
+	});
+
+	test('a claim leaves alone what changed since it was read', async () => {
+		await using world = await kind.create();
+		const { store } = world;
+		await withNodes(store, 'n', 'm');
+		await store.unit(function* (tx) {
+			for (const id of ['t1', 't2', 't3']) yield* tx.tasks.insert(taskRow(id, 'n'));
+			yield* tx.tasks.insert(taskRow('of-m', 'm'));
+		});
+		const node = present(await store.read((tx) => tx.nodes.get('n')), 'it is there');
+		const tasks = await store.read((tx) => tx.tasks.listQueued('n', 10));
+		await store.unit((tx) => tx.tasks.update('t2', { state: 'cancelled' }));
+		const claim = (from: ClaimingNode, queued: readonly Pick<TaskRow, 'id' | 'attempt'>[] = tasks) =>
+			store.unit((tx) => tx.tasks.claim(from, queued, 500));
+		// Any of these says that what was signed for the node isn't what it should be told now.
+		expect(await claim({ ...node, fencingSeq: 7 })).toEqual(new Set());
+		expect(await claim({ ...node, generation: 2 })).toEqual(new Set());
+		expect(await claim({ ...node, custody: 'tenant' })).toEqual(new Set());
+		expect(await claim(node, [{ id: 't1', attempt: 1 }])).toEqual(new Set());
+		expect(await claim({ ...node, fencingSeq: 1 }, [{ id: 'of-m', attempt: 0 }])).toEqual(new Set());
+		expect(await claim({ ...node, fencingSeq: 2 })).toEqual(new Set(['t1', 't3']));
+		expect(await store.read((tx) => tx.tasks.get('t3'))).toMatchObject({ fencingToken: 5, attempt: 1 });
+		expect(await claim(node)).toEqual(new Set());
+		await store.unit(function* (tx) {
+			yield* tx.tasks.insert(taskRow('t4', 'n'));
+			yield* tx.nodes.update('n', { locked: true });
+		});
+		expect(await claimQueued(store, 'n', 10, 500)).toEqual([]);
+		await store.unit((tx) => tx.nodes.update('n', { locked: false, retiredAtMs: 9 }));
+		expect(await claimQueued(store, 'n', 10, 500)).toEqual([]);
 	});
 
 	test('claims at once never share a task nor a token', async () => {
@@ -60,11 +97,10 @@ eachStore('tasks', (kind) => {
 		});
 		// On PostgreSQL a second replica claims too; a SQLite file has one process.
 		const other = kind.dialect === 'postgres' ? await world.open() : store;
-		const claimed: { id: string; fencingToken: number }[] = [];
+		const claimed: TaskRow[] = [];
 		const work = async (from: Store) => {
-			for (let round = 0; round < 40; round += 1) {
-				claimed.push(...(await from.unit((tx) => tx.tasks.claim('n', 4, 500))));
-			}
+			while ((await from.read((tx) => tx.tasks.listQueued('n', 1))).length > 0)
+				claimed.push(...(await claimQueued(from, 'n', 4, 500)));
 		};
 		await Promise.all([store, other, store, other, store, other].map(work));
 		expect(new Set(claimed.map(({ id }) => id)).size).toBe(120);
@@ -131,6 +167,7 @@ eachStore('tasks', (kind) => {
 		await withNodes(store, 'a', 'b');
 		const acme = { assignmentId: 's1', organization: 'acme', project: 'train' };
 		await store.unit(function* (tx) {
+			yield* insertProject(tx, 'acme', 'train');
 			yield* tx.assignments.insert(assignmentRow('s1', 'a'));
 			yield* tx.tasks.insert(taskRow('t1', 'a', { ...acme, batchId: 'batch' }));
 			yield* tx.tasks.insert(taskRow('t2', 'a', { state: 'succeeded', endedAtMs: 1, batchId: 'batch' }));
@@ -145,9 +182,12 @@ eachStore('tasks', (kind) => {
 		expect(await ids({ nodeId: 'a' })).toEqual(['t2', 't1']);
 		expect(await ids({ states: ['running', 'queued'] })).toEqual(['t3', 't1']);
 		expect(await ids({ batchId: 'batch', states: ['succeeded'] })).toEqual(['t2']);
-		const projects = [{ organization: 'acme', project: 'train' }];
-		expect(await ids({ visibility: { all: false, projects } })).toEqual(['t1']);
-		expect(await ids({ visibility: { all: false, projects: [] } })).toEqual([]);
+		const none = { all: false, unowned: false, deleted: false, grants: [], denials: [] };
+		expect(await ids({ visibility: { ...none, grants: ['/acme/'] } })).toEqual(['t1']);
+		expect(await ids({ visibility: { ...none, grants: ['/acme/'], denials: ['/acme/p.train/'] } })).toEqual([]);
+		expect(await ids({ visibility: none })).toEqual([]);
+		const platform = { ...none, unowned: true, deleted: true, grants: ['/'], denials: ['/acme/'] };
+		expect(await ids({ visibility: platform })).toEqual(['t3', 't2']);
 		expect((await store.read((tx) => tx.tasks.listOpenByAssignment('s1', 5))).map(({ id }) => id)).toEqual(['t1']);
 	});
 

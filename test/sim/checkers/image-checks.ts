@@ -4,6 +4,8 @@ import type { Image, NodeRecord, TaskRecord } from './image.ts';
 /** What must hold in every committed state, also in the middle of a disaster. */
 export function checkImage(history: History, image: Image, before: Image | undefined): void {
 	checkAcknowledged(history, image);
+	for (const { kind, counted, there } of image.miscounted)
+		history.violate('quotas-count-what-is-open', `${there} ${kind} are open, and ${counted} are counted`);
 	if (before !== undefined) checkCounters(history, image, before);
 }
 

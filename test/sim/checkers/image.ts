@@ -59,9 +59,19 @@ export interface Image {
 	readonly heads: readonly { readonly size: number; readonly note: string }[];
 	readonly sessions: ReadonlyMap<string, { readonly epoch: number }>;
 	readonly openOutbox: number;
+	/** Of an organization, where it differs from what is open: what quotas say, and what the rows say. */
+	readonly miscounted: readonly { readonly kind: string; readonly counted: number; readonly there: number }[];
 	/** Of the audit key, SPKI DER in base64; empty before there is an authority. */
 	readonly auditKeySpki: string;
 }
+
+const MISCOUNTED = `select kind, used + reserved as counted, there from (
+	select quotas.*, case kind
+		when 'tasks' then (select count(*) from tasks where tasks.organization = quotas.organization
+			and state in ('queued', 'leased', 'running', 'cancelling'))
+		else (select count(*) from assignments where assignments.organization = quotas.organization and until_ms is null)
+	end as there from quotas where kind in ('tasks', 'nodes') and scope = 'organizations/' || organization
+) where used + reserved <> there`;
 
 export function readImage(bytes: Uint8Array): Image {
 	const database = new Database(Buffer.from(bytes));
@@ -86,6 +96,7 @@ export function readImage(bytes: Uint8Array): Image {
 				({ node_id: nodeId }) => nodeId,
 			),
 			openOutbox: all('select id from outbox').length,
+			miscounted: all(MISCOUNTED),
 			auditKeySpki: document.auditKey?.spki ?? '',
 		};
 	} finally {

@@ -81,6 +81,8 @@ class HostConnection implements ProcessHost {
 		return this.#call<ReturnType<SimHost['forget']>>((answer) => answer(this.#host.forget(key)));
 	}
 
+	async allowDevices(): Promise<void> {}
+
 	subscribe(listener: (event: HostEvent) => void): () => void {
 		this.#listeners.add(listener);
 		return () => this.#listeners.delete(listener);

@@ -43,6 +43,7 @@ interface Run {
 export const SIM_CAPABILITIES: HostCapabilities = Object.freeze({
 	limits: 'rlimit',
 	containment: 'session',
+	devices: 'none',
 	userSwitch: false,
 	runningMax: 64,
 	retainedMax: 256,

@@ -1,4 +1,4 @@
-import type { AttemptRow, Journal } from '../../../agent/journal/journal.ts';
+import type { AttemptRow, GrantRow, Journal } from '../../../agent/journal/journal.ts';
 import { type JournalState, MemoryJournal } from '../../../agent/journal/memory.ts';
 import { journalFailure } from '../../../agent/journal/rows.ts';
 import type { Fact } from '../../../proto/gen/gpuaas/link/v1/link_pb.ts';
@@ -65,6 +65,14 @@ export class SimJournal implements Journal {
 
 	onFacts(listener: () => void): void {
 		this.#inner.onFacts(listener);
+	}
+
+	hasGrant(id: string): boolean {
+		return this.#inner.hasGrant(id);
+	}
+
+	takeGrant(grant: GrantRow, nowMs: number): boolean {
+		return this.transaction(() => this.#inner.takeGrant(grant, nowMs));
 	}
 
 	getAttempt(taskId: string, attempt: number): AttemptRow | undefined {

@@ -9,6 +9,12 @@ import type {
 import type { ServerStream, StreamListener } from '../../../control-plane/gateway/stream.ts';
 import { GpuaasError } from '../../../kit/error.ts';
 import {
+	type ChannelRequest,
+	ChannelRequestSchema,
+	type ChannelResponse,
+	ChannelResponseSchema,
+} from '../../../proto/gen/gpuaas/link/v1/channel_pb.ts';
+import {
 	type ConnectRequest,
 	ConnectRequestSchema,
 	type ConnectResponse,
@@ -35,6 +41,7 @@ export interface GatewayEndpoint {
 	readonly process: SimProcess;
 	connect(stream: ServerStream<ConnectResponse>): StreamListener<ConnectRequest>;
 	uploadOutput(stream: ServerStream<UploadOutputResponse>): StreamListener<UploadOutputRequest>;
+	channel(stream: ServerStream<ChannelResponse>): StreamListener<ChannelRequest>;
 	renewCertificate(leafDer: Uint8Array, request: RenewCertificateRequest): Promise<RenewCertificateResponse>;
 }
 
@@ -111,7 +118,7 @@ export class Network {
 		const opened: WireStream[] = [];
 		let closed = false;
 		const dial = <Up extends DescMessage, Down extends DescMessage>(
-			method: 'connect' | 'uploadOutput',
+			method: 'connect' | 'uploadOutput' | 'channel',
 			schemas: { readonly up: Up; readonly down: Down },
 			listener: ClientListener<MessageShape<Down>>,
 			accept: (gateway: GatewayEndpoint, stream: ServerStream<MessageShape<Down>>) => StreamListener<MessageShape<Up>>,
@@ -168,6 +175,10 @@ export class Network {
 					listener,
 					(gateway, stream) => gateway.uploadOutput(stream),
 				),
+			channel: (listener) =>
+				dial('channel', { up: ChannelRequestSchema, down: ChannelResponseSchema }, listener, (gateway, stream) =>
+					gateway.channel(stream),
+				),
 			renewCertificate: (request, signal) => this.#renew(node, process, target, request, signal),
 			close: () => {
 				closed = true;
@@ -185,7 +196,7 @@ export class Network {
 		how: {
 			readonly target: LinkTarget;
 			readonly schemas: { readonly up: Up; readonly down: Down };
-			readonly method: 'connect' | 'uploadOutput';
+			readonly method: 'connect' | 'uploadOutput' | 'channel';
 			readonly accept: (
 				gateway: GatewayEndpoint,
 				stream: ServerStream<MessageShape<Down>>,

@@ -49,6 +49,10 @@ export class SimStore implements Store {
 		return this.#process.alive ? this.#inner.check() : never();
 	}
 
+	checkIsolation(): Promise<string | undefined> {
+		return this.#inner.checkIsolation();
+	}
+
 	now(): Promise<number> {
 		return this.#inner.now();
 	}

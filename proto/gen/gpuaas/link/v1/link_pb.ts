@@ -12,9 +12,11 @@ import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@
 import { file_gpuaas_common_v1_policy } from "../../common/v1/policy_pb.ts";
 import type { DsseEnvelope } from "../../common/v1/types_pb.ts";
 import { file_gpuaas_common_v1_types } from "../../common/v1/types_pb.ts";
+import type { ChannelOpen, ChannelRequestSchema, ChannelResponseSchema } from "./channel_pb.ts";
+import { file_gpuaas_link_v1_channel } from "./channel_pb.ts";
 import type { OutputChunk } from "../../tasks/v1/tasks_pb.ts";
 import { file_gpuaas_tasks_v1_tasks } from "../../tasks/v1/tasks_pb.ts";
-import type { TelemetryFrame } from "../../telemetry/v1/telemetry_pb.ts";
+import type { HealthFact, HistoryAnswer, HistoryQuery, Inventory, InventoryChange, TelemetryFrame } from "../../telemetry/v1/telemetry_pb.ts";
 import { file_gpuaas_telemetry_v1_telemetry } from "../../telemetry/v1/telemetry_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
@@ -22,7 +24,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file gpuaas/link/v1/link.proto.
  */
 export const file_gpuaas_link_v1_link: GenFile = /*@__PURE__*/
-  fileDesc("ChlncHVhYXMvbGluay92MS9saW5rLnByb3RvEg5ncHVhYXMubGluay52MSKjAgoOQ29ubmVjdFJlcXVlc3QSJgoFaGVsbG8YASABKAsyFS5ncHVhYXMubGluay52MS5IZWxsb0gAEi4KCWhlYXJ0YmVhdBgCIAEoCzIZLmdwdWFhcy5saW5rLnYxLkhlYXJ0YmVhdEgAEiQKBGZhY3QYAyABKAsyFC5ncHVhYXMubGluay52MS5GYWN0SAASFQoLY29tbWFuZF9hY2sYBCABKARIABI4Cgl0ZWxlbWV0cnkYBSABKAsyIy5ncHVhYXMudGVsZW1ldHJ5LnYxLlRlbGVtZXRyeUZyYW1lSAASKgoHZ29vZGJ5ZRgGIAEoCzIXLmdwdWFhcy5saW5rLnYxLkdvb2RieWVIAEIQCgdtZXNzYWdlEgW6SAIIAUoECBQQHiLlAQoPQ29ubmVjdFJlc3BvbnNlEioKB3dlbGNvbWUYASABKAsyFy5ncHVhYXMubGluay52MS5XZWxjb21lSAASLQoJbGVhc2VfYWNrGAIgASgLMhguZ3B1YWFzLmxpbmsudjEuTGVhc2VBY2tIABISCghmYWN0X2FjaxgDIAEoBEgAEioKB2NvbW1hbmQYBCABKAsyFy5ncHVhYXMubGluay52MS5Db21tYW5kSAASJgoFY2xvc2UYBSABKAsyFS5ncHVhYXMubGluay52MS5DbG9zZUgAQgkKB21lc3NhZ2VKBAgUEB4iygMKBUhlbGxvEhkKB25vZGVfaWQYASABKAlCCLpIBXIDsAEBEhIKCmdlbmVyYXRpb24YAiABKA0SGAoHYm9vdF9pZBgDIAEoCUIHukgEcgIYQBIeCg1hZ2VudF92ZXJzaW9uGAQgASgJQge6SARyAhhAEhIKCmJ1bmRsZV9zZXEYBSABKAQSJAoMY2FwYWJpbGl0aWVzGAYgAygJQg66SAuSAQgQQCIEcgIYQBIQCghmYWN0X3NlcRgHIAEoBBITCgtjb21tYW5kX3NlcRgIIAEoBBIeCgtpbnN0YW5jZV9pZBgJIAEoCUIJukgGcgQQARhAEhoKCGhvc3RuYW1lGAogASgJQgi6SAVyAxj9ARITCgtyZW5ld2FsX3NlcRgLIAEoBBIcCgphdWRpdF9oZWFkGAwgASgJQgi6SAVyAxiAIBIuCgphZ2VudF90aW1lGA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI3CghhdHRlbXB0cxgOIAMoCzIaLmdwdWFhcy5saW5rLnYxLkF0dGVtcHRSZWZCCbpIBpIBAxCAEBIfCg5jb21tYW5kX3N0cmVhbRgPIAEoCUIHukgEcgIYQCI3CgpBdHRlbXB0UmVmEhgKB3Rhc2tfaWQYASABKAlCB7pIBHICGEASDwoHYXR0ZW1wdBgCIAEoDSLWAgoHV2VsY29tZRINCgVlcG9jaBgBIAEoBBIsCglsZWFzZV90dGwYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SNQoOdGVsZW1ldHJ5X3BsYW4YAyABKAsyHS5ncHVhYXMubGluay52MS5UZWxlbWV0cnlQbGFuEi8KC3NlcnZlcl90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghmYWN0X2FjaxgFIAEoBBIOCgZidW5kbGUYBiABKAwSMAoNcmVjb25uZWN0X21heBgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCglyZW5ld19ub3cYCCABKAgSEgoKcmVwbGljYV9pZBgJIAEoCRIWCg5jb21tYW5kX3N0cmVhbRgKIAEoCRITCgtmZW5jaW5nX3NlcRgMIAEoBCKaAQoNVGVsZW1ldHJ5UGxhbhIpCgZwZXJpb2QYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLZmFzdF9wZXJpb2QYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoKZmFzdF91bnRpbBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAilwEKCUhlYXJ0YmVhdBINCgVlcG9jaBgBIAEoBBIVCg1ydW5uaW5nX3Rhc2tzGAIgASgNEhIKCmJ1bmRsZV9zZXEYAyABKAQSHgoNaXNzdWVyX2tleV9pZBgEIAEoCUIHukgEcgIYQBIZChF0ZWxlbWV0cnlfZHJvcHBlZBgFIAEoBBIVCg1qb3VybmFsX2J5dGVzGAYgASgEIn0KCExlYXNlQWNrEiwKCWxlYXNlX3R0bBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgtzZXJ2ZXJfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKYXVkaXRfaGVhZBgDIAEoCSKFAwoERmFjdBIUCgNzZXEYASABKARCB7pIBDICKAESJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh8KDmNvcnJlbGF0aW9uX2lkGAMgASgJQge6SARyAhhAEjUKDXRhc2tfYWNjZXB0ZWQYCiABKAsyHC5ncHVhYXMubGluay52MS5UYXNrQWNjZXB0ZWRIABIzCgx0YXNrX3JlZnVzZWQYCyABKAsyGy5ncHVhYXMubGluay52MS5UYXNrUmVmdXNlZEgAEjMKDHRhc2tfc3RhcnRlZBgMIAEoCzIbLmdwdWFhcy5saW5rLnYxLlRhc2tTdGFydGVkSAASNQoNdGFza19maW5pc2hlZBgNIAEoCzIcLmdwdWFhcy5saW5rLnYxLlRhc2tGaW5pc2hlZEgAEjEKC2FnZW50X2F1ZGl0GA4gASgLMhouZ3B1YWFzLmxpbmsudjEuQWdlbnRBdWRpdEgAQg0KBGZhY3QSBbpIAggBSgQIFBAeIlAKDFRhc2tBY2NlcHRlZBIYCgd0YXNrX2lkGAEgASgJQge6SARyAhhAEg8KB2F0dGVtcHQYAiABKA0SFQoNZmVuY2luZ190b2tlbhgDIAEoBCKWAQoLVGFza1JlZnVzZWQSGAoHdGFza19pZBgBIAEoCUIHukgEcgIYQBIPCgdhdHRlbXB0GAIgASgNEhUKDWZlbmNpbmdfdG9rZW4YAyABKAQSFwoGcmVhc29uGAQgASgJQge6SARyAhhAEhkKB21lc3NhZ2UYBSABKAlCCLpIBXIDGIAIEhEKCXJldHJ5YWJsZRgGIAEoCCKBAQoLVGFza1N0YXJ0ZWQSGAoHdGFza19pZBgBIAEoCUIHukgEcgIYQBIPCgdhdHRlbXB0GAIgASgNEhUKDWZlbmNpbmdfdG9rZW4YAyABKAQSCwoDcGlkGAQgASgNEiMKEmxpbWl0c19lbmZvcmNlZF9ieRgFIAEoCUIHukgEcgIYICL4AQoMVGFza0ZpbmlzaGVkEhgKB3Rhc2tfaWQYASABKAlCB7pIBHICGEASDwoHYXR0ZW1wdBgCIAEoDRIVCg1mZW5jaW5nX3Rva2VuGAMgASgEEjcKB3JlY2VpcHQYBCABKAsyHi5ncHVhYXMuY29tbW9uLnYxLkRzc2VFbnZlbG9wZUIGukgDyAEBEh0KC2NlcnRpZmljYXRlGAUgASgMQgi6SAV6AxiAQBI3CgZvdXRwdXQYBiADKAsyHC5ncHVhYXMudGFza3MudjEuT3V0cHV0Q2h1bmtCCbpIBpIBAxCAAhIVCg1vdXRwdXRfaW5saW5lGAcgASgIIkAKCkFnZW50QXVkaXQSGAoGYWN0aW9uGAEgASgJQgi6SAVyAxiAARIYCgZkZXRhaWwYAiABKAlCCLpIBXIDGIAQIroCCgdDb21tYW5kEgsKA3NlcRgBIAEoBBIWCg5jb3JyZWxhdGlvbl9pZBgCIAEoCRIvCgp0YXNrX29mZmVyGAogASgLMhkuZ3B1YWFzLmxpbmsudjEuVGFza09mZmVySAASMQoLdGFza19jYW5jZWwYCyABKAsyGi5ncHVhYXMubGluay52MS5UYXNrQ2FuY2VsSAASMwoMdHJ1c3RfdXBkYXRlGAwgASgLMhsuZ3B1YWFzLmxpbmsudjEuVHJ1c3RVcGRhdGVIABI3Cg50ZWxlbWV0cnlfcGxhbhgNIAEoCzIdLmdwdWFhcy5saW5rLnYxLlRlbGVtZXRyeVBsYW5IABItCglyZW5ld19ub3cYDiABKAsyGC5ncHVhYXMubGluay52MS5SZW5ld05vd0gAQgkKB2NvbW1hbmQiPQoJVGFza09mZmVyEjAKCGVudmVsb3BlGAEgASgLMh4uZ3B1YWFzLmNvbW1vbi52MS5Ec3NlRW52ZWxvcGUifwoKVGFza0NhbmNlbBIPCgd0YXNrX2lkGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SKAoFZ3JhY2UYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDgoGcmVhc29uGAQgASgJEhUKDWZlbmNpbmdfdG9rZW4YBSABKAQiHQoLVHJ1c3RVcGRhdGUSDgoGYnVuZGxlGAEgASgMIhoKCFJlbmV3Tm93Eg4KBnJlYXNvbhgBIAEoCSIjCgdHb29kYnllEhgKBnJlYXNvbhgBIAEoCUIIukgFcgMYgAQicQoFQ2xvc2USJwoEY29kZRgBIAEoDjIZLmdwdWFhcy5saW5rLnYxLkNsb3NlQ29kZRIPCgdtZXNzYWdlGAIgASgJEi4KC3JldHJ5X2FmdGVyGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIq4BChNVcGxvYWRPdXRwdXRSZXF1ZXN0EiwKBWhlbGxvGAEgASgLMhsuZ3B1YWFzLmxpbmsudjEuT3V0cHV0SGVsbG9IABItCgVjaHVuaxgCIAEoCzIcLmdwdWFhcy50YXNrcy52MS5PdXRwdXRDaHVua0gAEigKA2VuZBgDIAEoCzIZLmdwdWFhcy5saW5rLnYxLk91dHB1dEVuZEgAQhAKB21lc3NhZ2USBbpIAggBIlAKC091dHB1dEhlbGxvEhkKB3Rhc2tfaWQYASABKAlCCLpIBXIDsAEBEg8KB2F0dGVtcHQYAiABKA0SFQoNZmVuY2luZ190b2tlbhgDIAEoBCIgCglPdXRwdXRFbmQSEwoLbmV4dF9vZmZzZXQYASABKAQiPwoUVXBsb2FkT3V0cHV0UmVzcG9uc2USFQoNc3RvcmVkX29mZnNldBgBIAEoBBIQCghjb21wbGV0ZRgCIAEoCCJSChdSZW5ld0NlcnRpZmljYXRlUmVxdWVzdBIXCgNjc3IYASABKAxCCrpIB3oFEAEYgEASHgoKam9pbl9zdGF0ZRgCIAEoCUIKukgHcgUQARiAICJ+ChhSZW5ld0NlcnRpZmljYXRlUmVzcG9uc2USDQoFY2hhaW4YASADKAwSDgoGYnVuZGxlGAIgASgMEhIKCmpvaW5fc3RhdGUYAyABKAkSLwoLc2VydmVyX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKqYCCglDbG9zZUNvZGUSGgoWQ0xPU0VfQ09ERV9VTlNQRUNJRklFRBAAEhkKFUNMT1NFX0NPREVfU1VQRVJTRURFRBABEh8KG0NMT1NFX0NPREVfU1RBTEVfR0VORVJBVElPThACEhYKEkNMT1NFX0NPREVfUkVWT0tFRBADEhUKEUNMT1NFX0NPREVfTE9DS0VEEAQSHAoYQ0xPU0VfQ09ERV9TSFVUVElOR19ET1dOEAUSHAoYQ0xPU0VfQ09ERV9MRUFTRV9FWFBJUkVEEAYSIgoeQ0xPU0VfQ09ERV9DRVJUSUZJQ0FURV9FWFBJUkVEEAcSFwoTQ0xPU0VfQ09ERV9QUk9UT0NPTBAIEhkKFUNMT1NFX0NPREVfT1ZFUkxPQURFRBAJMt4CChBBZ2VudExpbmtTZXJ2aWNlEmAKB0Nvbm5lY3QSHi5ncHVhYXMubGluay52MS5Db25uZWN0UmVxdWVzdBofLmdwdWFhcy5saW5rLnYxLkNvbm5lY3RSZXNwb25zZSIQqtQYDAgDGAIoAjABOAJABSgBMAESbwoMVXBsb2FkT3V0cHV0EiMuZ3B1YWFzLmxpbmsudjEuVXBsb2FkT3V0cHV0UmVxdWVzdBokLmdwdWFhcy5saW5rLnYxLlVwbG9hZE91dHB1dFJlc3BvbnNlIhCq1BgMCAMYAigCMAE4AkAFKAEwARJ3ChBSZW5ld0NlcnRpZmljYXRlEicuZ3B1YWFzLmxpbmsudjEuUmVuZXdDZXJ0aWZpY2F0ZVJlcXVlc3QaKC5ncHVhYXMubGluay52MS5SZW5ld0NlcnRpZmljYXRlUmVzcG9uc2UiEKrUGAwIAxgCKAMwATgCQAViBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_gpuaas_common_v1_policy, file_gpuaas_common_v1_types, file_gpuaas_tasks_v1_tasks, file_gpuaas_telemetry_v1_telemetry]);
+  fileDesc("ChlncHVhYXMvbGluay92MS9saW5rLnByb3RvEg5ncHVhYXMubGluay52MSLJAwoOQ29ubmVjdFJlcXVlc3QSJgoFaGVsbG8YASABKAsyFS5ncHVhYXMubGluay52MS5IZWxsb0gAEi4KCWhlYXJ0YmVhdBgCIAEoCzIZLmdwdWFhcy5saW5rLnYxLkhlYXJ0YmVhdEgAEiQKBGZhY3QYAyABKAsyFC5ncHVhYXMubGluay52MS5GYWN0SAASFQoLY29tbWFuZF9hY2sYBCABKARIABI4Cgl0ZWxlbWV0cnkYBSABKAsyIy5ncHVhYXMudGVsZW1ldHJ5LnYxLlRlbGVtZXRyeUZyYW1lSAASKgoHZ29vZGJ5ZRgGIAEoCzIXLmdwdWFhcy5saW5rLnYxLkdvb2RieWVIABI0CghjaGFubmVscxgUIAEoCzIgLmdwdWFhcy5saW5rLnYxLkNoYW5uZWxJbnZlbnRvcnlIABI8Cg5oaXN0b3J5X2Fuc3dlchgZIAEoCzIiLmdwdWFhcy50ZWxlbWV0cnkudjEuSGlzdG9yeUFuc3dlckgAEioKBWZhY3RzGCggASgLMhkuZ3B1YWFzLmxpbmsudjEuRmFjdEJhdGNoSABCEAoHbWVzc2FnZRIFukgCCAFKBAgVEBlKBAgaEB4iUQoJRmFjdEJhdGNoEi8KBWZhY3RzGAEgAygLMhQuZ3B1YWFzLmxpbmsudjEuRmFjdEIKukgHkgEECAEQQBITCgtjb21tYW5kX2FjaxgCIAEoBCI5ChBDaGFubmVsSW52ZW50b3J5EiUKC2NoYW5uZWxfaWRzGAEgAygJQhC6SA2SAQoQgCAiBXIDsAEBIuUBCg9Db25uZWN0UmVzcG9uc2USKgoHd2VsY29tZRgBIAEoCzIXLmdwdWFhcy5saW5rLnYxLldlbGNvbWVIABItCglsZWFzZV9hY2sYAiABKAsyGC5ncHVhYXMubGluay52MS5MZWFzZUFja0gAEhIKCGZhY3RfYWNrGAMgASgESAASKgoHY29tbWFuZBgEIAEoCzIXLmdwdWFhcy5saW5rLnYxLkNvbW1hbmRIABImCgVjbG9zZRgFIAEoCzIVLmdwdWFhcy5saW5rLnYxLkNsb3NlSABCCQoHbWVzc2FnZUoECBQQHiLKAwoFSGVsbG8SGQoHbm9kZV9pZBgBIAEoCUIIukgFcgOwAQESEgoKZ2VuZXJhdGlvbhgCIAEoDRIYCgdib290X2lkGAMgASgJQge6SARyAhhAEh4KDWFnZW50X3ZlcnNpb24YBCABKAlCB7pIBHICGEASEgoKYnVuZGxlX3NlcRgFIAEoBBIkCgxjYXBhYmlsaXRpZXMYBiADKAlCDrpIC5IBCBBAIgRyAhhAEhAKCGZhY3Rfc2VxGAcgASgEEhMKC2NvbW1hbmRfc2VxGAggASgEEh4KC2luc3RhbmNlX2lkGAkgASgJQgm6SAZyBBABGEASGgoIaG9zdG5hbWUYCiABKAlCCLpIBXIDGP0BEhMKC3JlbmV3YWxfc2VxGAsgASgEEhwKCmF1ZGl0X2hlYWQYDCABKAlCCLpIBXIDGIAgEi4KCmFnZW50X3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjcKCGF0dGVtcHRzGA4gAygLMhouZ3B1YWFzLmxpbmsudjEuQXR0ZW1wdFJlZkIJukgGkgEDEIAQEh8KDmNvbW1hbmRfc3RyZWFtGA8gASgJQge6SARyAhhAIjcKCkF0dGVtcHRSZWYSGAoHdGFza19pZBgBIAEoCUIHukgEcgIYQBIPCgdhdHRlbXB0GAIgASgNItYCCgdXZWxjb21lEg0KBWVwb2NoGAEgASgEEiwKCWxlYXNlX3R0bBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI1Cg50ZWxlbWV0cnlfcGxhbhgDIAEoCzIdLmdwdWFhcy5saW5rLnYxLlRlbGVtZXRyeVBsYW4SLwoLc2VydmVyX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCGZhY3RfYWNrGAUgASgEEg4KBmJ1bmRsZRgGIAEoDBIwCg1yZWNvbm5lY3RfbWF4GAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCXJlbmV3X25vdxgIIAEoCBISCgpyZXBsaWNhX2lkGAkgASgJEhYKDmNvbW1hbmRfc3RyZWFtGAogASgJEhMKC2ZlbmNpbmdfc2VxGAwgASgEIpoBCg1UZWxlbWV0cnlQbGFuEikKBnBlcmlvZBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtmYXN0X3BlcmlvZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgpmYXN0X3VudGlsGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKXAQoJSGVhcnRiZWF0Eg0KBWVwb2NoGAEgASgEEhUKDXJ1bm5pbmdfdGFza3MYAiABKA0SEgoKYnVuZGxlX3NlcRgDIAEoBBIeCg1pc3N1ZXJfa2V5X2lkGAQgASgJQge6SARyAhhAEhkKEXRlbGVtZXRyeV9kcm9wcGVkGAUgASgEEhUKDWpvdXJuYWxfYnl0ZXMYBiABKAQifQoITGVhc2VBY2sSLAoJbGVhc2VfdHRsGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi8KC3NlcnZlcl90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgphdWRpdF9oZWFkGAMgASgJIvQDCgRGYWN0EhQKA3NlcRgBIAEoBEIHukgEMgIoARImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASHwoOY29ycmVsYXRpb25faWQYAyABKAlCB7pIBHICGEASNQoNdGFza19hY2NlcHRlZBgKIAEoCzIcLmdwdWFhcy5saW5rLnYxLlRhc2tBY2NlcHRlZEgAEjMKDHRhc2tfcmVmdXNlZBgLIAEoCzIbLmdwdWFhcy5saW5rLnYxLlRhc2tSZWZ1c2VkSAASMwoMdGFza19zdGFydGVkGAwgASgLMhsuZ3B1YWFzLmxpbmsudjEuVGFza1N0YXJ0ZWRIABI1Cg10YXNrX2ZpbmlzaGVkGA0gASgLMhwuZ3B1YWFzLmxpbmsudjEuVGFza0ZpbmlzaGVkSAASMQoLYWdlbnRfYXVkaXQYDiABKAsyGi5ncHVhYXMubGluay52MS5BZ2VudEF1ZGl0SAASNAoJaW52ZW50b3J5GBkgASgLMh8uZ3B1YWFzLmxpbmsudjEuSW52ZW50b3J5UmVwb3J0SAASMQoGaGVhbHRoGBogASgLMh8uZ3B1YWFzLnRlbGVtZXRyeS52MS5IZWFsdGhGYWN0SABCDQoEZmFjdBIFukgCCAFKBAgUEBlKBAgbEB4iUAoMVGFza0FjY2VwdGVkEhgKB3Rhc2tfaWQYASABKAlCB7pIBHICGEASDwoHYXR0ZW1wdBgCIAEoDRIVCg1mZW5jaW5nX3Rva2VuGAMgASgEIpYBCgtUYXNrUmVmdXNlZBIYCgd0YXNrX2lkGAEgASgJQge6SARyAhhAEg8KB2F0dGVtcHQYAiABKA0SFQoNZmVuY2luZ190b2tlbhgDIAEoBBIXCgZyZWFzb24YBCABKAlCB7pIBHICGEASGQoHbWVzc2FnZRgFIAEoCUIIukgFcgMYgAgSEQoJcmV0cnlhYmxlGAYgASgIIoEBCgtUYXNrU3RhcnRlZBIYCgd0YXNrX2lkGAEgASgJQge6SARyAhhAEg8KB2F0dGVtcHQYAiABKA0SFQoNZmVuY2luZ190b2tlbhgDIAEoBBILCgNwaWQYBCABKA0SIwoSbGltaXRzX2VuZm9yY2VkX2J5GAUgASgJQge6SARyAhggIvgBCgxUYXNrRmluaXNoZWQSGAoHdGFza19pZBgBIAEoCUIHukgEcgIYQBIPCgdhdHRlbXB0GAIgASgNEhUKDWZlbmNpbmdfdG9rZW4YAyABKAQSNwoHcmVjZWlwdBgEIAEoCzIeLmdwdWFhcy5jb21tb24udjEuRHNzZUVudmVsb3BlQga6SAPIAQESHQoLY2VydGlmaWNhdGUYBSABKAxCCLpIBXoDGIBAEjcKBm91dHB1dBgGIAMoCzIcLmdwdWFhcy50YXNrcy52MS5PdXRwdXRDaHVua0IJukgGkgEDEIACEhUKDW91dHB1dF9pbmxpbmUYByABKAgiQAoKQWdlbnRBdWRpdBIYCgZhY3Rpb24YASABKAlCCLpIBXIDGIABEhgKBmRldGFpbBgCIAEoCUIIukgFcgMYgBAisAEKD0ludmVudG9yeVJlcG9ydBI5CglpbnZlbnRvcnkYASABKAsyHi5ncHVhYXMudGVsZW1ldHJ5LnYxLkludmVudG9yeUIGukgDyAEBEiAKD3ByZXZpb3VzX2RpZ2VzdBgCIAEoCUIHukgEcgIYQBJACgdjaGFuZ2VzGAMgAygLMiQuZ3B1YWFzLnRlbGVtZXRyeS52MS5JbnZlbnRvcnlDaGFuZ2VCCbpIBpIBAxCACCLiAwoHQ29tbWFuZBILCgNzZXEYASABKAQSFgoOY29ycmVsYXRpb25faWQYAiABKAkSLwoKdGFza19vZmZlchgKIAEoCzIZLmdwdWFhcy5saW5rLnYxLlRhc2tPZmZlckgAEjEKC3Rhc2tfY2FuY2VsGAsgASgLMhouZ3B1YWFzLmxpbmsudjEuVGFza0NhbmNlbEgAEjMKDHRydXN0X3VwZGF0ZRgMIAEoCzIbLmdwdWFhcy5saW5rLnYxLlRydXN0VXBkYXRlSAASNwoOdGVsZW1ldHJ5X3BsYW4YDSABKAsyHS5ncHVhYXMubGluay52MS5UZWxlbWV0cnlQbGFuSAASLQoJcmVuZXdfbm93GA4gASgLMhguZ3B1YWFzLmxpbmsudjEuUmVuZXdOb3dIABIzCgxjaGFubmVsX29wZW4YFCABKAsyGy5ncHVhYXMubGluay52MS5DaGFubmVsT3BlbkgAEjoKDWhpc3RvcnlfcXVlcnkYHiABKAsyIS5ncHVhYXMudGVsZW1ldHJ5LnYxLkhpc3RvcnlRdWVyeUgAEjUKDXByb2JlX3F1aWVzY2UYHyABKAsyHC5ncHVhYXMubGluay52MS5Qcm9iZVF1aWVzY2VIAEIJCgdjb21tYW5kIj0KCVRhc2tPZmZlchIwCghlbnZlbG9wZRgBIAEoCzIeLmdwdWFhcy5jb21tb24udjEuRHNzZUVudmVsb3BlIn8KClRhc2tDYW5jZWwSDwoHdGFza19pZBgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEigKBWdyYWNlGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBnJlYXNvbhgEIAEoCRIVCg1mZW5jaW5nX3Rva2VuGAUgASgEIh0KC1RydXN0VXBkYXRlEg4KBmJ1bmRsZRgBIAEoDCJJCgxQcm9iZVF1aWVzY2USKQoFdW50aWwYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnJlYXNvbhgCIAEoCSIaCghSZW5ld05vdxIOCgZyZWFzb24YASABKAkiIwoHR29vZGJ5ZRIYCgZyZWFzb24YASABKAlCCLpIBXIDGIAEInEKBUNsb3NlEicKBGNvZGUYASABKA4yGS5ncHVhYXMubGluay52MS5DbG9zZUNvZGUSDwoHbWVzc2FnZRgCIAEoCRIuCgtyZXRyeV9hZnRlchgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKuAQoTVXBsb2FkT3V0cHV0UmVxdWVzdBIsCgVoZWxsbxgBIAEoCzIbLmdwdWFhcy5saW5rLnYxLk91dHB1dEhlbGxvSAASLQoFY2h1bmsYAiABKAsyHC5ncHVhYXMudGFza3MudjEuT3V0cHV0Q2h1bmtIABIoCgNlbmQYAyABKAsyGS5ncHVhYXMubGluay52MS5PdXRwdXRFbmRIAEIQCgdtZXNzYWdlEgW6SAIIASJQCgtPdXRwdXRIZWxsbxIZCgd0YXNrX2lkGAEgASgJQgi6SAVyA7ABARIPCgdhdHRlbXB0GAIgASgNEhUKDWZlbmNpbmdfdG9rZW4YAyABKAQiIAoJT3V0cHV0RW5kEhMKC25leHRfb2Zmc2V0GAEgASgEIj8KFFVwbG9hZE91dHB1dFJlc3BvbnNlEhUKDXN0b3JlZF9vZmZzZXQYASABKAQSEAoIY29tcGxldGUYAiABKAgiUgoXUmVuZXdDZXJ0aWZpY2F0ZVJlcXVlc3QSFwoDY3NyGAEgASgMQgq6SAd6BRABGIBAEh4KCmpvaW5fc3RhdGUYAiABKAlCCrpIB3IFEAEYgCAifgoYUmVuZXdDZXJ0aWZpY2F0ZVJlc3BvbnNlEg0KBWNoYWluGAEgAygMEg4KBmJ1bmRsZRgCIAEoDBISCgpqb2luX3N0YXRlGAMgASgJEi8KC3NlcnZlcl90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCqmAgoJQ2xvc2VDb2RlEhoKFkNMT1NFX0NPREVfVU5TUEVDSUZJRUQQABIZChVDTE9TRV9DT0RFX1NVUEVSU0VERUQQARIfChtDTE9TRV9DT0RFX1NUQUxFX0dFTkVSQVRJT04QAhIWChJDTE9TRV9DT0RFX1JFVk9LRUQQAxIVChFDTE9TRV9DT0RFX0xPQ0tFRBAEEhwKGENMT1NFX0NPREVfU0hVVFRJTkdfRE9XThAFEhwKGENMT1NFX0NPREVfTEVBU0VfRVhQSVJFRBAGEiIKHkNMT1NFX0NPREVfQ0VSVElGSUNBVEVfRVhQSVJFRBAHEhcKE0NMT1NFX0NPREVfUFJPVE9DT0wQCBIZChVDTE9TRV9DT0RFX09WRVJMT0FERUQQCTLAAwoQQWdlbnRMaW5rU2VydmljZRJgCgdDb25uZWN0Eh4uZ3B1YWFzLmxpbmsudjEuQ29ubmVjdFJlcXVlc3QaHy5ncHVhYXMubGluay52MS5Db25uZWN0UmVzcG9uc2UiEKrUGAwIAxgCKAIwATgCQAUoATABEm8KDFVwbG9hZE91dHB1dBIjLmdwdWFhcy5saW5rLnYxLlVwbG9hZE91dHB1dFJlcXVlc3QaJC5ncHVhYXMubGluay52MS5VcGxvYWRPdXRwdXRSZXNwb25zZSIQqtQYDAgDGAIoAjABOAJABSgBMAESYAoHQ2hhbm5lbBIeLmdwdWFhcy5saW5rLnYxLkNoYW5uZWxSZXF1ZXN0Gh8uZ3B1YWFzLmxpbmsudjEuQ2hhbm5lbFJlc3BvbnNlIhCq1BgMCAMYAigCMAE4AkAFKAEwARJ3ChBSZW5ld0NlcnRpZmljYXRlEicuZ3B1YWFzLmxpbmsudjEuUmVuZXdDZXJ0aWZpY2F0ZVJlcXVlc3QaKC5ncHVhYXMubGluay52MS5SZW5ld0NlcnRpZmljYXRlUmVzcG9uc2UiEKrUGAwIAxgCKAMwATgCQAViBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_gpuaas_common_v1_policy, file_gpuaas_common_v1_types, file_gpuaas_link_v1_channel, file_gpuaas_tasks_v1_tasks, file_gpuaas_telemetry_v1_telemetry]);
 
 /**
  * @generated from message gpuaas.link.v1.ConnectRequest
@@ -75,6 +77,26 @@ export type ConnectRequest = Message<"gpuaas.link.v1.ConnectRequest"> & {
      */
     value: Goodbye;
     case: "goodbye";
+  } | {
+    /**
+     * @generated from field: gpuaas.link.v1.ChannelInventory channels = 20;
+     */
+    value: ChannelInventory;
+    case: "channels";
+  } | {
+    /**
+     * Answer to a HistoryQuery: never acknowledged, never sent again.
+     *
+     * @generated from field: gpuaas.telemetry.v1.HistoryAnswer history_answer = 25;
+     */
+    value: HistoryAnswer;
+    case: "historyAnswer";
+  } | {
+    /**
+     * @generated from field: gpuaas.link.v1.FactBatch facts = 40;
+     */
+    value: FactBatch;
+    case: "facts";
   } | { case: undefined; value?: undefined };
 };
 
@@ -84,6 +106,51 @@ export type ConnectRequest = Message<"gpuaas.link.v1.ConnectRequest"> & {
  */
 export const ConnectRequestSchema: GenMessage<ConnectRequest> = /*@__PURE__*/
   messageDesc(file_gpuaas_link_v1_link, 0);
+
+/**
+ * Facts that are there together, in order: as if each came in a message of its own, for the price of one.
+ *
+ * @generated from message gpuaas.link.v1.FactBatch
+ */
+export type FactBatch = Message<"gpuaas.link.v1.FactBatch"> & {
+  /**
+   * @generated from field: repeated gpuaas.link.v1.Fact facts = 1;
+   */
+  facts: Fact[];
+
+  /**
+   * As ConnectRequest.command_ack, for facts that answer commands; 0 says nothing.
+   *
+   * @generated from field: uint64 command_ack = 2;
+   */
+  commandAck: bigint;
+};
+
+/**
+ * Describes the message gpuaas.link.v1.FactBatch.
+ * Use `create(FactBatchSchema)` to create a new message.
+ */
+export const FactBatchSchema: GenMessage<FactBatch> = /*@__PURE__*/
+  messageDesc(file_gpuaas_link_v1_link, 1);
+
+/**
+ * Channels that this host still has, told once when the agent knows; an open one of ours that is missing is lost.
+ *
+ * @generated from message gpuaas.link.v1.ChannelInventory
+ */
+export type ChannelInventory = Message<"gpuaas.link.v1.ChannelInventory"> & {
+  /**
+   * @generated from field: repeated string channel_ids = 1;
+   */
+  channelIds: string[];
+};
+
+/**
+ * Describes the message gpuaas.link.v1.ChannelInventory.
+ * Use `create(ChannelInventorySchema)` to create a new message.
+ */
+export const ChannelInventorySchema: GenMessage<ChannelInventory> = /*@__PURE__*/
+  messageDesc(file_gpuaas_link_v1_link, 2);
 
 /**
  * @generated from message gpuaas.link.v1.ConnectResponse
@@ -132,7 +199,7 @@ export type ConnectResponse = Message<"gpuaas.link.v1.ConnectResponse"> & {
  * Use `create(ConnectResponseSchema)` to create a new message.
  */
 export const ConnectResponseSchema: GenMessage<ConnectResponse> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 1);
+  messageDesc(file_gpuaas_link_v1_link, 3);
 
 /**
  * @generated from message gpuaas.link.v1.Hello
@@ -235,7 +302,7 @@ export type Hello = Message<"gpuaas.link.v1.Hello"> & {
  * Use `create(HelloSchema)` to create a new message.
  */
 export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 2);
+  messageDesc(file_gpuaas_link_v1_link, 4);
 
 /**
  * @generated from message gpuaas.link.v1.AttemptRef
@@ -257,7 +324,7 @@ export type AttemptRef = Message<"gpuaas.link.v1.AttemptRef"> & {
  * Use `create(AttemptRefSchema)` to create a new message.
  */
 export const AttemptRefSchema: GenMessage<AttemptRef> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 3);
+  messageDesc(file_gpuaas_link_v1_link, 5);
 
 /**
  * @generated from message gpuaas.link.v1.Welcome
@@ -337,7 +404,7 @@ export type Welcome = Message<"gpuaas.link.v1.Welcome"> & {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 4);
+  messageDesc(file_gpuaas_link_v1_link, 6);
 
 /**
  * @generated from message gpuaas.link.v1.TelemetryPlan
@@ -366,7 +433,7 @@ export type TelemetryPlan = Message<"gpuaas.link.v1.TelemetryPlan"> & {
  * Use `create(TelemetryPlanSchema)` to create a new message.
  */
 export const TelemetryPlanSchema: GenMessage<TelemetryPlan> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 5);
+  messageDesc(file_gpuaas_link_v1_link, 7);
 
 /**
  * @generated from message gpuaas.link.v1.Heartbeat
@@ -410,7 +477,7 @@ export type Heartbeat = Message<"gpuaas.link.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 6);
+  messageDesc(file_gpuaas_link_v1_link, 8);
 
 /**
  * @generated from message gpuaas.link.v1.LeaseAck
@@ -439,7 +506,7 @@ export type LeaseAck = Message<"gpuaas.link.v1.LeaseAck"> & {
  * Use `create(LeaseAckSchema)` to create a new message.
  */
 export const LeaseAckSchema: GenMessage<LeaseAck> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 7);
+  messageDesc(file_gpuaas_link_v1_link, 9);
 
 /**
  * Something that must not be lost: it stays in the agent's journal until acknowledged.
@@ -495,6 +562,18 @@ export type Fact = Message<"gpuaas.link.v1.Fact"> & {
      */
     value: AgentAudit;
     case: "agentAudit";
+  } | {
+    /**
+     * @generated from field: gpuaas.link.v1.InventoryReport inventory = 25;
+     */
+    value: InventoryReport;
+    case: "inventory";
+  } | {
+    /**
+     * @generated from field: gpuaas.telemetry.v1.HealthFact health = 26;
+     */
+    value: HealthFact;
+    case: "health";
   } | { case: undefined; value?: undefined };
 };
 
@@ -503,7 +582,7 @@ export type Fact = Message<"gpuaas.link.v1.Fact"> & {
  * Use `create(FactSchema)` to create a new message.
  */
 export const FactSchema: GenMessage<Fact> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 8);
+  messageDesc(file_gpuaas_link_v1_link, 10);
 
 /**
  * The envelope was checked and journaled.
@@ -532,7 +611,7 @@ export type TaskAccepted = Message<"gpuaas.link.v1.TaskAccepted"> & {
  * Use `create(TaskAcceptedSchema)` to create a new message.
  */
 export const TaskAcceptedSchema: GenMessage<TaskAccepted> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 9);
+  messageDesc(file_gpuaas_link_v1_link, 11);
 
 /**
  * Nothing was started; nothing will be.
@@ -580,7 +659,7 @@ export type TaskRefused = Message<"gpuaas.link.v1.TaskRefused"> & {
  * Use `create(TaskRefusedSchema)` to create a new message.
  */
 export const TaskRefusedSchema: GenMessage<TaskRefused> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 10);
+  messageDesc(file_gpuaas_link_v1_link, 12);
 
 /**
  * @generated from message gpuaas.link.v1.TaskStarted
@@ -617,7 +696,7 @@ export type TaskStarted = Message<"gpuaas.link.v1.TaskStarted"> & {
  * Use `create(TaskStartedSchema)` to create a new message.
  */
 export const TaskStartedSchema: GenMessage<TaskStarted> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 11);
+  messageDesc(file_gpuaas_link_v1_link, 13);
 
 /**
  * @generated from message gpuaas.link.v1.TaskFinished
@@ -670,7 +749,7 @@ export type TaskFinished = Message<"gpuaas.link.v1.TaskFinished"> & {
  * Use `create(TaskFinishedSchema)` to create a new message.
  */
 export const TaskFinishedSchema: GenMessage<TaskFinished> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 12);
+  messageDesc(file_gpuaas_link_v1_link, 14);
 
 /**
  * What the agent itself saw or refused, for the audit log's agent side.
@@ -694,7 +773,38 @@ export type AgentAudit = Message<"gpuaas.link.v1.AgentAudit"> & {
  * Use `create(AgentAuditSchema)` to create a new message.
  */
 export const AgentAuditSchema: GenMessage<AgentAudit> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 13);
+  messageDesc(file_gpuaas_link_v1_link, 15);
+
+/**
+ * What the node consists of: at the first start, at each start that finds a change, and when one is seen.
+ *
+ * @generated from message gpuaas.link.v1.InventoryReport
+ */
+export type InventoryReport = Message<"gpuaas.link.v1.InventoryReport"> & {
+  /**
+   * @generated from field: gpuaas.telemetry.v1.Inventory inventory = 1;
+   */
+  inventory?: Inventory | undefined;
+
+  /**
+   * Of the inventory before; empty at the first.
+   *
+   * @generated from field: string previous_digest = 2;
+   */
+  previousDigest: string;
+
+  /**
+   * @generated from field: repeated gpuaas.telemetry.v1.InventoryChange changes = 3;
+   */
+  changes: InventoryChange[];
+};
+
+/**
+ * Describes the message gpuaas.link.v1.InventoryReport.
+ * Use `create(InventoryReportSchema)` to create a new message.
+ */
+export const InventoryReportSchema: GenMessage<InventoryReport> = /*@__PURE__*/
+  messageDesc(file_gpuaas_link_v1_link, 16);
 
 /**
  * Commands are numbered within a command stream and sent again until acknowledged.
@@ -745,6 +855,24 @@ export type Command = Message<"gpuaas.link.v1.Command"> & {
      */
     value: RenewNow;
     case: "renewNow";
+  } | {
+    /**
+     * @generated from field: gpuaas.link.v1.ChannelOpen channel_open = 20;
+     */
+    value: ChannelOpen;
+    case: "channelOpen";
+  } | {
+    /**
+     * @generated from field: gpuaas.telemetry.v1.HistoryQuery history_query = 30;
+     */
+    value: HistoryQuery;
+    case: "historyQuery";
+  } | {
+    /**
+     * @generated from field: gpuaas.link.v1.ProbeQuiesce probe_quiesce = 31;
+     */
+    value: ProbeQuiesce;
+    case: "probeQuiesce";
   } | { case: undefined; value?: undefined };
 };
 
@@ -753,7 +881,7 @@ export type Command = Message<"gpuaas.link.v1.Command"> & {
  * Use `create(CommandSchema)` to create a new message.
  */
 export const CommandSchema: GenMessage<Command> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 14);
+  messageDesc(file_gpuaas_link_v1_link, 17);
 
 /**
  * @generated from message gpuaas.link.v1.TaskOffer
@@ -772,7 +900,7 @@ export type TaskOffer = Message<"gpuaas.link.v1.TaskOffer"> & {
  * Use `create(TaskOfferSchema)` to create a new message.
  */
 export const TaskOfferSchema: GenMessage<TaskOffer> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 15);
+  messageDesc(file_gpuaas_link_v1_link, 18);
 
 /**
  * @generated from message gpuaas.link.v1.TaskCancel
@@ -811,7 +939,7 @@ export type TaskCancel = Message<"gpuaas.link.v1.TaskCancel"> & {
  * Use `create(TaskCancelSchema)` to create a new message.
  */
 export const TaskCancelSchema: GenMessage<TaskCancel> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 16);
+  messageDesc(file_gpuaas_link_v1_link, 19);
 
 /**
  * @generated from message gpuaas.link.v1.TrustUpdate
@@ -828,7 +956,33 @@ export type TrustUpdate = Message<"gpuaas.link.v1.TrustUpdate"> & {
  * Use `create(TrustUpdateSchema)` to create a new message.
  */
 export const TrustUpdateSchema: GenMessage<TrustUpdate> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 17);
+  messageDesc(file_gpuaas_link_v1_link, 20);
+
+/**
+ * Lets go of the driver (MIG change, GPU reset, driver upgrade), or takes it again.
+ *
+ * @generated from message gpuaas.link.v1.ProbeQuiesce
+ */
+export type ProbeQuiesce = Message<"gpuaas.link.v1.ProbeQuiesce"> & {
+  /**
+   * Until when at most: an agent that hears nothing more resumes by itself. Absent or past: resume.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 1;
+   */
+  until?: Timestamp | undefined;
+
+  /**
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message gpuaas.link.v1.ProbeQuiesce.
+ * Use `create(ProbeQuiesceSchema)` to create a new message.
+ */
+export const ProbeQuiesceSchema: GenMessage<ProbeQuiesce> = /*@__PURE__*/
+  messageDesc(file_gpuaas_link_v1_link, 21);
 
 /**
  * @generated from message gpuaas.link.v1.RenewNow
@@ -845,7 +999,7 @@ export type RenewNow = Message<"gpuaas.link.v1.RenewNow"> & {
  * Use `create(RenewNowSchema)` to create a new message.
  */
 export const RenewNowSchema: GenMessage<RenewNow> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 18);
+  messageDesc(file_gpuaas_link_v1_link, 22);
 
 /**
  * The agent leaves on purpose: it gets no new work and isn't lost before its lease ran out.
@@ -864,7 +1018,7 @@ export type Goodbye = Message<"gpuaas.link.v1.Goodbye"> & {
  * Use `create(GoodbyeSchema)` to create a new message.
  */
 export const GoodbyeSchema: GenMessage<Goodbye> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 19);
+  messageDesc(file_gpuaas_link_v1_link, 23);
 
 /**
  * @generated from message gpuaas.link.v1.Close
@@ -891,7 +1045,7 @@ export type Close = Message<"gpuaas.link.v1.Close"> & {
  * Use `create(CloseSchema)` to create a new message.
  */
 export const CloseSchema: GenMessage<Close> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 20);
+  messageDesc(file_gpuaas_link_v1_link, 24);
 
 /**
  * @generated from message gpuaas.link.v1.UploadOutputRequest
@@ -928,7 +1082,7 @@ export type UploadOutputRequest = Message<"gpuaas.link.v1.UploadOutputRequest"> 
  * Use `create(UploadOutputRequestSchema)` to create a new message.
  */
 export const UploadOutputRequestSchema: GenMessage<UploadOutputRequest> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 21);
+  messageDesc(file_gpuaas_link_v1_link, 25);
 
 /**
  * @generated from message gpuaas.link.v1.OutputHello
@@ -955,7 +1109,7 @@ export type OutputHello = Message<"gpuaas.link.v1.OutputHello"> & {
  * Use `create(OutputHelloSchema)` to create a new message.
  */
 export const OutputHelloSchema: GenMessage<OutputHello> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 22);
+  messageDesc(file_gpuaas_link_v1_link, 26);
 
 /**
  * @generated from message gpuaas.link.v1.OutputEnd
@@ -972,7 +1126,7 @@ export type OutputEnd = Message<"gpuaas.link.v1.OutputEnd"> & {
  * Use `create(OutputEndSchema)` to create a new message.
  */
 export const OutputEndSchema: GenMessage<OutputEnd> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 23);
+  messageDesc(file_gpuaas_link_v1_link, 27);
 
 /**
  * @generated from message gpuaas.link.v1.UploadOutputResponse
@@ -998,7 +1152,7 @@ export type UploadOutputResponse = Message<"gpuaas.link.v1.UploadOutputResponse"
  * Use `create(UploadOutputResponseSchema)` to create a new message.
  */
 export const UploadOutputResponseSchema: GenMessage<UploadOutputResponse> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 24);
+  messageDesc(file_gpuaas_link_v1_link, 28);
 
 /**
  * @generated from message gpuaas.link.v1.RenewCertificateRequest
@@ -1024,7 +1178,7 @@ export type RenewCertificateRequest = Message<"gpuaas.link.v1.RenewCertificateRe
  * Use `create(RenewCertificateRequestSchema)` to create a new message.
  */
 export const RenewCertificateRequestSchema: GenMessage<RenewCertificateRequest> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 25);
+  messageDesc(file_gpuaas_link_v1_link, 29);
 
 /**
  * @generated from message gpuaas.link.v1.RenewCertificateResponse
@@ -1058,7 +1212,7 @@ export type RenewCertificateResponse = Message<"gpuaas.link.v1.RenewCertificateR
  * Use `create(RenewCertificateResponseSchema)` to create a new message.
  */
 export const RenewCertificateResponseSchema: GenMessage<RenewCertificateResponse> = /*@__PURE__*/
-  messageDesc(file_gpuaas_link_v1_link, 26);
+  messageDesc(file_gpuaas_link_v1_link, 30);
 
 /**
  * @generated from enum gpuaas.link.v1.CloseCode
@@ -1155,6 +1309,16 @@ export const AgentLinkService: GenService<{
     methodKind: "bidi_streaming";
     input: typeof UploadOutputRequestSchema;
     output: typeof UploadOutputResponseSchema;
+  },
+  /**
+   * One channel (terminal, command, copy, forward), on a connection for such; opened by the agent.
+   *
+   * @generated from rpc gpuaas.link.v1.AgentLinkService.Channel
+   */
+  channel: {
+    methodKind: "bidi_streaming";
+    input: typeof ChannelRequestSchema;
+    output: typeof ChannelResponseSchema;
   },
   /**
    * A new certificate for a new key of the same node. It replaces the current one on its first use.

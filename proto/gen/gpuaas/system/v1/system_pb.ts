@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file gpuaas/system/v1/system.proto.
  */
 export const file_gpuaas_system_v1_system: GenFile = /*@__PURE__*/
-  fileDesc("Ch1ncHVhYXMvc3lzdGVtL3YxL3N5c3RlbS5wcm90bxIQZ3B1YWFzLnN5c3RlbS52MSITChFHZXRWZXJzaW9uUmVxdWVzdCJKChJHZXRWZXJzaW9uUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIOCgZjb21taXQYAiABKAkSEwoLYXBpX3ZlcnNpb24YAyABKAkiEgoQR2V0SGVhbHRoUmVxdWVzdCJRChFHZXRIZWFsdGhSZXNwb25zZRINCgVyZWFkeRgBIAEoCBItCgZjaGVja3MYAiADKAsyHS5ncHVhYXMuc3lzdGVtLnYxLkhlYWx0aENoZWNrIjgKC0hlYWx0aENoZWNrEgwKBG5hbWUYASABKAkSCgoCb2sYAiABKAgSDwoHbWVzc2FnZRgDIAEoCSIPCg1XaG9BbUlSZXF1ZXN0ItMBCg5XaG9BbUlSZXNwb25zZRIUCgxwcmluY2lwYWxfaWQYASABKAkSGgoMZGlzcGxheV9uYW1lGAIgASgJQgSw1BgDEgwKBGtpbmQYAyABKAkSLwoIYmluZGluZ3MYBCADKAsyHS5ncHVhYXMuc3lzdGVtLnYxLlJvbGVCaW5kaW5nEhUKDWNyZWRlbnRpYWxfaWQYBSABKAkSOQoVY3JlZGVudGlhbF9leHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIqCgtSb2xlQmluZGluZxIMCgRyb2xlGAEgASgJEg0KBXNjb3BlGAIgASgJMtkCCg1TeXN0ZW1TZXJ2aWNlEmwKCkdldFZlcnNpb24SIy5ncHVhYXMuc3lzdGVtLnYxLkdldFZlcnNpb25SZXF1ZXN0GiQuZ3B1YWFzLnN5c3RlbS52MS5HZXRWZXJzaW9uUmVzcG9uc2UiE5ACAarUGAwIARgBKAEwATgBQAESeAoJR2V0SGVhbHRoEiIuZ3B1YWFzLnN5c3RlbS52MS5HZXRIZWFsdGhSZXF1ZXN0GiMuZ3B1YWFzLnN5c3RlbS52MS5HZXRIZWFsdGhSZXNwb25zZSIikAIBqtQYGwgCEg1zeXN0ZW0uaGVhbHRoGAEoATABOAFAARJgCgZXaG9BbUkSHy5ncHVhYXMuc3lzdGVtLnYxLldob0FtSVJlcXVlc3QaIC5ncHVhYXMuc3lzdGVtLnYxLldob0FtSVJlc3BvbnNlIhOQAgGq1BgMCAIYAigBMAE4AUABYgZwcm90bzM", [file_google_protobuf_timestamp, file_gpuaas_common_v1_policy]);
+  fileDesc("Ch1ncHVhYXMvc3lzdGVtL3YxL3N5c3RlbS5wcm90bxIQZ3B1YWFzLnN5c3RlbS52MSITChFHZXRWZXJzaW9uUmVxdWVzdCJKChJHZXRWZXJzaW9uUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIOCgZjb21taXQYAiABKAkSEwoLYXBpX3ZlcnNpb24YAyABKAkiEgoQR2V0SGVhbHRoUmVxdWVzdCJRChFHZXRIZWFsdGhSZXNwb25zZRINCgVyZWFkeRgBIAEoCBItCgZjaGVja3MYAiADKAsyHS5ncHVhYXMuc3lzdGVtLnYxLkhlYWx0aENoZWNrIjgKC0hlYWx0aENoZWNrEgwKBG5hbWUYASABKAkSCgoCb2sYAiABKAgSDwoHbWVzc2FnZRgDIAEoCSIPCg1XaG9BbUlSZXF1ZXN0IoQCCg5XaG9BbUlSZXNwb25zZRIUCgxwcmluY2lwYWxfaWQYASABKAkSGgoMZGlzcGxheV9uYW1lGAIgASgJQgSw1BgDEgwKBGtpbmQYAyABKAkSLwoIYmluZGluZ3MYBCADKAsyHS5ncHVhYXMuc3lzdGVtLnYxLlJvbGVCaW5kaW5nEhUKDWNyZWRlbnRpYWxfaWQYBSABKAkSOQoVY3JlZGVudGlhbF9leHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgVsb2dpbhgHIAEoCzIgLmdwdWFhcy5zeXN0ZW0udjEuTG9naW5Bc3N1cmFuY2UikgEKDkxvZ2luQXNzdXJhbmNlEg4KBmlzc3VlchgBIAEoCRILCgNhY3IYAiABKAkSLQoJYXV0aF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI0ChBzdGVwcGVkX3VwX3VudGlsGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIqCgtSb2xlQmluZGluZxIMCgRyb2xlGAEgASgJEg0KBXNjb3BlGAIgASgJMtkCCg1TeXN0ZW1TZXJ2aWNlEmwKCkdldFZlcnNpb24SIy5ncHVhYXMuc3lzdGVtLnYxLkdldFZlcnNpb25SZXF1ZXN0GiQuZ3B1YWFzLnN5c3RlbS52MS5HZXRWZXJzaW9uUmVzcG9uc2UiE5ACAarUGAwIARgBKAEwATgBQAESeAoJR2V0SGVhbHRoEiIuZ3B1YWFzLnN5c3RlbS52MS5HZXRIZWFsdGhSZXF1ZXN0GiMuZ3B1YWFzLnN5c3RlbS52MS5HZXRIZWFsdGhSZXNwb25zZSIikAIBqtQYGwgCEg1zeXN0ZW0uaGVhbHRoGAEoATABOAFAARJgCgZXaG9BbUkSHy5ncHVhYXMuc3lzdGVtLnYxLldob0FtSVJlcXVlc3QaIC5ncHVhYXMuc3lzdGVtLnYxLldob0FtSVJlc3BvbnNlIhOQAgGq1BgMCAIYAigBMAE4AUABYgZwcm90bzM", [file_google_protobuf_timestamp, file_gpuaas_common_v1_policy]);
 
 /**
  * @generated from message gpuaas.system.v1.GetVersionRequest
@@ -169,6 +169,13 @@ export type WhoAmIResponse = Message<"gpuaas.system.v1.WhoAmIResponse"> & {
    * @generated from field: google.protobuf.Timestamp credential_expires_at = 6;
    */
   credentialExpiresAt?: Timestamp | undefined;
+
+  /**
+   * Of a login at a provider; unset for keys.
+   *
+   * @generated from field: gpuaas.system.v1.LoginAssurance login = 7;
+   */
+  login?: LoginAssurance | undefined;
 };
 
 /**
@@ -177,6 +184,44 @@ export type WhoAmIResponse = Message<"gpuaas.system.v1.WhoAmIResponse"> & {
  */
 export const WhoAmIResponseSchema: GenMessage<WhoAmIResponse> = /*@__PURE__*/
   messageDesc(file_gpuaas_system_v1_system, 6);
+
+/**
+ * How surely a person was there.
+ *
+ * @generated from message gpuaas.system.v1.LoginAssurance
+ */
+export type LoginAssurance = Message<"gpuaas.system.v1.LoginAssurance"> & {
+  /**
+   * @generated from field: string issuer = 1;
+   */
+  issuer: string;
+
+  /**
+   * Authentication context class, as the provider wrote it.
+   *
+   * @generated from field: string acr = 2;
+   */
+  acr: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp auth_time = 3;
+   */
+  authTime?: Timestamp | undefined;
+
+  /**
+   * Until when sensitive calls are taken without logging in again; unset: not now.
+   *
+   * @generated from field: google.protobuf.Timestamp stepped_up_until = 4;
+   */
+  steppedUpUntil?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message gpuaas.system.v1.LoginAssurance.
+ * Use `create(LoginAssuranceSchema)` to create a new message.
+ */
+export const LoginAssuranceSchema: GenMessage<LoginAssurance> = /*@__PURE__*/
+  messageDesc(file_gpuaas_system_v1_system, 7);
 
 /**
  * @generated from message gpuaas.system.v1.RoleBinding
@@ -200,7 +245,7 @@ export type RoleBinding = Message<"gpuaas.system.v1.RoleBinding"> & {
  * Use `create(RoleBindingSchema)` to create a new message.
  */
 export const RoleBindingSchema: GenMessage<RoleBinding> = /*@__PURE__*/
-  messageDesc(file_gpuaas_system_v1_system, 7);
+  messageDesc(file_gpuaas_system_v1_system, 8);
 
 /**
  * @generated from service gpuaas.system.v1.SystemService

@@ -10,13 +10,15 @@ import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@
 import { file_gpuaas_common_v1_policy } from "../../common/v1/policy_pb.ts";
 import type { AssignmentRef, Custody, DsseEnvelope } from "../../common/v1/types_pb.ts";
 import { file_gpuaas_common_v1_types } from "../../common/v1/types_pb.ts";
+import type { InjectedFault } from "../../telemetry/v1/telemetry_pb.ts";
+import { file_gpuaas_telemetry_v1_telemetry } from "../../telemetry/v1/telemetry_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file gpuaas/tasks/v1/tasks.proto.
  */
 export const file_gpuaas_tasks_v1_tasks: GenFile = /*@__PURE__*/
-  fileDesc("ChtncHVhYXMvdGFza3MvdjEvdGFza3MucHJvdG8SD2dwdWFhcy50YXNrcy52MSK1AQoIVGFza1NwZWMSJwoDcnVuGAEgASgLMhguZ3B1YWFzLnRhc2tzLnYxLlJ1blNwZWNIABI8Cg5jb2xsZWN0X2J1bmRsZRgCIAEoCzIiLmdwdWFhcy50YXNrcy52MS5Db2xsZWN0QnVuZGxlU3BlY0gAEi0KBnJlYm9vdBgDIAEoCzIbLmdwdWFhcy50YXNrcy52MS5SZWJvb3RTcGVjSABCDQoEa2luZBIFukgCCAFKBAgEEBAi0QIKB1J1blNwZWMSJQoEYXJndhgBIAMoCUIXukgQkgENCAEQgAgiBnIEKICABLDUGAMSaQoDZW52GAIgAygLMiEuZ3B1YWFzLnRhc2tzLnYxLlJ1blNwZWMuRW52RW50cnlCObpIMpoBLxCAAiIiciAyHl5bQS1aYS16X11bQS1aYS16MC05X117MCwxMjd9JCoGcgQogIACsNQYBBIfCgNjd2QYAyABKAlCErpID3INKIAgMgheKC8uKik/JBI2CgR1c2VyGAQgASgJQii6SCFyHxggMhteKFthLXpfXVthLXowLTlfLV17MCwzMX0pPySw1BgDEi8KBmxpbWl0cxgFIAEoCzIfLmdwdWFhcy50YXNrcy52MS5SZXNvdXJjZUxpbWl0cxoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBInUKDlJlc291cmNlTGltaXRzEhQKDG1lbW9yeV9ieXRlcxgBIAEoBBIRCglwcm9jZXNzZXMYAiABKA0SEgoKb3Blbl9maWxlcxgDIAEoDRITCgtjcHVfc2Vjb25kcxgEIAEoDRIRCgljcHVfbWlsbGkYBSABKA0iWgoRQ29sbGVjdEJ1bmRsZVNwZWMSRQoFcGFydHMYASADKAlCNrpIM5IBMBAQIixyKlIFYWdlbnRSBmtlcm5lbFIJcHJvY2Vzc2VzUgduZXR3b3JrUgVkaXNrcyIoCgpSZWJvb3RTcGVjEhoKBnJlYXNvbhgBIAEoCUIKukgHcgUQARiABCLhBQoEVGFzaxIKCgJpZBgBIAEoCRIPCgdub2RlX2lkGAIgASgJEhEKCW5vZGVfbmFtZRgDIAEoCRIpCgVzdGF0ZRgEIAEoDjIaLmdwdWFhcy50YXNrcy52MS5UYXNrU3RhdGUSJwoEc3BlYxgFIAEoCzIZLmdwdWFhcy50YXNrcy52MS5UYXNrU3BlYxIYCgpjcmVhdGVkX2J5GAYgASgJQgSw1BgDEg8KB2F0dGVtcHQYByABKA0SFAoMbWF4X2F0dGVtcHRzGAggASgNEioKB3RpbWVvdXQYCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoKY3JlYXRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kZWRfYXQYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKCWV4aXRfY29kZRgNIAEoBUgAiAEBEhMKBnNpZ25hbBgOIAEoBUgBiAEBEg4KBnJlYXNvbhgPIAEoCRIPCgdtZXNzYWdlGBAgASgJEhQKDG91dHB1dF9ieXRlcxgRIAEoBBIcChRvdXRwdXRfZHJvcHBlZF9ieXRlcxgSIAEoBBIzCgphc3NpZ25tZW50GBMgASgLMh8uZ3B1YWFzLmNvbW1vbi52MS5Bc3NpZ25tZW50UmVmEioKB2N1c3RvZHkYFCABKA4yGS5ncHVhYXMuY29tbW9uLnYxLkN1c3RvZHkSGgoSbGltaXRzX2VuZm9yY2VkX2J5GBUgASgJEhAKCGJhdGNoX2lkGBYgASgJEhYKDmNvcnJlbGF0aW9uX2lkGBcgASgJEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYGCABKAhCDAoKX2V4aXRfY29kZUIJCgdfc2lnbmFsIuMCChFDcmVhdGVUYXNrUmVxdWVzdBIXCgRub2RlGAEgASgJQgm6SAZyBBABGEASLwoEc3BlYxgCIAEoCzIZLmdwdWFhcy50YXNrcy52MS5UYXNrU3BlY0IGukgDyAEBEj8KB3RpbWVvdXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CE7pIEKoBDSIFCICangEyBBDAhD0SHQoMbWF4X2F0dGVtcHRzGAQgASgNQge6SAQqAhgKEkUKDXF1ZXVlX3RpbWVvdXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CE7pIEKoBDSIFCICangEyBBDAhD0SGQoIYmF0Y2hfaWQYBiABKAlCB7pIBHICGEASGwoKcmVxdWVzdF9pZBgHIAEoCUIHukgEcgIYQBIlChBvdXRwdXRfYnl0ZXNfbWF4GAggASgEQgu6SAgyBhiAgICABCI5ChJDcmVhdGVUYXNrUmVzcG9uc2USIwoEdGFzaxgBIAEoCzIVLmdwdWFhcy50YXNrcy52MS5UYXNrIiwKDkdldFRhc2tSZXF1ZXN0EhoKB3Rhc2tfaWQYASABKAlCCbpIBnIEEAEYQCI2Cg9HZXRUYXNrUmVzcG9uc2USIwoEdGFzaxgBIAEoCzIVLmdwdWFhcy50YXNrcy52MS5UYXNrIrcBChBMaXN0VGFza3NSZXF1ZXN0Eh0KCXBhZ2Vfc2l6ZRgBIAEoBUIKukgHGgUY6AcoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiACBIVCgRub2RlGAMgASgJQge6SARyAhhAEjQKBnN0YXRlcxgEIAMoDjIaLmdwdWFhcy50YXNrcy52MS5UYXNrU3RhdGVCCLpIBZIBAhAQEhkKCGJhdGNoX2lkGAUgASgJQge6SARyAhhAIlIKEUxpc3RUYXNrc1Jlc3BvbnNlEiQKBXRhc2tzGAEgAygLMhUuZ3B1YWFzLnRhc2tzLnYxLlRhc2sSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImgKEUNhbmNlbFRhc2tSZXF1ZXN0EhoKB3Rhc2tfaWQYASABKAlCCbpIBnIEEAEYQBI3CgVncmFjZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMIkBwyACI5ChJDYW5jZWxUYXNrUmVzcG9uc2USIwoEdGFzaxgBIAEoCzIVLmdwdWFhcy50YXNrcy52MS5UYXNrIoABCgtPdXRwdXRDaHVuaxIOCgZvZmZzZXQYASABKAQSLQoGc3RyZWFtGAIgASgOMh0uZ3B1YWFzLnRhc2tzLnYxLk91dHB1dFN0cmVhbRIbCgRkYXRhGAMgASgMQg26SAZ6BBiAgECw1BgDEhUKDWRyb3BwZWRfYnl0ZXMYBCABKAQiYQoVTGlzdFRhc2tPdXRwdXRSZXF1ZXN0EhoKB3Rhc2tfaWQYASABKAlCCbpIBnIEEAEYQBIOCgZvZmZzZXQYAiABKAQSHAoJYnl0ZXNfbWF4GAMgASgNQgm6SAYqBBiAgEAibQoWTGlzdFRhc2tPdXRwdXRSZXNwb25zZRIsCgZjaHVua3MYASADKAsyHC5ncHVhYXMudGFza3MudjEuT3V0cHV0Q2h1bmsSEwoLbmV4dF9vZmZzZXQYAiABKAQSEAoIY29tcGxldGUYAyABKAgiPwoRRm9sbG93VGFza1JlcXVlc3QSGgoHdGFza19pZBgBIAEoCUIJukgGcgQQARhAEg4KBm9mZnNldBgCIAEoBCJ0ChJGb2xsb3dUYXNrUmVzcG9uc2USJQoEdGFzaxgBIAEoCzIVLmdwdWFhcy50YXNrcy52MS5UYXNrSAASLgoGb3V0cHV0GAIgASgLMhwuZ3B1YWFzLnRhc2tzLnYxLk91dHB1dENodW5rSABCBwoFZXZlbnQiMwoVR2V0VGFza1JlY2VpcHRSZXF1ZXN0EhoKB3Rhc2tfaWQYASABKAlCCbpIBnIEEAEYQCLWAQoWR2V0VGFza1JlY2VpcHRSZXNwb25zZRIwCghlbnZlbG9wZRgBIAEoCzIeLmdwdWFhcy5jb21tb24udjEuRHNzZUVudmVsb3BlEi8KB3JlY2VpcHQYAiABKAsyHi5ncHVhYXMuY29tbW9uLnYxLkRzc2VFbnZlbG9wZRIvCgdjbG9zaW5nGAMgASgLMh4uZ3B1YWFzLmNvbW1vbi52MS5Ec3NlRW52ZWxvcGUSFAoMc2lnbmVyX2NoYWluGAQgAygMEhIKCm5vZGVfY2hhaW4YBSADKAwqmgIKCVRhc2tTdGF0ZRIaChZUQVNLX1NUQVRFX1VOU1BFQ0lGSUVEEAASFQoRVEFTS19TVEFURV9RVUVVRUQQARIVChFUQVNLX1NUQVRFX0xFQVNFRBACEhYKElRBU0tfU1RBVEVfUlVOTklORxADEhkKFVRBU0tfU1RBVEVfQ0FOQ0VMTElORxAEEhgKFFRBU0tfU1RBVEVfU1VDQ0VFREVEEAUSFQoRVEFTS19TVEFURV9GQUlMRUQQBhIYChRUQVNLX1NUQVRFX0NBTkNFTExFRBAHEhgKFFRBU0tfU1RBVEVfVElNRURfT1VUEAgSEwoPVEFTS19TVEFURV9MT1NUEAkSFgoSVEFTS19TVEFURV9SRUZVU0VEEAoqYQoMT3V0cHV0U3RyZWFtEh0KGU9VVFBVVF9TVFJFQU1fVU5TUEVDSUZJRUQQABIYChRPVVRQVVRfU1RSRUFNX1NURE9VVBABEhgKFE9VVFBVVF9TVFJFQU1fU1RERVJSEAIylQcKC1Rhc2tTZXJ2aWNlEnsKCkNyZWF0ZVRhc2sSIi5ncHVhYXMudGFza3MudjEuQ3JlYXRlVGFza1JlcXVlc3QaIy5ncHVhYXMudGFza3MudjEuQ3JlYXRlVGFza1Jlc3BvbnNlIiSq1BggCAISDHRhc2tzLmNyZWF0ZRgDIgRub2RlKAMwATgDQAISdQoHR2V0VGFzaxIfLmdwdWFhcy50YXNrcy52MS5HZXRUYXNrUmVxdWVzdBogLmdwdWFhcy50YXNrcy52MS5HZXRUYXNrUmVzcG9uc2UiJ5ACAarUGCAIAhIJdGFza3MuZ2V0GAQiB3Rhc2tfaWQoAjABOAFAARJyCglMaXN0VGFza3MSIS5ncHVhYXMudGFza3MudjEuTGlzdFRhc2tzUmVxdWVzdBoiLmdwdWFhcy50YXNrcy52MS5MaXN0VGFza3NSZXNwb25zZSIekAIBqtQYFwgCEgl0YXNrcy5nZXQYBigCMAE4AUABEn4KCkNhbmNlbFRhc2sSIi5ncHVhYXMudGFza3MudjEuQ2FuY2VsVGFza1JlcXVlc3QaIy5ncHVhYXMudGFza3MudjEuQ2FuY2VsVGFza1Jlc3BvbnNlIieq1BgjCAISDHRhc2tzLmNhbmNlbBgEIgd0YXNrX2lkKAMwATgCQAISjQEKDkxpc3RUYXNrT3V0cHV0EiYuZ3B1YWFzLnRhc2tzLnYxLkxpc3RUYXNrT3V0cHV0UmVxdWVzdBonLmdwdWFhcy50YXNrcy52MS5MaXN0VGFza091dHB1dFJlc3BvbnNlIiqQAgGq1BgjCAISDHRhc2tzLm91dHB1dBgEIgd0YXNrX2lkKAIwATgBQAESgAEKCkZvbGxvd1Rhc2sSIi5ncHVhYXMudGFza3MudjEuRm9sbG93VGFza1JlcXVlc3QaIy5ncHVhYXMudGFza3MudjEuRm9sbG93VGFza1Jlc3BvbnNlIieq1BgjCAISDHRhc2tzLm91dHB1dBgEIgd0YXNrX2lkKAIwATgBQAMwARKKAQoOR2V0VGFza1JlY2VpcHQSJi5ncHVhYXMudGFza3MudjEuR2V0VGFza1JlY2VpcHRSZXF1ZXN0GicuZ3B1YWFzLnRhc2tzLnYxLkdldFRhc2tSZWNlaXB0UmVzcG9uc2UiJ5ACAarUGCAIAhIJdGFza3MuZ2V0GAQiB3Rhc2tfaWQoAjABOAFAAWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_gpuaas_common_v1_policy, file_gpuaas_common_v1_types]);
+  fileDesc("ChtncHVhYXMvdGFza3MvdjEvdGFza3MucHJvdG8SD2dwdWFhcy50YXNrcy52MSLvAQoIVGFza1NwZWMSJwoDcnVuGAEgASgLMhguZ3B1YWFzLnRhc2tzLnYxLlJ1blNwZWNIABI8Cg5jb2xsZWN0X2J1bmRsZRgCIAEoCzIiLmdwdWFhcy50YXNrcy52MS5Db2xsZWN0QnVuZGxlU3BlY0gAEi0KBnJlYm9vdBgDIAEoCzIbLmdwdWFhcy50YXNrcy52MS5SZWJvb3RTcGVjSAASOAoMaW5qZWN0X2ZhdWx0GBAgASgLMiAuZ3B1YWFzLnRhc2tzLnYxLkluamVjdEZhdWx0U3BlY0gAQg0KBGtpbmQSBbpIAggBSgQIBBAQIuQCCgdSdW5TcGVjEiUKBGFyZ3YYASADKAlCF7pIEJIBDQgBEIAIIgZyBCiAgASw1BgDEmkKA2VudhgCIAMoCzIhLmdwdWFhcy50YXNrcy52MS5SdW5TcGVjLkVudkVudHJ5Qjm6SDKaAS8QgAIiInIgMh5eW0EtWmEtel9dW0EtWmEtejAtOV9dezAsMTI3fSQqBnIEKICAArDUGAQSHwoDY3dkGAMgASgJQhK6SA9yDSiAIDIIXigvLiopPyQSNgoEdXNlchgEIAEoCUIoukghch8YIDIbXihbYS16X11bYS16MC05Xy1dezAsMzF9KT8ksNQYAxIvCgZsaW1pdHMYBSABKAsyHy5ncHVhYXMudGFza3MudjEuUmVzb3VyY2VMaW1pdHMaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUoECAYQB1ILc2VjcmV0X3JlZnMidQoOUmVzb3VyY2VMaW1pdHMSFAoMbWVtb3J5X2J5dGVzGAEgASgEEhEKCXByb2Nlc3NlcxgCIAEoDRISCgpvcGVuX2ZpbGVzGAMgASgNEhMKC2NwdV9zZWNvbmRzGAQgASgNEhEKCWNwdV9taWxsaRgFIAEoDSJaChFDb2xsZWN0QnVuZGxlU3BlYxJFCgVwYXJ0cxgBIAMoCUI2ukgzkgEwEBAiLHIqUgVhZ2VudFIGa2VybmVsUglwcm9jZXNzZXNSB25ldHdvcmtSBWRpc2tzIigKClJlYm9vdFNwZWMSGgoGcmVhc29uGAEgASgJQgq6SAdyBRABGIAEIoYBCg9JbmplY3RGYXVsdFNwZWMSPgoGZmF1bHRzGAEgAygLMiIuZ3B1YWFzLnRlbGVtZXRyeS52MS5JbmplY3RlZEZhdWx0Qgq6SAeSAQQIARAQEjMKB2VuZHNfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQga6SAPIAQEi4QUKBFRhc2sSCgoCaWQYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIRCglub2RlX25hbWUYAyABKAkSKQoFc3RhdGUYBCABKA4yGi5ncHVhYXMudGFza3MudjEuVGFza1N0YXRlEicKBHNwZWMYBSABKAsyGS5ncHVhYXMudGFza3MudjEuVGFza1NwZWMSGAoKY3JlYXRlZF9ieRgGIAEoCUIEsNQYAxIPCgdhdHRlbXB0GAcgASgNEhQKDG1heF9hdHRlbXB0cxgIIAEoDRIqCgd0aW1lb3V0GAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmNyZWF0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZGVkX2F0GAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCglleGl0X2NvZGUYDSABKAVIAIgBARITCgZzaWduYWwYDiABKAVIAYgBARIOCgZyZWFzb24YDyABKAkSDwoHbWVzc2FnZRgQIAEoCRIUCgxvdXRwdXRfYnl0ZXMYESABKAQSHAoUb3V0cHV0X2Ryb3BwZWRfYnl0ZXMYEiABKAQSMwoKYXNzaWdubWVudBgTIAEoCzIfLmdwdWFhcy5jb21tb24udjEuQXNzaWdubWVudFJlZhIqCgdjdXN0b2R5GBQgASgOMhkuZ3B1YWFzLmNvbW1vbi52MS5DdXN0b2R5EhoKEmxpbWl0c19lbmZvcmNlZF9ieRgVIAEoCRIQCghiYXRjaF9pZBgWIAEoCRIWCg5jb3JyZWxhdGlvbl9pZBgXIAEoCRIYChBjYW5jZWxfcmVxdWVzdGVkGBggASgIQgwKCl9leGl0X2NvZGVCCQoHX3NpZ25hbCLjAgoRQ3JlYXRlVGFza1JlcXVlc3QSFwoEbm9kZRgBIAEoCUIJukgGcgQQARhAEi8KBHNwZWMYAiABKAsyGS5ncHVhYXMudGFza3MudjEuVGFza1NwZWNCBrpIA8gBARI/Cgd0aW1lb3V0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhO6SBCqAQ0iBQiAmp4BMgQQwIQ9Eh0KDG1heF9hdHRlbXB0cxgEIAEoDUIHukgEKgIYChJFCg1xdWV1ZV90aW1lb3V0GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhO6SBCqAQ0iBQiAmp4BMgQQwIQ9EhkKCGJhdGNoX2lkGAYgASgJQge6SARyAhhAEhsKCnJlcXVlc3RfaWQYByABKAlCB7pIBHICGEASJQoQb3V0cHV0X2J5dGVzX21heBgIIAEoBEILukgIMgYYgICAgAQiOQoSQ3JlYXRlVGFza1Jlc3BvbnNlEiMKBHRhc2sYASABKAsyFS5ncHVhYXMudGFza3MudjEuVGFzayIsCg5HZXRUYXNrUmVxdWVzdBIaCgd0YXNrX2lkGAEgASgJQgm6SAZyBBABGEAiNgoPR2V0VGFza1Jlc3BvbnNlEiMKBHRhc2sYASABKAsyFS5ncHVhYXMudGFza3MudjEuVGFzayK3AQoQTGlzdFRhc2tzUmVxdWVzdBIdCglwYWdlX3NpemUYASABKAVCCrpIBxoFGOgHKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgSFQoEbm9kZRgDIAEoCUIHukgEcgIYQBI0CgZzdGF0ZXMYBCADKA4yGi5ncHVhYXMudGFza3MudjEuVGFza1N0YXRlQgi6SAWSAQIQEBIZCghiYXRjaF9pZBgFIAEoCUIHukgEcgIYQCJSChFMaXN0VGFza3NSZXNwb25zZRIkCgV0YXNrcxgBIAMoCzIVLmdwdWFhcy50YXNrcy52MS5UYXNrEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJoChFDYW5jZWxUYXNrUmVxdWVzdBIaCgd0YXNrX2lkGAEgASgJQgm6SAZyBBABGEASNwoFZ3JhY2UYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDbpICqoBByIDCJAcMgAiOQoSQ2FuY2VsVGFza1Jlc3BvbnNlEiMKBHRhc2sYASABKAsyFS5ncHVhYXMudGFza3MudjEuVGFzayKAAQoLT3V0cHV0Q2h1bmsSDgoGb2Zmc2V0GAEgASgEEi0KBnN0cmVhbRgCIAEoDjIdLmdwdWFhcy50YXNrcy52MS5PdXRwdXRTdHJlYW0SGwoEZGF0YRgDIAEoDEINukgGegQYgIBAsNQYAxIVCg1kcm9wcGVkX2J5dGVzGAQgASgEImEKFUxpc3RUYXNrT3V0cHV0UmVxdWVzdBIaCgd0YXNrX2lkGAEgASgJQgm6SAZyBBABGEASDgoGb2Zmc2V0GAIgASgEEhwKCWJ5dGVzX21heBgDIAEoDUIJukgGKgQYgIBAIm0KFkxpc3RUYXNrT3V0cHV0UmVzcG9uc2USLAoGY2h1bmtzGAEgAygLMhwuZ3B1YWFzLnRhc2tzLnYxLk91dHB1dENodW5rEhMKC25leHRfb2Zmc2V0GAIgASgEEhAKCGNvbXBsZXRlGAMgASgIIj8KEUZvbGxvd1Rhc2tSZXF1ZXN0EhoKB3Rhc2tfaWQYASABKAlCCbpIBnIEEAEYQBIOCgZvZmZzZXQYAiABKAQidAoSRm9sbG93VGFza1Jlc3BvbnNlEiUKBHRhc2sYASABKAsyFS5ncHVhYXMudGFza3MudjEuVGFza0gAEi4KBm91dHB1dBgCIAEoCzIcLmdwdWFhcy50YXNrcy52MS5PdXRwdXRDaHVua0gAQgcKBWV2ZW50IjMKFUdldFRhc2tSZWNlaXB0UmVxdWVzdBIaCgd0YXNrX2lkGAEgASgJQgm6SAZyBBABGEAi1gEKFkdldFRhc2tSZWNlaXB0UmVzcG9uc2USMAoIZW52ZWxvcGUYASABKAsyHi5ncHVhYXMuY29tbW9uLnYxLkRzc2VFbnZlbG9wZRIvCgdyZWNlaXB0GAIgASgLMh4uZ3B1YWFzLmNvbW1vbi52MS5Ec3NlRW52ZWxvcGUSLwoHY2xvc2luZxgDIAEoCzIeLmdwdWFhcy5jb21tb24udjEuRHNzZUVudmVsb3BlEhQKDHNpZ25lcl9jaGFpbhgEIAMoDBISCgpub2RlX2NoYWluGAUgAygMKpoCCglUYXNrU3RhdGUSGgoWVEFTS19TVEFURV9VTlNQRUNJRklFRBAAEhUKEVRBU0tfU1RBVEVfUVVFVUVEEAESFQoRVEFTS19TVEFURV9MRUFTRUQQAhIWChJUQVNLX1NUQVRFX1JVTk5JTkcQAxIZChVUQVNLX1NUQVRFX0NBTkNFTExJTkcQBBIYChRUQVNLX1NUQVRFX1NVQ0NFRURFRBAFEhUKEVRBU0tfU1RBVEVfRkFJTEVEEAYSGAoUVEFTS19TVEFURV9DQU5DRUxMRUQQBxIYChRUQVNLX1NUQVRFX1RJTUVEX09VVBAIEhMKD1RBU0tfU1RBVEVfTE9TVBAJEhYKElRBU0tfU1RBVEVfUkVGVVNFRBAKKmEKDE91dHB1dFN0cmVhbRIdChlPVVRQVVRfU1RSRUFNX1VOU1BFQ0lGSUVEEAASGAoUT1VUUFVUX1NUUkVBTV9TVERPVVQQARIYChRPVVRQVVRfU1RSRUFNX1NUREVSUhACMpUHCgtUYXNrU2VydmljZRJ7CgpDcmVhdGVUYXNrEiIuZ3B1YWFzLnRhc2tzLnYxLkNyZWF0ZVRhc2tSZXF1ZXN0GiMuZ3B1YWFzLnRhc2tzLnYxLkNyZWF0ZVRhc2tSZXNwb25zZSIkqtQYIAgCEgx0YXNrcy5jcmVhdGUYAyIEbm9kZSgDMAE4A0ACEnUKB0dldFRhc2sSHy5ncHVhYXMudGFza3MudjEuR2V0VGFza1JlcXVlc3QaIC5ncHVhYXMudGFza3MudjEuR2V0VGFza1Jlc3BvbnNlIieQAgGq1BggCAISCXRhc2tzLmdldBgEIgd0YXNrX2lkKAIwATgBQAEScgoJTGlzdFRhc2tzEiEuZ3B1YWFzLnRhc2tzLnYxLkxpc3RUYXNrc1JlcXVlc3QaIi5ncHVhYXMudGFza3MudjEuTGlzdFRhc2tzUmVzcG9uc2UiHpACAarUGBcIAhIJdGFza3MuZ2V0GAYoAjABOAFAARJ+CgpDYW5jZWxUYXNrEiIuZ3B1YWFzLnRhc2tzLnYxLkNhbmNlbFRhc2tSZXF1ZXN0GiMuZ3B1YWFzLnRhc2tzLnYxLkNhbmNlbFRhc2tSZXNwb25zZSInqtQYIwgCEgx0YXNrcy5jYW5jZWwYBCIHdGFza19pZCgDMAE4AkACEo0BCg5MaXN0VGFza091dHB1dBImLmdwdWFhcy50YXNrcy52MS5MaXN0VGFza091dHB1dFJlcXVlc3QaJy5ncHVhYXMudGFza3MudjEuTGlzdFRhc2tPdXRwdXRSZXNwb25zZSIqkAIBqtQYIwgCEgx0YXNrcy5vdXRwdXQYBCIHdGFza19pZCgCMAE4AUABEoABCgpGb2xsb3dUYXNrEiIuZ3B1YWFzLnRhc2tzLnYxLkZvbGxvd1Rhc2tSZXF1ZXN0GiMuZ3B1YWFzLnRhc2tzLnYxLkZvbGxvd1Rhc2tSZXNwb25zZSInqtQYIwgCEgx0YXNrcy5vdXRwdXQYBCIHdGFza19pZCgCMAE4AUADMAESigEKDkdldFRhc2tSZWNlaXB0EiYuZ3B1YWFzLnRhc2tzLnYxLkdldFRhc2tSZWNlaXB0UmVxdWVzdBonLmdwdWFhcy50YXNrcy52MS5HZXRUYXNrUmVjZWlwdFJlc3BvbnNlIieQAgGq1BggCAISCXRhc2tzLmdldBgEIgd0YXNrX2lkKAIwATgBQAFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_gpuaas_common_v1_policy, file_gpuaas_common_v1_types, file_gpuaas_telemetry_v1_telemetry]);
 
 /**
  * @generated from message gpuaas.tasks.v1.TaskSpec
@@ -43,6 +45,12 @@ export type TaskSpec = Message<"gpuaas.tasks.v1.TaskSpec"> & {
      */
     value: RebootSpec;
     case: "reboot";
+  } | {
+    /**
+     * @generated from field: gpuaas.tasks.v1.InjectFaultSpec inject_fault = 16;
+     */
+    value: InjectFaultSpec;
+    case: "injectFault";
   } | { case: undefined; value?: undefined };
 };
 
@@ -67,7 +75,8 @@ export type RunSpec = Message<"gpuaas.tasks.v1.RunSpec"> & {
   argv: string[];
 
   /**
-   * Not for secrets: they are stored with the task. At most 256 variables.
+   * Not for secrets: stored in clear with the task, in the database and its backups, although no answer of the API and no
+   * record shows the values. At most 256 variables.
    *
    * @generated from field: map<string, string> env = 2;
    */
@@ -178,6 +187,30 @@ export type RebootSpec = Message<"gpuaas.tasks.v1.RebootSpec"> & {
  */
 export const RebootSpecSchema: GenMessage<RebootSpec> = /*@__PURE__*/
   messageDesc(file_gpuaas_tasks_v1_tasks, 4);
+
+/**
+ * Lets the agent say, marked as simulated, that something is wrong. Made by HealthService.InjectNodeFault alone.
+ *
+ * @generated from message gpuaas.tasks.v1.InjectFaultSpec
+ */
+export type InjectFaultSpec = Message<"gpuaas.tasks.v1.InjectFaultSpec"> & {
+  /**
+   * @generated from field: repeated gpuaas.telemetry.v1.InjectedFault faults = 1;
+   */
+  faults: InjectedFault[];
+
+  /**
+   * @generated from field: google.protobuf.Timestamp ends_at = 2;
+   */
+  endsAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message gpuaas.tasks.v1.InjectFaultSpec.
+ * Use `create(InjectFaultSpecSchema)` to create a new message.
+ */
+export const InjectFaultSpecSchema: GenMessage<InjectFaultSpec> = /*@__PURE__*/
+  messageDesc(file_gpuaas_tasks_v1_tasks, 5);
 
 /**
  * @generated from message gpuaas.tasks.v1.Task
@@ -323,7 +356,7 @@ export type Task = Message<"gpuaas.tasks.v1.Task"> & {
  * Use `create(TaskSchema)` to create a new message.
  */
 export const TaskSchema: GenMessage<Task> = /*@__PURE__*/
-  messageDesc(file_gpuaas_tasks_v1_tasks, 5);
+  messageDesc(file_gpuaas_tasks_v1_tasks, 6);
 
 /**
  * @generated from message gpuaas.tasks.v1.CreateTaskRequest
@@ -384,7 +417,7 @@ export type CreateTaskRequest = Message<"gpuaas.tasks.v1.CreateTaskRequest"> & {
  * Use `create(CreateTaskRequestSchema)` to create a new message.
  */
 export const CreateTaskRequestSchema: GenMessage<CreateTaskRequest> = /*@__PURE__*/
-  messageDesc(file_gpuaas_tasks_v1_tasks, 6);
+  messageDesc(file_gpuaas_tasks_v1_tasks, 7);
 
 /**
  * @generated from message gpuaas.tasks.v1.CreateTaskResponse
@@ -401,7 +434,7 @@ export type CreateTaskResponse = Message<"gpuaas.tasks.v1.CreateTaskResponse"> &
  * Use `create(CreateTaskResponseSchema)` to create a new message.
  */
 export const CreateTaskResponseSchema: GenMessage<CreateTaskResponse> = /*@__PURE__*/
-  messageDesc(file_gpuaas_tasks_v1_tasks, 7);
+  messageDesc(file_gpuaas_tasks_v1_tasks, 8);
 
 /**
  * @generated from message gpuaas.tasks.v1.GetTaskRequest
@@ -418,7 +451,7 @@ export type GetTaskRequest = Message<"gpuaas.tasks.v1.GetTaskRequest"> & {
  * Use `create(GetTaskRequestSchema)` to create a new message.
  */
 export const GetTaskRequestSchema: GenMessage<GetTaskRequest> = /*@__PURE__*/
-  messageDesc(file_gpuaas_tasks_v1_tasks, 8);
+  messageDesc(file_gpuaas_tasks_v1_tasks, 9);
 
 /**
  * @generated from message gpuaas.tasks.v1.GetTaskResponse
@@ -435,7 +468,7 @@ export type GetTaskResponse = Message<"gpuaas.tasks.v1.GetTaskResponse"> & {
  * Use `create(GetTaskResponseSchema)` to create a new message.
  */
 export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
-  messageDesc(file_gpuaas_tasks_v1_tasks, 9);
+  messageDesc(file_gpuaas_tasks_v1_tasks, 10);
 
 /**
  * @generated from message gpuaas.tasks.v1.ListTasksRequest
@@ -474,7 +507,7 @@ export type ListTasksRequest = Message<"gpuaas.tasks.v1.ListTasksRequest"> & {
  * Use `create(ListTasksRequestSchema)` to create a new message.
  */
 export const ListTasksRequestSchema: GenMessage<ListTasksRequest> = /*@__PURE__*/
-  messageDesc(file_gpuaas_tasks_v1_tasks, 10);
+  messageDesc(file_gpuaas_tasks_v1_tasks, 11);
 
 /**
  * @generated from message gpuaas.tasks.v1.ListTasksResponse
@@ -496,7 +529,7 @@ export type ListTasksResponse = Message<"gpuaas.tasks.v1.ListTasksResponse"> & {
  * Use `create(ListTasksResponseSchema)` to create a new message.
  */
 export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE__*/
-  messageDesc(file_gpuaas_tasks_v1_tasks, 11);
+  messageDesc(file_gpuaas_tasks_v1_tasks, 12);
 
 /**
  * @generated from message gpuaas.tasks.v1.CancelTaskRequest
@@ -520,7 +553,7 @@ export type CancelTaskRequest = Message<"gpuaas.tasks.v1.CancelTaskRequest"> & {
  * Use `create(CancelTaskRequestSchema)` to create a new message.
  */
 export const CancelTaskRequestSchema: GenMessage<CancelTaskRequest> = /*@__PURE__*/
-  messageDesc(file_gpuaas_tasks_v1_tasks, 12);
+  messageDesc(file_gpuaas_tasks_v1_tasks, 13);
 
 /**
  * @generated from message gpuaas.tasks.v1.CancelTaskResponse
@@ -537,7 +570,7 @@ export type CancelTaskResponse = Message<"gpuaas.tasks.v1.CancelTaskResponse"> &
  * Use `create(CancelTaskResponseSchema)` to create a new message.
  */
 export const CancelTaskResponseSchema: GenMessage<CancelTaskResponse> = /*@__PURE__*/
-  messageDesc(file_gpuaas_tasks_v1_tasks, 13);
+  messageDesc(file_gpuaas_tasks_v1_tasks, 14);
 
 /**
  * A run of bytes of one stream. Offsets count the bytes of both streams together in the order of arrival.
@@ -575,7 +608,7 @@ export type OutputChunk = Message<"gpuaas.tasks.v1.OutputChunk"> & {
  * Use `create(OutputChunkSchema)` to create a new message.
  */
 export const OutputChunkSchema: GenMessage<OutputChunk> = /*@__PURE__*/
-  messageDesc(file_gpuaas_tasks_v1_tasks, 14);
+  messageDesc(file_gpuaas_tasks_v1_tasks, 15);
 
 /**
  * @generated from message gpuaas.tasks.v1.ListTaskOutputRequest
@@ -604,7 +637,7 @@ export type ListTaskOutputRequest = Message<"gpuaas.tasks.v1.ListTaskOutputReque
  * Use `create(ListTaskOutputRequestSchema)` to create a new message.
  */
 export const ListTaskOutputRequestSchema: GenMessage<ListTaskOutputRequest> = /*@__PURE__*/
-  messageDesc(file_gpuaas_tasks_v1_tasks, 15);
+  messageDesc(file_gpuaas_tasks_v1_tasks, 16);
 
 /**
  * @generated from message gpuaas.tasks.v1.ListTaskOutputResponse
@@ -635,7 +668,7 @@ export type ListTaskOutputResponse = Message<"gpuaas.tasks.v1.ListTaskOutputResp
  * Use `create(ListTaskOutputResponseSchema)` to create a new message.
  */
 export const ListTaskOutputResponseSchema: GenMessage<ListTaskOutputResponse> = /*@__PURE__*/
-  messageDesc(file_gpuaas_tasks_v1_tasks, 16);
+  messageDesc(file_gpuaas_tasks_v1_tasks, 17);
 
 /**
  * @generated from message gpuaas.tasks.v1.FollowTaskRequest
@@ -657,7 +690,7 @@ export type FollowTaskRequest = Message<"gpuaas.tasks.v1.FollowTaskRequest"> & {
  * Use `create(FollowTaskRequestSchema)` to create a new message.
  */
 export const FollowTaskRequestSchema: GenMessage<FollowTaskRequest> = /*@__PURE__*/
-  messageDesc(file_gpuaas_tasks_v1_tasks, 17);
+  messageDesc(file_gpuaas_tasks_v1_tasks, 18);
 
 /**
  * @generated from message gpuaas.tasks.v1.FollowTaskResponse
@@ -686,7 +719,7 @@ export type FollowTaskResponse = Message<"gpuaas.tasks.v1.FollowTaskResponse"> &
  * Use `create(FollowTaskResponseSchema)` to create a new message.
  */
 export const FollowTaskResponseSchema: GenMessage<FollowTaskResponse> = /*@__PURE__*/
-  messageDesc(file_gpuaas_tasks_v1_tasks, 18);
+  messageDesc(file_gpuaas_tasks_v1_tasks, 19);
 
 /**
  * @generated from message gpuaas.tasks.v1.GetTaskReceiptRequest
@@ -703,7 +736,7 @@ export type GetTaskReceiptRequest = Message<"gpuaas.tasks.v1.GetTaskReceiptReque
  * Use `create(GetTaskReceiptRequestSchema)` to create a new message.
  */
 export const GetTaskReceiptRequestSchema: GenMessage<GetTaskReceiptRequest> = /*@__PURE__*/
-  messageDesc(file_gpuaas_tasks_v1_tasks, 19);
+  messageDesc(file_gpuaas_tasks_v1_tasks, 20);
 
 /**
  * @generated from message gpuaas.tasks.v1.GetTaskReceiptResponse
@@ -750,7 +783,7 @@ export type GetTaskReceiptResponse = Message<"gpuaas.tasks.v1.GetTaskReceiptResp
  * Use `create(GetTaskReceiptResponseSchema)` to create a new message.
  */
 export const GetTaskReceiptResponseSchema: GenMessage<GetTaskReceiptResponse> = /*@__PURE__*/
-  messageDesc(file_gpuaas_tasks_v1_tasks, 20);
+  messageDesc(file_gpuaas_tasks_v1_tasks, 21);
 
 /**
  * @generated from enum gpuaas.tasks.v1.TaskState

@@ -2,27 +2,28 @@
 // @generated from file gpuaas/telemetry/v1/telemetry.proto (package gpuaas.telemetry.v1, syntax proto3)
 /* eslint-disable */
 
-// Host telemetry, one positional packed message per node and period. GPU fields join it with their own schema number.
+// What a node measures: one positional packed message per node and period. The tables in proto/telemetry-schema say what
+// each position means.
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../../buf/validate/validate_pb.ts";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Message } from "@bufbuild/protobuf";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file gpuaas/telemetry/v1/telemetry.proto.
  */
 export const file_gpuaas_telemetry_v1_telemetry: GenFile = /*@__PURE__*/
-  fileDesc("CiNncHVhYXMvdGVsZW1ldHJ5L3YxL3RlbGVtZXRyeS5wcm90bxITZ3B1YWFzLnRlbGVtZXRyeS52MSKIAQoOVGVsZW1ldHJ5RnJhbWUSGgoGc2NoZW1hGAEgASgNQgq6SAcqBRjoBygBEi4KAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIGukgDyAEBEhkKBnZhbHVlcxgDIAMoAUIJukgGkgEDEIAgEg8KB2Ryb3BwZWQYBCABKARiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp]);
+  fileDesc("CiNncHVhYXMvdGVsZW1ldHJ5L3YxL3RlbGVtZXRyeS5wcm90bxITZ3B1YWFzLnRlbGVtZXRyeS52MSLyBQoOVGVsZW1ldHJ5RnJhbWUSGgoGc2NoZW1hGAEgASgNQgq6SAcqBRjoBygBEi4KAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIGukgDyAEBEhkKBnZhbHVlcxgDIAMoAUIJukgGkgEDEIAgEg8KB2Ryb3BwZWQYBCABKAQSNwoEZ3B1cxgFIAMoCzIfLmdwdWFhcy50ZWxlbWV0cnkudjEuUGFydFNhbXBsZUIIukgFkgECEEASOgoGc2xpY2VzGAYgAygLMh8uZ3B1YWFzLnRlbGVtZXRyeS52MS5QYXJ0U2FtcGxlQgm6SAaSAQMQgAQSEAoIaGFzX3Nsb3cYByABKAgSPAoJZ3B1c19zbG93GAggAygLMh8uZ3B1YWFzLnRlbGVtZXRyeS52MS5QYXJ0U2FtcGxlQgi6SAWSAQIQQBI7CgdudmxpbmtzGAkgAygLMh8uZ3B1YWFzLnRlbGVtZXRyeS52MS5QYXJ0U2FtcGxlQgm6SAaSAQMQgBISPAoIaWJfcG9ydHMYCiADKAsyHy5ncHVhYXMudGVsZW1ldHJ5LnYxLlBhcnRTYW1wbGVCCbpIBpIBAxCAAhI5CgVkaXNrcxgLIAMoCzIfLmdwdWFhcy50ZWxlbWV0cnkudjEuUGFydFNhbXBsZUIJukgGkgEDEIACEi4KBXByb2JlGAwgASgOMh8uZ3B1YWFzLnRlbGVtZXRyeS52MS5Qcm9iZVN0YXRlEisKB2dwdXNfYXQYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXNpbXVsYXRlZBgOIAEoCBIaCglpbnZlbnRvcnkYDyABKAlCB7pIBHICGBASQQoNZ3B1X3Byb2Nlc3NlcxgQIAMoCzIfLmdwdWFhcy50ZWxlbWV0cnkudjEuR3B1UHJvY2Vzc0IJukgGkgEDEIACEh4KFmdwdV9wcm9jZXNzZXNfbGVmdF9vdXQYESABKA0ixQEKCkdwdVByb2Nlc3MSFgoDZ3B1GAEgASgJQgm6SAZyBBABGGASCwoDcGlkGAIgASgNEhkKDG1lbW9yeV9ieXRlcxgDIAEoAUgAiAEBEhsKDnNtX3V0aWxpc2F0aW9uGAQgASgBSAGIAQESGAoHdGFza19pZBgFIAEoCUIHukgEcgIYQBIcCgt0ZXJtaW5hbF9pZBgGIAEoCUIHukgEcgIYQEIPCg1fbWVtb3J5X2J5dGVzQhEKD19zbV91dGlsaXNhdGlvbiJNCgpQYXJ0U2FtcGxlEhUKAmlkGAEgASgJQgm6SAZyBBABGGASDQoFaW5kZXgYAiABKA0SGQoGdmFsdWVzGAMgAygBQgm6SAaSAQMQgAIi+QQKCUludmVudG9yeRIXCgZkaWdlc3QYASABKAlCB7pIBHICGEASLAoIdGFrZW5fYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhgKB2Jvb3RfaWQYAyABKAlCB7pIBHICGEASEQoJc2ltdWxhdGVkGAQgASgIEjIKBWJvYXJkGAUgASgLMiMuZ3B1YWFzLnRlbGVtZXRyeS52MS5JbnZlbnRvcnlCb2FyZBI0CgZkcml2ZXIYBiABKAsyJC5ncHVhYXMudGVsZW1ldHJ5LnYxLkludmVudG9yeURyaXZlchI5CgRjcHVzGAcgAygLMiEuZ3B1YWFzLnRlbGVtZXRyeS52MS5JbnZlbnRvcnlDcHVCCLpIBZIBAhBAEj8KBm1lbW9yeRgIIAMoCzIkLmdwdWFhcy50ZWxlbWV0cnkudjEuSW52ZW50b3J5TWVtb3J5Qgm6SAaSAQMQgAISPAoFZGlza3MYCSADKAsyIi5ncHVhYXMudGVsZW1ldHJ5LnYxLkludmVudG9yeURpc2tCCbpIBpIBAxCAAhI6CgRuaWNzGAogAygLMiEuZ3B1YWFzLnRlbGVtZXRyeS52MS5JbnZlbnRvcnlOaWNCCbpIBpIBAxCAAhI5CgRncHVzGAsgAygLMiEuZ3B1YWFzLnRlbGVtZXRyeS52MS5JbnZlbnRvcnlHcHVCCLpIBZIBAhBAEj4KBnNsaWNlcxgMIAMoCzIjLmdwdWFhcy50ZWxlbWV0cnkudjEuSW52ZW50b3J5U2xpY2VCCbpIBpIBAxCABBIdCgRnYXBzGA0gAygJQg+6SAySAQkQICIFcgMYgAIitwIKDkludmVudG9yeUJvYXJkEhgKBnZlbmRvchgBIAEoCUIIukgFcgMYgAESGQoHcHJvZHVjdBgCIAEoCUIIukgFcgMYgAESGAoGc2VyaWFsGAMgASgJQgi6SAVyAxiAARIeCgxib2FyZF92ZW5kb3IYBCABKAlCCLpIBXIDGIABEh8KDWJvYXJkX3Byb2R1Y3QYBSABKAlCCLpIBXIDGIABEh4KDGJvYXJkX3NlcmlhbBgGIAEoCUIIukgFcgMYgAESHgoMYmlvc192ZXJzaW9uGAcgASgJQgi6SAVyAxiAARIaCgliaW9zX2RhdGUYCCABKAlCB7pIBHICGEASHgoMYm1jX2Zpcm13YXJlGAkgASgJQgi6SAVyAxiAARIZCghibWNfZ3VpZBgKIAEoCUIHukgEcgIYQCK+AQoPSW52ZW50b3J5RHJpdmVyEhgKBmtlcm5lbBgBIAEoCUIIukgFcgMYgAESFAoCb3MYAiABKAlCCLpIBXIDGIABEh0KDGFyY2hpdGVjdHVyZRgDIAEoCUIHukgEcgIYIBIeCg1udmlkaWFfZHJpdmVyGAQgASgJQge6SARyAhhQEhUKBG52bWwYBSABKAlCB7pIBHICGFASDAoEY3VkYRgGIAEoDRIXCgZzb3VyY2UYByABKAlCB7pIBHICGCAicwoMSW52ZW50b3J5Q3B1EhcKBW1vZGVsGAEgASgJQgi6SAVyAxiAARIOCgZzb2NrZXQYAiABKA0SDQoFY29yZXMYAyABKA0SDwoHdGhyZWFkcxgEIAEoDRIaCgltaWNyb2NvZGUYBSABKAlCB7pIBHICGCAitwEKD0ludmVudG9yeU1lbW9yeRIVCgRzbG90GAEgASgJQge6SARyAhhAEg0KBWJ5dGVzGAIgASgEEhUKBGtpbmQYAyABKAlCB7pIBHICGCASEQoJc3BlZWRfbXRzGAQgASgNEh0KDG1hbnVmYWN0dXJlchgFIAEoCUIHukgEcgIYQBIcCgtwYXJ0X251bWJlchgGIAEoCUIHukgEcgIYQBIXCgZzZXJpYWwYByABKAlCB7pIBHICGEAi4QEKDUludmVudG9yeURpc2sSEwoCaWQYASABKAlCB7pIBHICGGASFwoGZGV2aWNlGAIgASgJQge6SARyAhhAEhcKBW1vZGVsGAMgASgJQgi6SAVyAxiAARIXCgZzZXJpYWwYBCABKAlCB7pIBHICGGASFgoEd3dpZBgFIAEoCUIIukgFcgMYgAESGQoIZmlybXdhcmUYBiABKAlCB7pIBHICGEASDQoFYnl0ZXMYByABKAQSEgoKcm90YXRpb25hbBgIIAEoCBIaCgl0cmFuc3BvcnQYCSABKAlCB7pIBHICGCAisgIKDEludmVudG9yeU5pYxIXCgZkZXZpY2UYASABKAlCB7pIBHICGEASHAoLcGNpX2FkZHJlc3MYAiABKAlCB7pIBHICGCASFAoDbWFjGAMgASgJQge6SARyAhhAEhcKBmRyaXZlchgEIAEoCUIHukgEcgIYQBIVCgRndWlkGAUgASgJQge6SARyAhhAEhkKCGJvYXJkX2lkGAYgASgJQge6SARyAhhAEhkKCGZpcm13YXJlGAcgASgJQge6SARyAhhAEhAKCGliX3BvcnRzGAggASgNEhEKCW51bWFfbm9kZRgJIAEoBRIXCgZ2ZW5kb3IYCiABKAlCB7pIBHICGBASGAoHcHJvZHVjdBgLIAEoCUIHukgEcgIYEBIXCgZzZXJpYWwYDCABKAlCB7pIBHICGGAi5wQKDEludmVudG9yeUdwdRIVCgR1dWlkGAEgASgJQge6SARyAhhgEg0KBWluZGV4GAIgASgNEhUKBG5hbWUYAyABKAlCB7pIBHICGGASFwoGc2VyaWFsGAQgASgJQge6SARyAhhAEiIKEWJvYXJkX3BhcnRfbnVtYmVyGAUgASgJQge6SARyAhhQEhsKCnBjaV9idXNfaWQYBiABKAlCB7pIBHICGCASHgoNcGNpX2RldmljZV9pZBgHIAEoCUIHukgEcgIYEBIWCgV2YmlvcxgIIAEoCUIHukgEcgIYIBIYCgdpbmZvcm9tGAkgASgJQge6SARyAhggEh0KDGdzcF9maXJtd2FyZRgKIAEoCUIHukgEcgIYQBINCgVtaW5vchgLIAEoDRIRCgludW1hX25vZGUYDCABKAUSFAoMbWVtb3J5X2J5dGVzGA0gASgEEhQKDGFyY2hpdGVjdHVyZRgOIAEoDRIdChVjdWRhX2NhcGFiaWxpdHlfbWFqb3IYDyABKA0SHQoVY3VkYV9jYXBhYmlsaXR5X21pbm9yGBAgASgNEg8KB252bGlua3MYESABKA0SEwoLbWlnX2VuYWJsZWQYEiABKAgSFQoNZ3BtX3N1cHBvcnRlZBgTIAEoCBIfCg5jaGFzc2lzX3NlcmlhbBgUIAEoCUIHukgEcgIYQBIMCgRzbG90GBUgASgNEgwKBHRyYXkYFiABKA0SEQoJbW9kdWxlX2lkGBcgASgNEh8KDmZhYnJpY19jbHVzdGVyGBggASgJQge6SARyAhhAEhUKDWZhYnJpY19jbGlxdWUYGSABKA0iygEKDkludmVudG9yeVNsaWNlEhUKBHV1aWQYASABKAlCB7pIBHICGGASGQoIZ3B1X3V1aWQYAiABKAlCB7pIBHICGGASGAoHcHJvZmlsZRgDIAEoCUIHukgEcgIYQBIUCgxncHVfaW5zdGFuY2UYBCABKA0SGAoQY29tcHV0ZV9pbnN0YW5jZRgFIAEoDRIUCgxtZW1vcnlfYnl0ZXMYBiABKAQSFwoPbXVsdGlwcm9jZXNzb3JzGAcgASgNEg0KBWluZGV4GAggASgNIsEBCg9JbnZlbnRvcnlDaGFuZ2USFQoEcGFydBgBIAEoCUIHukgEcgIYIBIUCgJpZBgCIAEoCUIIukgFcgMYgAESNgoEa2luZBgDIAEoDjIoLmdwdWFhcy50ZWxlbWV0cnkudjEuSW52ZW50b3J5Q2hhbmdlS2luZBIWCgVmaWVsZBgEIAEoCUIHukgEcgIYQBIYCgZiZWZvcmUYBSABKAlCCLpIBXIDGIACEhcKBWFmdGVyGAYgASgJQgi6SAVyAxiAAiLtAwoKSGVhbHRoRmFjdBI9CgRraW5kGAEgASgOMiMuZ3B1YWFzLnRlbGVtZXRyeS52MS5IZWFsdGhGYWN0S2luZEIKukgHggEEEAEgABI7CgdzdWJqZWN0GAIgASgLMiIuZ3B1YWFzLnRlbGVtZXRyeS52MS5IZWFsdGhTdWJqZWN0Qga6SAPIAQESMQoGc291cmNlGAMgASgOMiEuZ3B1YWFzLnRlbGVtZXRyeS52MS5IZWFsdGhTb3VyY2USLwoLb2JzZXJ2ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhgKB2Jvb3RfaWQYBSABKAlCB7pIBHICGEASFQoEY29kZRgGIAEoCUIHukgEcgIYQBIVCgNyYXcYByABKAlCCLpIBXIDGIAIEg4KBmJlZm9yZRgIIAEoARINCgVhZnRlchgJIAEoARINCgVjb3VudBgKIAEoDRISCgpzdXBwcmVzc2VkGAsgASgNEhEKCXNpbXVsYXRlZBgMIAEoCBIPCgdvbmdvaW5nGA0gASgIEhoKCWluamVjdGlvbhgOIAEoCUIHukgEcgIYQBI1ChFpbmplY3Rpb25fZW5kc19hdBgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi0gEKDUluamVjdGVkRmF1bHQSPQoEa2luZBgBIAEoDjIjLmdwdWFhcy50ZWxlbWV0cnkudjEuSGVhbHRoRmFjdEtpbmRCCrpIB4IBBBABIAASOwoHc3ViamVjdBgCIAEoCzIiLmdwdWFhcy50ZWxlbWV0cnkudjEuSGVhbHRoU3ViamVjdEIGukgDyAEBEiYKBGNvZGUYAyABKAlCGLpIFXITGEAyD15bYS16MC05XzouLV0qJBIOCgZiZWZvcmUYBCABKAESDQoFYWZ0ZXIYBSABKAEiaQoNSGVhbHRoU3ViamVjdBI0CgRraW5kGAEgASgOMiYuZ3B1YWFzLnRlbGVtZXRyeS52MS5IZWFsdGhTdWJqZWN0S2luZBITCgJpZBgCIAEoCUIHukgEcgIYYBINCgVpbmRleBgDIAEoDSLvAQoMSGlzdG9yeVF1ZXJ5EhsKCHF1ZXJ5X2lkGAEgASgJQgm6SAZyBBABGEASFQoEcGFydBgCIAEoCUIHukgEcgIYEBITCgJpZBgDIAEoCUIHukgEcgIYYBINCgVpbmRleBgEIAEoDRIeCgRrZXlzGAUgAygJQhC6SA2SAQoIARAQIgRyAhhAEigKBGZyb20YBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBXVudGlsGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpwb2ludHNfbWF4GAggASgNItMBCg1IaXN0b3J5QW5zd2VyEhkKCHF1ZXJ5X2lkGAEgASgJQge6SARyAhhAEg4KBnNjaGVtYRgCIAEoDRI9CgZzZXJpZXMYAyADKAsyIi5ncHVhYXMudGVsZW1ldHJ5LnYxLkhpc3RvcnlTZXJpZXNCCbpIBpIBAxCAAhIZCgdyZWZ1c2FsGAQgASgJQgi6SAVyAxiAAhIqCgZvbGRlc3QYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXNpbXVsYXRlZBgGIAEoCCJ+Cg1IaXN0b3J5U2VyaWVzEhMKAmlkGAEgASgJQge6SARyAhhgEg0KBWluZGV4GAIgASgNEhQKA2tleRgDIAEoCUIHukgEcgIYQBIYCgVhdF9tcxgEIAMoEkIJukgGkgEDEIAgEhkKBnZhbHVlcxgFIAMoAUIJukgGkgEDEIAgKvgBCgpQcm9iZVN0YXRlEhsKF1BST0JFX1NUQVRFX1VOU1BFQ0lGSUVEEAASGwoXUFJPQkVfU1RBVEVfTk9fSEFSRFdBUkUQARIYChRQUk9CRV9TVEFURV9TVEFSVElORxACEhcKE1BST0JFX1NUQVRFX1JVTk5JTkcQAxIUChBQUk9CRV9TVEFURV9TTE9XEAQSFAoQUFJPQkVfU1RBVEVfSFVORxAFEhgKFFBST0JFX1NUQVRFX1FVSUVTQ0VEEAYSGwoXUFJPQkVfU1RBVEVfVU5BVkFJTEFCTEUQBxIaChZQUk9CRV9TVEFURV9SRVNUQVJUSU5HEAgqowEKE0ludmVudG9yeUNoYW5nZUtpbmQSJQohSU5WRU5UT1JZX0NIQU5HRV9LSU5EX1VOU1BFQ0lGSUVEEAASHwobSU5WRU5UT1JZX0NIQU5HRV9LSU5EX0FEREVEEAESIQodSU5WRU5UT1JZX0NIQU5HRV9LSU5EX1JFTU9WRUQQAhIhCh1JTlZFTlRPUllfQ0hBTkdFX0tJTkRfQ0hBTkdFRBADKu0BChFIZWFsdGhTdWJqZWN0S2luZBIjCh9IRUFMVEhfU1VCSkVDVF9LSU5EX1VOU1BFQ0lGSUVEEAASHAoYSEVBTFRIX1NVQkpFQ1RfS0lORF9OT0RFEAESGwoXSEVBTFRIX1NVQkpFQ1RfS0lORF9HUFUQAhIdChlIRUFMVEhfU1VCSkVDVF9LSU5EX1NMSUNFEAMSHgoaSEVBTFRIX1NVQkpFQ1RfS0lORF9OVkxJTksQBBIbChdIRUFMVEhfU1VCSkVDVF9LSU5EX05JQxAFEhwKGEhFQUxUSF9TVUJKRUNUX0tJTkRfRElTSxAGKo8BCgxIZWFsdGhTb3VyY2USHQoZSEVBTFRIX1NPVVJDRV9VTlNQRUNJRklFRBAAEhYKEkhFQUxUSF9TT1VSQ0VfS01TRxABEhYKEkhFQUxUSF9TT1VSQ0VfTlZNTBACEhcKE0hFQUxUSF9TT1VSQ0VfU1lTRlMQAxIXChNIRUFMVEhfU09VUkNFX0FHRU5UEAQq9gcKDkhlYWx0aEZhY3RLaW5kEiAKHEhFQUxUSF9GQUNUX0tJTkRfVU5TUEVDSUZJRUQQABIYChRIRUFMVEhfRkFDVF9LSU5EX1hJRBABEhkKFUhFQUxUSF9GQUNUX0tJTkRfU1hJRBACEiMKH0hFQUxUSF9GQUNUX0tJTkRfRkFMTEVOX09GRl9CVVMQAxIfChtIRUFMVEhfRkFDVF9LSU5EX1BST0JFX1NMT1cQChIfChtIRUFMVEhfRkFDVF9LSU5EX1BST0JFX0hVTkcQCxIkCiBIRUFMVEhfRkFDVF9LSU5EX1BST0JFX1JFQ09WRVJFRBAMEiYKIkhFQUxUSF9GQUNUX0tJTkRfUFJPQkVfVU5BVkFJTEFCTEUQDRIlCiFIRUFMVEhfRkFDVF9LSU5EX0tNU0dfVU5BVkFJTEFCTEUQDhIeChpIRUFMVEhfRkFDVF9LSU5EX0tNU0dfTE9TVBAPEh0KGUhFQUxUSF9GQUNUX0tJTkRfR1BVX0xPU1QQFBIhCh1IRUFMVEhfRkFDVF9LSU5EX0dQVV9SRVRVUk5FRBAVEiQKIEhFQUxUSF9GQUNUX0tJTkRfRUNDX1VOQ09SUkVDVEVEEBYSJwojSEVBTFRIX0ZBQ1RfS0lORF9FQ0NfQ09SUkVDVEVEX1JBVEUQFxIeChpIRUFMVEhfRkFDVF9LSU5EX1JPV19SRU1BUBAYEiQKIEhFQUxUSF9GQUNUX0tJTkRfUkVDT1ZFUllfQUNUSU9OEBkSGwoXSEVBTFRIX0ZBQ1RfS0lORF9GQUJSSUMQGhIjCh9IRUFMVEhfRkFDVF9LSU5EX1NSQU1fVEhSRVNIT0xEEBsSHQoZSEVBTFRIX0ZBQ1RfS0lORF9TTE9XRE9XThAcEiMKH0hFQUxUSF9GQUNUX0tJTkRfUkVQQUlSX1BFTkRJTkcQHRIhCh1IRUFMVEhfRkFDVF9LSU5EX01PREVfQ0hBTkdFRBAeEiEKHUhFQUxUSF9GQUNUX0tJTkRfTlZMSU5LX1NUQVRFECgSIgoeSEVBTFRIX0ZBQ1RfS0lORF9OVkxJTktfRVJST1JTECkSIgoeSEVBTFRIX0ZBQ1RfS0lORF9JQl9QT1JUX1NUQVRFECoSIwofSEVBTFRIX0ZBQ1RfS0lORF9JQl9QT1JUX0VSUk9SUxArEiEKHUhFQUxUSF9GQUNUX0tJTkRfTlZMSU5LX0NPVU5UECwSIQodSEVBTFRIX0ZBQ1RfS0lORF9JQl9QT1JUX1JBVEUQLRIZChVIRUFMVEhfRkFDVF9LSU5EX0RJU0sQMhIgChxIRUFMVEhfRkFDVF9LSU5EX0hPU1RfTUVNT1JZEDNiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message gpuaas.telemetry.v1.TelemetryFrame
  */
 export type TelemetryFrame = Message<"gpuaas.telemetry.v1.TelemetryFrame"> & {
   /**
-   * What `values` means: 1 = agent/telemetry/host-schema.
+   * Which tables `values` and the parts follow: proto/telemetry-schema/schemas.ts.
    *
    * @generated from field: uint32 schema = 1;
    */
@@ -34,18 +35,98 @@ export type TelemetryFrame = Message<"gpuaas.telemetry.v1.TelemetryFrame"> & {
   at?: Timestamp | undefined;
 
   /**
-   * In the order of the schema; NaN is absent.
+   * The host's own values, in the order of the schema; NaN is absent.
    *
    * @generated from field: repeated double values = 3;
    */
   values: number[];
 
   /**
-   * Frames that the agent's ring dropped since it started.
+   * Frames that the agent dropped since it started: the link did not take them.
    *
    * @generated from field: uint64 dropped = 4;
    */
   dropped: bigint;
+
+  /**
+   * One a GPU, in every frame in which the probe answered in time; a GPU that is missing was not asked or is gone.
+   *
+   * @generated from field: repeated gpuaas.telemetry.v1.PartSample gpus = 5;
+   */
+  gpus: PartSample[];
+
+  /**
+   * One a MIG device, in every frame.
+   *
+   * @generated from field: repeated gpuaas.telemetry.v1.PartSample slices = 6;
+   */
+  slices: PartSample[];
+
+  /**
+   * The parts below are measured less often: where `has_slow` is false they are as in the frame that had it.
+   *
+   * @generated from field: bool has_slow = 7;
+   */
+  hasSlow: boolean;
+
+  /**
+   * @generated from field: repeated gpuaas.telemetry.v1.PartSample gpus_slow = 8;
+   */
+  gpusSlow: PartSample[];
+
+  /**
+   * @generated from field: repeated gpuaas.telemetry.v1.PartSample nvlinks = 9;
+   */
+  nvlinks: PartSample[];
+
+  /**
+   * @generated from field: repeated gpuaas.telemetry.v1.PartSample ib_ports = 10;
+   */
+  ibPorts: PartSample[];
+
+  /**
+   * @generated from field: repeated gpuaas.telemetry.v1.PartSample disks = 11;
+   */
+  disks: PartSample[];
+
+  /**
+   * @generated from field: gpuaas.telemetry.v1.ProbeState probe = 12;
+   */
+  probe: ProbeState;
+
+  /**
+   * When the GPU values were taken, if not at `at`.
+   *
+   * @generated from field: google.protobuf.Timestamp gpus_at = 13;
+   */
+  gpusAt?: Timestamp | undefined;
+
+  /**
+   * GPU values come from the test double of the driver, not from hardware: say so wherever they are shown.
+   *
+   * @generated from field: bool simulated = 14;
+   */
+  simulated: boolean;
+
+  /**
+   * Digest of the inventory that the ids in this frame belong to (Inventory.digest, first 16 digits).
+   *
+   * @generated from field: string inventory = 15;
+   */
+  inventory: string;
+
+  /**
+   * Only where the owner of the host switched it on (gpu.processes), in frames with `has_slow`: of each GPU or MIG device
+   * those with the most memory.
+   *
+   * @generated from field: repeated gpuaas.telemetry.v1.GpuProcess gpu_processes = 16;
+   */
+  gpuProcesses: GpuProcess[];
+
+  /**
+   * @generated from field: uint32 gpu_processes_left_out = 17;
+   */
+  gpuProcessesLeftOut: number;
 };
 
 /**
@@ -54,4 +135,1524 @@ export type TelemetryFrame = Message<"gpuaas.telemetry.v1.TelemetryFrame"> & {
  */
 export const TelemetryFrameSchema: GenMessage<TelemetryFrame> = /*@__PURE__*/
   messageDesc(file_gpuaas_telemetry_v1_telemetry, 0);
+
+/**
+ * A process on a GPU. Never its command line or its user.
+ *
+ * @generated from message gpuaas.telemetry.v1.GpuProcess
+ */
+export type GpuProcess = Message<"gpuaas.telemetry.v1.GpuProcess"> & {
+  /**
+   * UUID of the GPU or MIG device.
+   *
+   * @generated from field: string gpu = 1;
+   */
+  gpu: string;
+
+  /**
+   * As the node's host numbers it.
+   *
+   * @generated from field: uint32 pid = 2;
+   */
+  pid: number;
+
+  /**
+   * Absent where the driver doesn't say.
+   *
+   * @generated from field: optional double memory_bytes = 3;
+   */
+  memoryBytes?: number | undefined;
+
+  /**
+   * Share of the time since the sample before in which it kept multiprocessors busy. Absent under MIG and while it does nothing.
+   *
+   * @generated from field: optional double sm_utilisation = 4;
+   */
+  smUtilisation?: number | undefined;
+
+  /**
+   * Whose it is: a task's, a terminal's, or neither's.
+   *
+   * @generated from field: string task_id = 5;
+   */
+  taskId: string;
+
+  /**
+   * @generated from field: string terminal_id = 6;
+   */
+  terminalId: string;
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.GpuProcess.
+ * Use `create(GpuProcessSchema)` to create a new message.
+ */
+export const GpuProcessSchema: GenMessage<GpuProcess> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 1);
+
+/**
+ * The values of one thing.
+ *
+ * @generated from message gpuaas.telemetry.v1.PartSample
+ */
+export type PartSample = Message<"gpuaas.telemetry.v1.PartSample"> & {
+  /**
+   * GPU and slice: the UUID. NVLink: the UUID of its GPU. InfiniBand: the device (mlx5_0). Disk: its id in the inventory.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * NVLink: number of the link. InfiniBand: number of the port.
+   *
+   * @generated from field: uint32 index = 2;
+   */
+  index: number;
+
+  /**
+   * In the order of the part's table; NaN is absent.
+   *
+   * @generated from field: repeated double values = 3;
+   */
+  values: number[];
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.PartSample.
+ * Use `create(PartSampleSchema)` to create a new message.
+ */
+export const PartSampleSchema: GenMessage<PartSample> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 2);
+
+/**
+ * What a node consists of, with serials. Sent as a fact at the first start and at each change.
+ *
+ * @generated from message gpuaas.telemetry.v1.Inventory
+ */
+export type Inventory = Message<"gpuaas.telemetry.v1.Inventory"> & {
+  /**
+   * Hex SHA-256 over the deterministic encoding of this message without `digest`, `taken_at`, `boot_id`.
+   *
+   * @generated from field: string digest = 1;
+   */
+  digest: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp taken_at = 2;
+   */
+  takenAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: string boot_id = 3;
+   */
+  bootId: string;
+
+  /**
+   * GPUs come from the test double of the driver.
+   *
+   * @generated from field: bool simulated = 4;
+   */
+  simulated: boolean;
+
+  /**
+   * @generated from field: gpuaas.telemetry.v1.InventoryBoard board = 5;
+   */
+  board?: InventoryBoard | undefined;
+
+  /**
+   * @generated from field: gpuaas.telemetry.v1.InventoryDriver driver = 6;
+   */
+  driver?: InventoryDriver | undefined;
+
+  /**
+   * @generated from field: repeated gpuaas.telemetry.v1.InventoryCpu cpus = 7;
+   */
+  cpus: InventoryCpu[];
+
+  /**
+   * @generated from field: repeated gpuaas.telemetry.v1.InventoryMemory memory = 8;
+   */
+  memory: InventoryMemory[];
+
+  /**
+   * @generated from field: repeated gpuaas.telemetry.v1.InventoryDisk disks = 9;
+   */
+  disks: InventoryDisk[];
+
+  /**
+   * @generated from field: repeated gpuaas.telemetry.v1.InventoryNic nics = 10;
+   */
+  nics: InventoryNic[];
+
+  /**
+   * @generated from field: repeated gpuaas.telemetry.v1.InventoryGpu gpus = 11;
+   */
+  gpus: InventoryGpu[];
+
+  /**
+   * @generated from field: repeated gpuaas.telemetry.v1.InventorySlice slices = 12;
+   */
+  slices: InventorySlice[];
+
+  /**
+   * What could not be read, and why ("memory: needs root").
+   *
+   * @generated from field: repeated string gaps = 13;
+   */
+  gaps: string[];
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.Inventory.
+ * Use `create(InventorySchema)` to create a new message.
+ */
+export const InventorySchema: GenMessage<Inventory> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 3);
+
+/**
+ * @generated from message gpuaas.telemetry.v1.InventoryBoard
+ */
+export type InventoryBoard = Message<"gpuaas.telemetry.v1.InventoryBoard"> & {
+  /**
+   * @generated from field: string vendor = 1;
+   */
+  vendor: string;
+
+  /**
+   * @generated from field: string product = 2;
+   */
+  product: string;
+
+  /**
+   * @generated from field: string serial = 3;
+   */
+  serial: string;
+
+  /**
+   * @generated from field: string board_vendor = 4;
+   */
+  boardVendor: string;
+
+  /**
+   * @generated from field: string board_product = 5;
+   */
+  boardProduct: string;
+
+  /**
+   * @generated from field: string board_serial = 6;
+   */
+  boardSerial: string;
+
+  /**
+   * @generated from field: string bios_version = 7;
+   */
+  biosVersion: string;
+
+  /**
+   * @generated from field: string bios_date = 8;
+   */
+  biosDate: string;
+
+  /**
+   * IPMI device: firmware and addresses, where the kernel shows them.
+   *
+   * @generated from field: string bmc_firmware = 9;
+   */
+  bmcFirmware: string;
+
+  /**
+   * @generated from field: string bmc_guid = 10;
+   */
+  bmcGuid: string;
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.InventoryBoard.
+ * Use `create(InventoryBoardSchema)` to create a new message.
+ */
+export const InventoryBoardSchema: GenMessage<InventoryBoard> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 4);
+
+/**
+ * @generated from message gpuaas.telemetry.v1.InventoryDriver
+ */
+export type InventoryDriver = Message<"gpuaas.telemetry.v1.InventoryDriver"> & {
+  /**
+   * @generated from field: string kernel = 1;
+   */
+  kernel: string;
+
+  /**
+   * @generated from field: string os = 2;
+   */
+  os: string;
+
+  /**
+   * @generated from field: string architecture = 3;
+   */
+  architecture: string;
+
+  /**
+   * Empty: none is loaded.
+   *
+   * @generated from field: string nvidia_driver = 4;
+   */
+  nvidiaDriver: string;
+
+  /**
+   * @generated from field: string nvml = 5;
+   */
+  nvml: string;
+
+  /**
+   * 12.4 is 12040.
+   *
+   * @generated from field: uint32 cuda = 6;
+   */
+  cuda: number;
+
+  /**
+   * How GPUs were asked: nvml, nvidia-smi, none.
+   *
+   * @generated from field: string source = 7;
+   */
+  source: string;
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.InventoryDriver.
+ * Use `create(InventoryDriverSchema)` to create a new message.
+ */
+export const InventoryDriverSchema: GenMessage<InventoryDriver> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 5);
+
+/**
+ * @generated from message gpuaas.telemetry.v1.InventoryCpu
+ */
+export type InventoryCpu = Message<"gpuaas.telemetry.v1.InventoryCpu"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * @generated from field: uint32 socket = 2;
+   */
+  socket: number;
+
+  /**
+   * @generated from field: uint32 cores = 3;
+   */
+  cores: number;
+
+  /**
+   * @generated from field: uint32 threads = 4;
+   */
+  threads: number;
+
+  /**
+   * @generated from field: string microcode = 5;
+   */
+  microcode: string;
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.InventoryCpu.
+ * Use `create(InventoryCpuSchema)` to create a new message.
+ */
+export const InventoryCpuSchema: GenMessage<InventoryCpu> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 6);
+
+/**
+ * @generated from message gpuaas.telemetry.v1.InventoryMemory
+ */
+export type InventoryMemory = Message<"gpuaas.telemetry.v1.InventoryMemory"> & {
+  /**
+   * Slot ("DIMM_A1").
+   *
+   * @generated from field: string slot = 1;
+   */
+  slot: string;
+
+  /**
+   * @generated from field: uint64 bytes = 2;
+   */
+  bytes: bigint;
+
+  /**
+   * @generated from field: string kind = 3;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: uint32 speed_mts = 4;
+   */
+  speedMts: number;
+
+  /**
+   * @generated from field: string manufacturer = 5;
+   */
+  manufacturer: string;
+
+  /**
+   * @generated from field: string part_number = 6;
+   */
+  partNumber: string;
+
+  /**
+   * @generated from field: string serial = 7;
+   */
+  serial: string;
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.InventoryMemory.
+ * Use `create(InventoryMemorySchema)` to create a new message.
+ */
+export const InventoryMemorySchema: GenMessage<InventoryMemory> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 7);
+
+/**
+ * @generated from message gpuaas.telemetry.v1.InventoryDisk
+ */
+export type InventoryDisk = Message<"gpuaas.telemetry.v1.InventoryDisk"> & {
+  /**
+   * Serial, else WWID, else the kernel's name.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * nvme0n1.
+   *
+   * @generated from field: string device = 2;
+   */
+  device: string;
+
+  /**
+   * @generated from field: string model = 3;
+   */
+  model: string;
+
+  /**
+   * @generated from field: string serial = 4;
+   */
+  serial: string;
+
+  /**
+   * @generated from field: string wwid = 5;
+   */
+  wwid: string;
+
+  /**
+   * @generated from field: string firmware = 6;
+   */
+  firmware: string;
+
+  /**
+   * @generated from field: uint64 bytes = 7;
+   */
+  bytes: bigint;
+
+  /**
+   * @generated from field: bool rotational = 8;
+   */
+  rotational: boolean;
+
+  /**
+   * @generated from field: string transport = 9;
+   */
+  transport: string;
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.InventoryDisk.
+ * Use `create(InventoryDiskSchema)` to create a new message.
+ */
+export const InventoryDiskSchema: GenMessage<InventoryDisk> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 8);
+
+/**
+ * @generated from message gpuaas.telemetry.v1.InventoryNic
+ */
+export type InventoryNic = Message<"gpuaas.telemetry.v1.InventoryNic"> & {
+  /**
+   * Kernel name of the interface or of the InfiniBand device.
+   *
+   * @generated from field: string device = 1;
+   */
+  device: string;
+
+  /**
+   * @generated from field: string pci_address = 2;
+   */
+  pciAddress: string;
+
+  /**
+   * @generated from field: string mac = 3;
+   */
+  mac: string;
+
+  /**
+   * @generated from field: string driver = 4;
+   */
+  driver: string;
+
+  /**
+   * InfiniBand: node GUID, board id, firmware, ports.
+   *
+   * @generated from field: string guid = 5;
+   */
+  guid: string;
+
+  /**
+   * @generated from field: string board_id = 6;
+   */
+  boardId: string;
+
+  /**
+   * @generated from field: string firmware = 7;
+   */
+  firmware: string;
+
+  /**
+   * @generated from field: uint32 ib_ports = 8;
+   */
+  ibPorts: number;
+
+  /**
+   * @generated from field: int32 numa_node = 9;
+   */
+  numaNode: number;
+
+  /**
+   * @generated from field: string vendor = 10;
+   */
+  vendor: string;
+
+  /**
+   * @generated from field: string product = 11;
+   */
+  product: string;
+
+  /**
+   * From the PCI vital product data, where readable.
+   *
+   * @generated from field: string serial = 12;
+   */
+  serial: string;
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.InventoryNic.
+ * Use `create(InventoryNicSchema)` to create a new message.
+ */
+export const InventoryNicSchema: GenMessage<InventoryNic> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 9);
+
+/**
+ * @generated from message gpuaas.telemetry.v1.InventoryGpu
+ */
+export type InventoryGpu = Message<"gpuaas.telemetry.v1.InventoryGpu"> & {
+  /**
+   * "GPU-...": the key of everything.
+   *
+   * @generated from field: string uuid = 1;
+   */
+  uuid: string;
+
+  /**
+   * As nvidia-smi numbers them at this boot; moves when one falls off.
+   *
+   * @generated from field: uint32 index = 2;
+   */
+  index: number;
+
+  /**
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string serial = 4;
+   */
+  serial: string;
+
+  /**
+   * @generated from field: string board_part_number = 5;
+   */
+  boardPartNumber: string;
+
+  /**
+   * 00000000:1B:00.0.
+   *
+   * @generated from field: string pci_bus_id = 6;
+   */
+  pciBusId: string;
+
+  /**
+   * @generated from field: string pci_device_id = 7;
+   */
+  pciDeviceId: string;
+
+  /**
+   * @generated from field: string vbios = 8;
+   */
+  vbios: string;
+
+  /**
+   * @generated from field: string inforom = 9;
+   */
+  inforom: string;
+
+  /**
+   * @generated from field: string gsp_firmware = 10;
+   */
+  gspFirmware: string;
+
+  /**
+   * N of /dev/nvidiaN.
+   *
+   * @generated from field: uint32 minor = 11;
+   */
+  minor: number;
+
+  /**
+   * @generated from field: int32 numa_node = 12;
+   */
+  numaNode: number;
+
+  /**
+   * @generated from field: uint64 memory_bytes = 13;
+   */
+  memoryBytes: bigint;
+
+  /**
+   * NVML architecture number: 7 Ampere, 9 Hopper, 10 Blackwell.
+   *
+   * @generated from field: uint32 architecture = 14;
+   */
+  architecture: number;
+
+  /**
+   * @generated from field: uint32 cuda_capability_major = 15;
+   */
+  cudaCapabilityMajor: number;
+
+  /**
+   * @generated from field: uint32 cuda_capability_minor = 16;
+   */
+  cudaCapabilityMinor: number;
+
+  /**
+   * @generated from field: uint32 nvlinks = 17;
+   */
+  nvlinks: number;
+
+  /**
+   * @generated from field: bool mig_enabled = 18;
+   */
+  migEnabled: boolean;
+
+  /**
+   * @generated from field: bool gpm_supported = 19;
+   */
+  gpmSupported: boolean;
+
+  /**
+   * @generated from field: string chassis_serial = 20;
+   */
+  chassisSerial: string;
+
+  /**
+   * @generated from field: uint32 slot = 21;
+   */
+  slot: number;
+
+  /**
+   * @generated from field: uint32 tray = 22;
+   */
+  tray: number;
+
+  /**
+   * @generated from field: uint32 module_id = 23;
+   */
+  moduleId: number;
+
+  /**
+   * @generated from field: string fabric_cluster = 24;
+   */
+  fabricCluster: string;
+
+  /**
+   * @generated from field: uint32 fabric_clique = 25;
+   */
+  fabricClique: number;
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.InventoryGpu.
+ * Use `create(InventoryGpuSchema)` to create a new message.
+ */
+export const InventoryGpuSchema: GenMessage<InventoryGpu> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 10);
+
+/**
+ * @generated from message gpuaas.telemetry.v1.InventorySlice
+ */
+export type InventorySlice = Message<"gpuaas.telemetry.v1.InventorySlice"> & {
+  /**
+   * "MIG-...".
+   *
+   * @generated from field: string uuid = 1;
+   */
+  uuid: string;
+
+  /**
+   * @generated from field: string gpu_uuid = 2;
+   */
+  gpuUuid: string;
+
+  /**
+   * 1g.10gb.
+   *
+   * @generated from field: string profile = 3;
+   */
+  profile: string;
+
+  /**
+   * @generated from field: uint32 gpu_instance = 4;
+   */
+  gpuInstance: number;
+
+  /**
+   * @generated from field: uint32 compute_instance = 5;
+   */
+  computeInstance: number;
+
+  /**
+   * @generated from field: uint64 memory_bytes = 6;
+   */
+  memoryBytes: bigint;
+
+  /**
+   * @generated from field: uint32 multiprocessors = 7;
+   */
+  multiprocessors: number;
+
+  /**
+   * Number of the MIG device on its GPU.
+   *
+   * @generated from field: uint32 index = 8;
+   */
+  index: number;
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.InventorySlice.
+ * Use `create(InventorySliceSchema)` to create a new message.
+ */
+export const InventorySliceSchema: GenMessage<InventorySlice> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 11);
+
+/**
+ * @generated from message gpuaas.telemetry.v1.InventoryChange
+ */
+export type InventoryChange = Message<"gpuaas.telemetry.v1.InventoryChange"> & {
+  /**
+   * gpu, slice, disk, nic, memory, cpu, board, driver.
+   *
+   * @generated from field: string part = 1;
+   */
+  part: string;
+
+  /**
+   * UUID, serial, slot or device.
+   *
+   * @generated from field: string id = 2;
+   */
+  id: string;
+
+  /**
+   * @generated from field: gpuaas.telemetry.v1.InventoryChangeKind kind = 3;
+   */
+  kind: InventoryChangeKind;
+
+  /**
+   * Of CHANGED: the field and its values.
+   *
+   * @generated from field: string field = 4;
+   */
+  field: string;
+
+  /**
+   * @generated from field: string before = 5;
+   */
+  before: string;
+
+  /**
+   * @generated from field: string after = 6;
+   */
+  after: string;
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.InventoryChange.
+ * Use `create(InventoryChangeSchema)` to create a new message.
+ */
+export const InventoryChangeSchema: GenMessage<InventoryChange> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 12);
+
+/**
+ * Something that bears on health, as the agent saw it. It judges nothing: verdicts are made from these by policy.
+ *
+ * @generated from message gpuaas.telemetry.v1.HealthFact
+ */
+export type HealthFact = Message<"gpuaas.telemetry.v1.HealthFact"> & {
+  /**
+   * @generated from field: gpuaas.telemetry.v1.HealthFactKind kind = 1;
+   */
+  kind: HealthFactKind;
+
+  /**
+   * @generated from field: gpuaas.telemetry.v1.HealthSubject subject = 2;
+   */
+  subject?: HealthSubject | undefined;
+
+  /**
+   * @generated from field: gpuaas.telemetry.v1.HealthSource source = 3;
+   */
+  source: HealthSource;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp observed_at = 4;
+   */
+  observedAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: string boot_id = 5;
+   */
+  bootId: string;
+
+  /**
+   * "xid:79", "sxid:20009", "nvml:15", "recovery_action:2"; empty where the kind says it all.
+   *
+   * @generated from field: string code = 6;
+   */
+  code: string;
+
+  /**
+   * The line or the values that were seen, cut.
+   *
+   * @generated from field: string raw = 7;
+   */
+  raw: string;
+
+  /**
+   * Where it is a number that changed.
+   *
+   * @generated from field: double before = 8;
+   */
+  before: number;
+
+  /**
+   * @generated from field: double after = 9;
+   */
+  after: number;
+
+  /**
+   * How often it was seen since the last fact of the same kind, subject and code; at least 1.
+   *
+   * @generated from field: uint32 count = 10;
+   */
+  count: number;
+
+  /**
+   * Facts that were not sent, because too many came, since the last one that was.
+   *
+   * @generated from field: uint32 suppressed = 11;
+   */
+  suppressed: number;
+
+  /**
+   * @generated from field: bool simulated = 12;
+   */
+  simulated: boolean;
+
+  /**
+   * Stands for a state that lasts: said again when the agent starts and it still holds.
+   *
+   * @generated from field: bool ongoing = 13;
+   */
+  ongoing: boolean;
+
+  /**
+   * Nothing is wrong: a task of this id asked the agent to say so (`simulated` is set). It is over at `injection_ends_at`.
+   *
+   * @generated from field: string injection = 14;
+   */
+  injection: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp injection_ends_at = 15;
+   */
+  injectionEndsAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.HealthFact.
+ * Use `create(HealthFactSchema)` to create a new message.
+ */
+export const HealthFactSchema: GenMessage<HealthFact> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 13);
+
+/**
+ * A fact that an agent is asked to make up.
+ *
+ * @generated from message gpuaas.telemetry.v1.InjectedFault
+ */
+export type InjectedFault = Message<"gpuaas.telemetry.v1.InjectedFault"> & {
+  /**
+   * @generated from field: gpuaas.telemetry.v1.HealthFactKind kind = 1;
+   */
+  kind: HealthFactKind;
+
+  /**
+   * @generated from field: gpuaas.telemetry.v1.HealthSubject subject = 2;
+   */
+  subject?: HealthSubject | undefined;
+
+  /**
+   * As in HealthFact.
+   *
+   * @generated from field: string code = 3;
+   */
+  code: string;
+
+  /**
+   * @generated from field: double before = 4;
+   */
+  before: number;
+
+  /**
+   * @generated from field: double after = 5;
+   */
+  after: number;
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.InjectedFault.
+ * Use `create(InjectedFaultSchema)` to create a new message.
+ */
+export const InjectedFaultSchema: GenMessage<InjectedFault> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 14);
+
+/**
+ * @generated from message gpuaas.telemetry.v1.HealthSubject
+ */
+export type HealthSubject = Message<"gpuaas.telemetry.v1.HealthSubject"> & {
+  /**
+   * @generated from field: gpuaas.telemetry.v1.HealthSubjectKind kind = 1;
+   */
+  kind: HealthSubjectKind;
+
+  /**
+   * GPU, slice: UUID. NIC: device. Disk: id in the inventory. Empty for the node.
+   *
+   * @generated from field: string id = 2;
+   */
+  id: string;
+
+  /**
+   * NVLink or port.
+   *
+   * @generated from field: uint32 index = 3;
+   */
+  index: number;
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.HealthSubject.
+ * Use `create(HealthSubjectSchema)` to create a new message.
+ */
+export const HealthSubjectSchema: GenMessage<HealthSubject> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 15);
+
+/**
+ * Asks an agent for what its ring still has. Nothing is stored; an agent that is away answers nothing.
+ *
+ * @generated from message gpuaas.telemetry.v1.HistoryQuery
+ */
+export type HistoryQuery = Message<"gpuaas.telemetry.v1.HistoryQuery"> & {
+  /**
+   * @generated from field: string query_id = 1;
+   */
+  queryId: string;
+
+  /**
+   * host, gpu, slice, nvlink, ibPort, disk; as in proto/telemetry-schema.
+   *
+   * @generated from field: string part = 2;
+   */
+  part: string;
+
+  /**
+   * Empty for the host; for the others empty means all of that part.
+   *
+   * @generated from field: string id = 3;
+   */
+  id: string;
+
+  /**
+   * @generated from field: uint32 index = 4;
+   */
+  index: number;
+
+  /**
+   * Keys of the part's table.
+   *
+   * @generated from field: repeated string keys = 5;
+   */
+  keys: string[];
+
+  /**
+   * @generated from field: google.protobuf.Timestamp from = 6;
+   */
+  from?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp until = 7;
+   */
+  until?: Timestamp | undefined;
+
+  /**
+   * Points a series; more are thinned to the last of each step. 0: 720.
+   *
+   * @generated from field: uint32 points_max = 8;
+   */
+  pointsMax: number;
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.HistoryQuery.
+ * Use `create(HistoryQuerySchema)` to create a new message.
+ */
+export const HistoryQuerySchema: GenMessage<HistoryQuery> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 16);
+
+/**
+ * @generated from message gpuaas.telemetry.v1.HistoryAnswer
+ */
+export type HistoryAnswer = Message<"gpuaas.telemetry.v1.HistoryAnswer"> & {
+  /**
+   * @generated from field: string query_id = 1;
+   */
+  queryId: string;
+
+  /**
+   * @generated from field: uint32 schema = 2;
+   */
+  schema: number;
+
+  /**
+   * @generated from field: repeated gpuaas.telemetry.v1.HistorySeries series = 3;
+   */
+  series: HistorySeries[];
+
+  /**
+   * Why there is nothing: unknown part, unknown key, too much.
+   *
+   * @generated from field: string refusal = 4;
+   */
+  refusal: string;
+
+  /**
+   * The oldest moment that the ring still has.
+   *
+   * @generated from field: google.protobuf.Timestamp oldest = 5;
+   */
+  oldest?: Timestamp | undefined;
+
+  /**
+   * @generated from field: bool simulated = 6;
+   */
+  simulated: boolean;
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.HistoryAnswer.
+ * Use `create(HistoryAnswerSchema)` to create a new message.
+ */
+export const HistoryAnswerSchema: GenMessage<HistoryAnswer> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 17);
+
+/**
+ * @generated from message gpuaas.telemetry.v1.HistorySeries
+ */
+export type HistorySeries = Message<"gpuaas.telemetry.v1.HistorySeries"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: uint32 index = 2;
+   */
+  index: number;
+
+  /**
+   * @generated from field: string key = 3;
+   */
+  key: string;
+
+  /**
+   * Milliseconds since the Unix epoch on the agent's clock, ascending.
+   *
+   * @generated from field: repeated sint64 at_ms = 4;
+   */
+  atMs: bigint[];
+
+  /**
+   * NaN: absent at that moment.
+   *
+   * @generated from field: repeated double values = 5;
+   */
+  values: number[];
+};
+
+/**
+ * Describes the message gpuaas.telemetry.v1.HistorySeries.
+ * Use `create(HistorySeriesSchema)` to create a new message.
+ */
+export const HistorySeriesSchema: GenMessage<HistorySeries> = /*@__PURE__*/
+  messageDesc(file_gpuaas_telemetry_v1_telemetry, 18);
+
+/**
+ * The child process that talks to the NVIDIA driver.
+ *
+ * @generated from enum gpuaas.telemetry.v1.ProbeState
+ */
+export const ProbeState = {
+  /**
+   * @generated from enum value: PROBE_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * No NVIDIA hardware here: no probe runs.
+   *
+   * @generated from enum value: PROBE_STATE_NO_HARDWARE = 1;
+   */
+  NO_HARDWARE: 1,
+
+  /**
+   * @generated from enum value: PROBE_STATE_STARTING = 2;
+   */
+  STARTING: 2,
+
+  /**
+   * @generated from enum value: PROBE_STATE_RUNNING = 3;
+   */
+  RUNNING: 3,
+
+  /**
+   * It missed a deadline.
+   *
+   * @generated from enum value: PROBE_STATE_SLOW = 4;
+   */
+  SLOW: 4,
+
+  /**
+   * A driver call does not return. Nothing is known of the GPUs.
+   *
+   * @generated from enum value: PROBE_STATE_HUNG = 5;
+   */
+  HUNG: 5,
+
+  /**
+   * Stopped on purpose, so that the driver is free.
+   *
+   * @generated from enum value: PROBE_STATE_QUIESCED = 6;
+   */
+  QUIESCED: 6,
+
+  /**
+   * The driver or its library can not be used; the health fact says why.
+   *
+   * @generated from enum value: PROBE_STATE_UNAVAILABLE = 7;
+   */
+  UNAVAILABLE: 7,
+
+  /**
+   * It ended and waits for its next start.
+   *
+   * @generated from enum value: PROBE_STATE_RESTARTING = 8;
+   */
+  RESTARTING: 8,
+} as const;
+
+/**
+ * The child process that talks to the NVIDIA driver.
+ *
+ * @generated from enum gpuaas.telemetry.v1.ProbeState
+ */
+export type ProbeState = (typeof ProbeState)[keyof typeof ProbeState] | UnknownEnum;
+
+/**
+ * Describes the enum gpuaas.telemetry.v1.ProbeState.
+ */
+export const ProbeStateSchema: GenEnum<ProbeState> = /*@__PURE__*/
+  enumDesc(file_gpuaas_telemetry_v1_telemetry, 0);
+
+/**
+ * @generated from enum gpuaas.telemetry.v1.InventoryChangeKind
+ */
+export const InventoryChangeKind = {
+  /**
+   * @generated from enum value: INVENTORY_CHANGE_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * @generated from enum value: INVENTORY_CHANGE_KIND_ADDED = 1;
+   */
+  ADDED: 1,
+
+  /**
+   * @generated from enum value: INVENTORY_CHANGE_KIND_REMOVED = 2;
+   */
+  REMOVED: 2,
+
+  /**
+   * @generated from enum value: INVENTORY_CHANGE_KIND_CHANGED = 3;
+   */
+  CHANGED: 3,
+} as const;
+
+/**
+ * @generated from enum gpuaas.telemetry.v1.InventoryChangeKind
+ */
+export type InventoryChangeKind = (typeof InventoryChangeKind)[keyof typeof InventoryChangeKind] | UnknownEnum;
+
+/**
+ * Describes the enum gpuaas.telemetry.v1.InventoryChangeKind.
+ */
+export const InventoryChangeKindSchema: GenEnum<InventoryChangeKind> = /*@__PURE__*/
+  enumDesc(file_gpuaas_telemetry_v1_telemetry, 1);
+
+/**
+ * @generated from enum gpuaas.telemetry.v1.HealthSubjectKind
+ */
+export const HealthSubjectKind = {
+  /**
+   * @generated from enum value: HEALTH_SUBJECT_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * @generated from enum value: HEALTH_SUBJECT_KIND_NODE = 1;
+   */
+  NODE: 1,
+
+  /**
+   * @generated from enum value: HEALTH_SUBJECT_KIND_GPU = 2;
+   */
+  GPU: 2,
+
+  /**
+   * @generated from enum value: HEALTH_SUBJECT_KIND_SLICE = 3;
+   */
+  SLICE: 3,
+
+  /**
+   * @generated from enum value: HEALTH_SUBJECT_KIND_NVLINK = 4;
+   */
+  NVLINK: 4,
+
+  /**
+   * @generated from enum value: HEALTH_SUBJECT_KIND_NIC = 5;
+   */
+  NIC: 5,
+
+  /**
+   * @generated from enum value: HEALTH_SUBJECT_KIND_DISK = 6;
+   */
+  DISK: 6,
+} as const;
+
+/**
+ * @generated from enum gpuaas.telemetry.v1.HealthSubjectKind
+ */
+export type HealthSubjectKind = (typeof HealthSubjectKind)[keyof typeof HealthSubjectKind] | UnknownEnum;
+
+/**
+ * Describes the enum gpuaas.telemetry.v1.HealthSubjectKind.
+ */
+export const HealthSubjectKindSchema: GenEnum<HealthSubjectKind> = /*@__PURE__*/
+  enumDesc(file_gpuaas_telemetry_v1_telemetry, 2);
+
+/**
+ * @generated from enum gpuaas.telemetry.v1.HealthSource
+ */
+export const HealthSource = {
+  /**
+   * @generated from enum value: HEALTH_SOURCE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * @generated from enum value: HEALTH_SOURCE_KMSG = 1;
+   */
+  KMSG: 1,
+
+  /**
+   * @generated from enum value: HEALTH_SOURCE_NVML = 2;
+   */
+  NVML: 2,
+
+  /**
+   * @generated from enum value: HEALTH_SOURCE_SYSFS = 3;
+   */
+  SYSFS: 3,
+
+  /**
+   * The agent itself: its probe, its deadlines.
+   *
+   * @generated from enum value: HEALTH_SOURCE_AGENT = 4;
+   */
+  AGENT: 4,
+} as const;
+
+/**
+ * @generated from enum gpuaas.telemetry.v1.HealthSource
+ */
+export type HealthSource = (typeof HealthSource)[keyof typeof HealthSource] | UnknownEnum;
+
+/**
+ * Describes the enum gpuaas.telemetry.v1.HealthSource.
+ */
+export const HealthSourceSchema: GenEnum<HealthSource> = /*@__PURE__*/
+  enumDesc(file_gpuaas_telemetry_v1_telemetry, 3);
+
+/**
+ * @generated from enum gpuaas.telemetry.v1.HealthFactKind
+ */
+export const HealthFactKind = {
+  /**
+   * @generated from enum value: HEALTH_FACT_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * The driver reported an XID; `code` has it.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_XID = 1;
+   */
+  XID: 1,
+
+  /**
+   * An NVSwitch reported an SXID.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_SXID = 2;
+   */
+  SXID: 2,
+
+  /**
+   * The kernel says that a GPU fell off the bus.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_FALLEN_OFF_BUS = 3;
+   */
+  FALLEN_OFF_BUS: 3,
+
+  /**
+   * The probe missed a deadline; `raw` names the call.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_PROBE_SLOW = 10;
+   */
+  PROBE_SLOW: 10,
+
+  /**
+   * A driver call does not return; `raw` has the call, the process state (D) and its kernel stack where readable.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_PROBE_HUNG = 11;
+   */
+  PROBE_HUNG: 11,
+
+  /**
+   * It answers again.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_PROBE_RECOVERED = 12;
+   */
+  PROBE_RECOVERED: 12,
+
+  /**
+   * The driver or its library can not be used: `code` nvml:9, nvml:18, library.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_PROBE_UNAVAILABLE = 13;
+   */
+  PROBE_UNAVAILABLE: 13,
+
+  /**
+   * The kernel log can not be read (`code` EPERM, ENOENT): XIDs come from the driver only.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_KMSG_UNAVAILABLE = 14;
+   */
+  KMSG_UNAVAILABLE: 14,
+
+  /**
+   * Records were overwritten before they were read.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_KMSG_LOST = 15;
+   */
+  KMSG_LOST: 15,
+
+  /**
+   * NVML says that the GPU is lost or needs a reset, or it isn't listed any more: `code` nvml:15, nvml:16, missing.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_GPU_LOST = 20;
+   */
+  GPU_LOST: 20,
+
+  /**
+   * It answers again.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_GPU_RETURNED = 21;
+   */
+  GPU_RETURNED: 21,
+
+  /**
+   * Uncorrected ECC errors rose (`before`, `after`: volatile count).
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_ECC_UNCORRECTED = 22;
+   */
+  ECC_UNCORRECTED: 22,
+
+  /**
+   * Corrected ECC errors a second, over the last period, passed a threshold of the agent (`after`: errors a second).
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_ECC_CORRECTED_RATE = 23;
+   */
+  ECC_CORRECTED_RATE: 23,
+
+  /**
+   * Remapped rows, pending or failure changed: `code` correctable, uncorrectable, pending, failure.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_ROW_REMAP = 24;
+   */
+  ROW_REMAP: 24,
+
+  /**
+   * The driver's recovery action changed (`before`, `after`).
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_RECOVERY_ACTION = 25;
+   */
+  RECOVERY_ACTION: 25,
+
+  /**
+   * Fabric state or health changed: `code` state, status, health, misconfiguration, degraded_bandwidth, route_recovery,
+   * route_unhealthy, access_timeout; of the node: manager (`after`: 1 the fabric manager runs).
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_FABRIC = 26;
+   */
+  FABRIC: 26,
+
+  /**
+   * SRAM errors passed the driver's threshold.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_SRAM_THRESHOLD = 27;
+   */
+  SRAM_THRESHOLD: 27,
+
+  /**
+   * Hardware slowdown began or ended: `code` hw_thermal, power_brake, hw_slowdown.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_SLOWDOWN = 28;
+   */
+  SLOWDOWN: 28,
+
+  /**
+   * A page retirement or a repair waits for a reset; `code` says which.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_REPAIR_PENDING = 29;
+   */
+  REPAIR_PENDING: 29,
+
+  /**
+   * Memory, ECC or MIG mode is not what it was; `code` ecc_mode, mig_mode, memory_unrepairable.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_MODE_CHANGED = 30;
+   */
+  MODE_CHANGED: 30,
+
+  /**
+   * An NVLink went down or up (`before`, `after`: 1 up).
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_NVLINK_STATE = 40;
+   */
+  NVLINK_STATE: 40,
+
+  /**
+   * Errors of an NVLink rose: `code` replay, recovery, crc, recovery_failed ...
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_NVLINK_ERRORS = 41;
+   */
+  NVLINK_ERRORS: 41,
+
+  /**
+   * State of an InfiniBand port changed: `code` state, physical_state.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_IB_PORT_STATE = 42;
+   */
+  IB_PORT_STATE: 42,
+
+  /**
+   * Errors of a port rose: `code` link_downed, symbol_error ...
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_IB_PORT_ERRORS = 43;
+   */
+  IB_PORT_ERRORS: 43,
+
+  /**
+   * NVLinks of a GPU that are up (`after`), of its model (`code`); `before` is the most that it ever had, or that nearly
+   * all of its kind on this host have.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_NVLINK_COUNT = 44;
+   */
+  NVLINK_COUNT: 44,
+
+  /**
+   * Speed of an active port in bytes a second (`after`), by its board (`code`); `before` as above.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_IB_PORT_RATE = 45;
+   */
+  IB_PORT_RATE: 45,
+
+  /**
+   * A disk warns: `code` critical_warning, media_errors, not_live, failing, pending, reallocated, uncorrectable,
+   * not_readable (nothing is known of its health; `raw` says why).
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_DISK = 50;
+   */
+  DISK: 50,
+
+  /**
+   * Host memory: `code` corrected, uncorrected.
+   *
+   * @generated from enum value: HEALTH_FACT_KIND_HOST_MEMORY = 51;
+   */
+  HOST_MEMORY: 51,
+} as const;
+
+/**
+ * @generated from enum gpuaas.telemetry.v1.HealthFactKind
+ */
+export type HealthFactKind = (typeof HealthFactKind)[keyof typeof HealthFactKind] | UnknownEnum;
+
+/**
+ * Describes the enum gpuaas.telemetry.v1.HealthFactKind.
+ */
+export const HealthFactKindSchema: GenEnum<HealthFactKind> = /*@__PURE__*/
+  enumDesc(file_gpuaas_telemetry_v1_telemetry, 4);
 

@@ -1,0 +1,174 @@
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { durationFromMs } from '@bufbuild/protobuf/wkt';
+import { expect, test } from 'vitest';
+import { present } from '../../kit/assert.ts';
+import { silentLogger } from '../../kit/log.ts';
+import { VirtualClock } from '../../kit/virtual-clock.ts';
+import {
+	CloseCode,
+	type CloseSchema,
+	type ConnectResponse,
+	ConnectResponseSchema,
+	type WelcomeSchema,
+} from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import type { AgentIdentity } from '../identity/identity.ts';
+import { MemoryJournal } from '../journal/memory.ts';
+import { CONTROL_LIMITS_DEFAULT } from './control-deps.ts';
+import type { ClientListener, LinkConnection, StreamEnd } from './link-transport.ts';
+import { Control } from './session.ts';
+
+/** How the agent comes back: when it dials again is the control plane's to slow down, and a long link's to make quick. */
+const HOUR_MS = 3_600_000;
+/** Each wait is half of what it may be at most. */
+const LUCK = 0.5;
+
+/** One dial, and what the gateway makes of it. */
+class Dial {
+	readonly #listener: ClientListener<ConnectResponse>;
+
+	constructor(listener: ClientListener<ConnectResponse>) {
+		this.#listener = listener;
+	}
+
+	welcome(fields: MessageInitShape<typeof WelcomeSchema> = {}): void {
+		// No heartbeat of these tests must be answered.
+		this.#say({ case: 'welcome', value: { epoch: 1n, leaseTtl: durationFromMs(HOUR_MS), ...fields } });
+	}
+
+	close(fields: MessageInitShape<typeof CloseSchema>): void {
+		this.#say({ case: 'close', value: fields });
+		this.end();
+	}
+
+	end(end: Partial<StreamEnd> = {}): void {
+		this.#listener.onClosed({ code: 'UNAVAILABLE', reason: '', message: 'gone', retryAfterMs: 0, ...end });
+	}
+
+	#say(message: NonNullable<MessageInitShape<typeof ConnectResponseSchema>['message']>): void {
+		this.#listener.onFrame(create(ConnectResponseSchema, { message }));
+	}
+}
+
+function start() {
+	const clock = new VirtualClock();
+	const dials: Dial[] = [];
+	const connect = (listener: ClientListener<ConnectResponse>) => {
+		dials.push(new Dial(listener));
+		return { send: () => true, end: () => {}, cancel: () => {} };
+	};
+	const credential = { serial: 'ab', issuerKeyId: 'issuer' };
+	const identity = {
+		nodeId: 'node',
+		generation: 1,
+		trustDomain: 'test',
+		gateways: ['a:1'],
+		credential: () => credential,
+		bundle: () => ({ seq: 1 }),
+		renewalSeq: () => 1,
+		confirmCredential: () => {},
+		onChange: () => {},
+	} as unknown as AgentIdentity;
+	const control = new Control({
+		clock,
+		rng: { bytes: (length) => new Uint8Array(length), float: () => LUCK },
+		log: silentLogger,
+		transport: { open: () => ({ connect, close: () => {} }) as unknown as LinkConnection },
+		identity,
+		journal: new MemoryJournal(),
+		commands: { attempts: () => [], runningCount: () => 0, handle: () => {} },
+		host: { bootId: 'boot', agentVersion: 'test', capabilities: [], hostname: 'host', instanceId: 'instance' },
+		limits: CONTROL_LIMITS_DEFAULT,
+		onRenewNow: () => {},
+		onTelemetryPlan: () => {},
+		telemetryDropped: () => 0,
+		prepare: async () => {},
+	});
+	const stop = new AbortController();
+	const running = control.run(stop.signal);
+	const newest = async (count: number): Promise<Dial> => {
+		await expect.poll(() => dials.length).toBe(count);
+		return present(dials.at(-1), 'a dial');
+	};
+	/** The pause that it has chosen, to its end. */
+	const pause = async (): Promise<number> => {
+		await expect.poll(() => control.state().phase).toBe('waiting');
+		const delayMs = present(control.state().nextAttemptInMs, 'the next attempt');
+		clock.advance(delayMs);
+		return delayMs;
+	};
+	return {
+		clock,
+		control,
+		newest,
+		pause,
+		async [Symbol.asyncDispose]() {
+			stop.abort();
+			// The goodbye of a link that nobody answers.
+			const phase = () => {
+				clock.advance(CONTROL_LIMITS_DEFAULT.goodbyeMs);
+				return control.state().phase;
+			};
+			await expect.poll(phase).toBe('stopped');
+			await running;
+		},
+	};
+}
+
+async function connected(control: Control): Promise<void> {
+	await expect.poll(() => control.state().phase).toBe('connected');
+}
+
+test('a gateway that says when to come again is asked no sooner, however it says it', async () => {
+	await using agent = start();
+	const first = await agent.newest(1);
+	// In the status, as a full gateway refuses a Hello.
+	first.end({ code: 'RESOURCE_EXHAUSTED', reason: 'RATE_LIMITED', retryAfterMs: 45_000 });
+	expect(await agent.pause()).toBe(45_000);
+	// In the frame that closes a live link, as a gateway that stops does.
+	const second = await agent.newest(2);
+	second.welcome();
+	await connected(agent.control);
+	second.close({ code: CloseCode.SHUTTING_DOWN, retryAfter: durationFromMs(90_000) });
+	expect(await agent.pause()).toBe(90_000);
+	// And it binds once: the next failure is an ordinary one, the third in turn.
+	(await agent.newest(3)).end();
+	expect(await agent.pause()).toBe(LUCK * 4 * CONTROL_LIMITS_DEFAULT.backoffBaseMs);
+});
+
+test('the control plane bounds the pauses of its fleet', async () => {
+	await using agent = start();
+	for (let dial = 1; dial <= 7; dial += 1) {
+		(await agent.newest(dial)).end();
+		const delayMs = await agent.pause();
+		expect(delayMs).toBe(LUCK * Math.min(CONTROL_LIMITS_DEFAULT.backoffMaxMs, 1000 * 2 ** (dial - 1)));
+	}
+	const link = await agent.newest(8);
+	link.welcome({ reconnectMax: durationFromMs(120_000) });
+	await connected(agent.control);
+	link.end();
+	const delays = [await agent.pause()];
+	for (let dial = 9; dial <= 17; dial += 1) {
+		(await agent.newest(dial)).end();
+		delays.push(await agent.pause());
+	}
+	expect(delays.map((delayMs) => delayMs / LUCK / 1000)).toEqual([1, 2, 4, 8, 16, 32, 64, 120, 120, 120]);
+});
+
+test('only a link that lasted makes the next failure the first again', async () => {
+	await using agent = start();
+	const { stableMs, backoffBaseMs } = CONTROL_LIMITS_DEFAULT;
+	(await agent.newest(1)).end();
+	expect(await agent.pause()).toBe(LUCK * backoffBaseMs);
+	const short = await agent.newest(2);
+	short.welcome();
+	await connected(agent.control);
+	agent.clock.advance(stableMs - 1);
+	short.end();
+	expect(await agent.pause()).toBe(LUCK * 2 * backoffBaseMs);
+	const long = await agent.newest(3);
+	long.welcome();
+	await connected(agent.control);
+	agent.clock.advance(stableMs);
+	long.end();
+	expect(await agent.pause()).toBe(LUCK * backoffBaseMs);
+});

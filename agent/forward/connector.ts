@@ -1,0 +1,87 @@
+import { lookup } from 'node:dns/promises';
+import { connect, isIP, type Socket } from 'node:net';
+import type { Clock } from '../../kit/clock.ts';
+import { GpuaasError, messageOf } from '../../kit/error.ts';
+import { type Listener, readListeners } from './listeners.ts';
+import { ForwardJudge, type Target } from './rules.ts';
+
+/**
+ * Opens the one connection that a forward asks for: resolves once, judges the addresses, connects to the very address that
+ * was judged. A loopback socket must be the account's own before the connection and after it: a service that took the port
+ * in between gets no byte.
+ */
+export interface ConnectorDeps {
+	readonly clock: Clock;
+	readonly judge: ForwardJudge;
+	readonly resolve?: (host: string) => Promise<readonly string[]>;
+	readonly listeners?: () => readonly Listener[];
+}
+
+const CONNECT_TIMEOUT_MS = 10_000;
+
+export class Connector {
+	readonly #deps: ConnectorDeps;
+
+	constructor(deps: ConnectorDeps) {
+		this.#deps = deps;
+	}
+
+	/** Throws FORWARD_ADDRESS_DENIED, FORWARD_UNREACHABLE. */
+	async connect(target: Target): Promise<Socket> {
+		const { judge, resolve = resolveAll, listeners = readListeners } = this.#deps;
+		const misfit = ForwardJudge.misfit(target);
+		if (misfit !== undefined) throw denied(misfit);
+		const addresses = target.host === '' ? ['127.0.0.1', '::1'] : await this.#resolve(target.host, resolve);
+		const verdict = judge.judge(target, addresses, listeners());
+		if (verdict.kind === 'refused') throw denied(verdict.message);
+		const socket = await this.#dial(verdict.address, target.port);
+		if (verdict.onlyIfOwn && !judge.isOwn(verdict.address, target.port, listeners())) {
+			socket.destroy();
+			throw denied('another account took the port meanwhile; the connection was ended before a byte was sent');
+		}
+		return socket;
+	}
+
+	async #resolve(host: string, resolve: (host: string) => Promise<readonly string[]>): Promise<readonly string[]> {
+		if (isIP(host) !== 0) return [host];
+		try {
+			return await resolve(host);
+		} catch (error) {
+			throw unreachable(`${host} can't be resolved on the node (${messageOf(error)})`);
+		}
+	}
+
+	#dial(host: string, port: number): Promise<Socket> {
+		return new Promise((resolve, reject) => {
+			const socket = connect({ host, port, allowHalfOpen: true });
+			const fail = (what: string) => {
+				timer.cancel();
+				socket.destroy();
+				reject(unreachable(what));
+			};
+			const timer = this.#deps.clock.setTimer(
+				() => fail(`${host}:${port} did not answer within ${CONNECT_TIMEOUT_MS / 1000} s`),
+				CONNECT_TIMEOUT_MS,
+			);
+			const onError = (error: Error) => fail(`${host}:${port} can't be reached from the node (${error.message})`);
+			socket.once('error', onError);
+			socket.once('connect', () => {
+				timer.cancel();
+				socket.off('error', onError);
+				resolve(socket);
+			});
+		});
+	}
+}
+
+async function resolveAll(host: string): Promise<readonly string[]> {
+	return (await lookup(host, { all: true, order: 'verbatim' })).map(({ address }) => address);
+}
+
+function denied(message: string): GpuaasError {
+	return new GpuaasError({ code: 'PERMISSION_DENIED', reason: 'FORWARD_ADDRESS_DENIED', message });
+}
+
+function unreachable(message: string): GpuaasError {
+	return new GpuaasError({ code: 'UNAVAILABLE', reason: 'FORWARD_UNREACHABLE', message });
+}

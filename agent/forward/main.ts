@@ -1,0 +1,62 @@
+import { lookup } from 'node:dns/promises';
+import { Socket } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { bridge } from '../../channel/bridge.ts';
+import { Mux } from '../../channel/mux.ts';
+import { streamPipe } from '../../channel/pipe.ts';
+import { refusalOf } from '../../channel/refusal.ts';
+import { assert } from '../../kit/assert.ts';
+import { keepAlive, systemClock } from '../../kit/clock.ts';
+import { GpuaasError, messageOf } from '../../kit/error.ts';
+import { isRange } from './address.ts';
+import { Connector } from './connector.ts';
+import { decodeForwardTask } from './forward-task.ts';
+import { routeGateways } from './gateways.ts';
+import { ForwardJudge } from './rules.ts';
+
+/**
+ * The node's end of a port forward: started for one forward as the account that asked, in its cgroup, with the one
+ * argument that says where it may lead (forward-task.ts). Every connection that the client opens goes to that one target,
+ * judged anew each time. It ends when the client does.
+ */
+async function main(argument: string): Promise<void> {
+	using _alive = keepAlive();
+	const { target, rules } = decodeForwardTask(argument);
+	const uid = process.getuid?.();
+	assert(uid !== undefined, 'Linux has user ids');
+	const ownAddresses = Object.values(networkInterfaces()).flatMap((each) => each?.map(({ address }) => address) ?? []);
+	const never = [...(await addressesOf(rules.never)), ...routeGateways()];
+	const judge = new ForwardJudge({ ...rules, never }, { uid, ownAddresses });
+	const connector = new Connector({ clock: systemClock, judge });
+	const output = new Socket({ fd: 1, readable: false, writable: true });
+	const mux = new Mux({
+		pipe: streamPipe(process.stdin, output),
+		async accept(channel) {
+			try {
+				const socket = await connector.connect(target);
+				return { start: () => void bridge(socket, channel) };
+			} catch (error) {
+				return refusalOf(error);
+			}
+		},
+	});
+	await mux.run();
+}
+
+/** Gateways may be told by name. One that has no address now can't be reached by it either. */
+async function addressesOf(never: readonly string[]): Promise<readonly string[]> {
+	const found = never.map(async (each) => {
+		if (isRange(each)) return [each];
+		const addresses = await lookup(each, { all: true }).catch(() => []);
+		return addresses.map(({ address }) => address);
+	});
+	return (await Promise.all(found)).flat();
+}
+
+main(process.argv[2] ?? '').then(
+	() => process.exit(0),
+	(error: unknown) => {
+		process.stderr.write(`${error instanceof GpuaasError ? error.message : messageOf(error)}\n`);
+		process.exit(1);
+	},
+);

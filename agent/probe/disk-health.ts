@@ -1,0 +1,36 @@
+import type { ProcessIdentity } from '../../kit/process-identity.ts';
+
+/** What a disk says of itself. What it doesn't say is left out, never 0. */
+export interface DiskHealth {
+	/** One of SMART. */
+	readonly smart: number;
+	/** 1: it says of itself that it is well; 0: that it is about to fail. */
+	readonly passed?: number;
+	/** Share of the rated endurance that is used. */
+	readonly wear?: number;
+	readonly spare?: number;
+	readonly mediaErrors?: number;
+	readonly criticalWarning?: number;
+	/** Sectors. */
+	readonly reallocated?: number;
+	readonly pending?: number;
+	readonly uncorrectable?: number;
+	readonly powerOnSeconds?: number;
+	readonly errorsLogged?: number;
+	/** Degrees Celsius. */
+	readonly temperature?: number;
+}
+
+/** How a reading went: the value `smart` of proto/telemetry-schema/disk.ts. */
+export const SMART = Object.freeze({ read: 1, asleep: 2, noProgram: 3, none: 4, failed: 5 });
+
+/** A line that the child prints for each disk as soon as it has it, so that one that hangs takes no other with it. */
+export interface DiskReading {
+	/** `sda`, or the controller: `nvme0`. */
+	readonly device: string;
+	readonly health: DiskHealth;
+	/** Why nothing was read; empty: it was. */
+	readonly why: string;
+	/** The program that reads this disk does not end. */
+	readonly hung?: ProcessIdentity;
+}

@@ -1,0 +1,59 @@
+import { closeSync, openSync } from 'node:fs';
+import koffi from 'koffi';
+import { type DiskHealth, type DiskReading, SMART } from './disk-health.ts';
+
+/**
+ * The SMART log of an NVMe controller by the admin command Get Log Page (NVM Express Base 2.0, 5.16.1.3): Node has no ioctl,
+ * koffi calls libc's. Read-only; root only on most kernels. Called by a short-lived child (disk-main.ts), because a
+ * controller that is dying may keep an ioctl waiting.
+ */
+/** _IOWR('N', 0x41, struct nvme_admin_cmd): 72 bytes (linux/nvme_ioctl.h). */
+const NVME_IOCTL_ADMIN_CMD = 0xc048_4e41;
+const COMMAND_BYTES = 72;
+const GET_LOG_PAGE = 0x02;
+const SMART_LOG = 0x02;
+const SMART_BYTES = 512;
+/** Every namespace. */
+const NAMESPACE_ALL = 0xffff_ffff;
+const TIMEOUT_MS = 5000;
+
+/** Of a controller (`nvme0`). */
+export function readNvmeHealth(device: string, folder = '/dev'): DiskReading {
+	const failed = (why: string) => ({ device, health: { smart: SMART.failed }, why });
+	let fd: number;
+	try {
+		fd = openSync(`${folder}/${device}`, 'r');
+	} catch (error) {
+		return failed(`the controller could not be opened: ${(error as NodeJS.ErrnoException).code ?? 'unknown'}`);
+	}
+	try {
+		const log = Buffer.alloc(SMART_BYTES);
+		const command = Buffer.alloc(COMMAND_BYTES);
+		command.writeUInt8(GET_LOG_PAGE, 0);
+		command.writeUInt32LE(NAMESPACE_ALL, 4);
+		command.writeBigUInt64LE(BigInt(koffi.address(log)), 24);
+		command.writeUInt32LE(SMART_BYTES, 36);
+		// Number of double words, less one, above the number of the log.
+		command.writeUInt32LE(((SMART_BYTES / 4 - 1) << 16) | SMART_LOG, 40);
+		command.writeUInt32LE(TIMEOUT_MS, 64);
+		const ioctl = koffi.load('libc.so.6').func('int ioctl(int fd, unsigned long request, void *argument)');
+		const isRead = ioctl(fd, NVME_IOCTL_ADMIN_CMD, command) === 0;
+		return isRead ? { device, health: parseSmartLog(log), why: '' } : failed('the controller refused its SMART log');
+	} finally {
+		closeSync(fd);
+	}
+}
+
+/** Percentages become ratios; wear may pass 1 (255 % is the highest that it says). */
+export function parseSmartLog(log: Buffer): DiskHealth {
+	return {
+		smart: SMART.read,
+		criticalWarning: log.readUInt8(0),
+		spare: log.readUInt8(3) / 100,
+		wear: log.readUInt8(5) / 100,
+		// 128 bits, of which no disk that still answers needs more than 64.
+		mediaErrors: Number(log.readBigUInt64LE(160)),
+		powerOnSeconds: Number(log.readBigUInt64LE(128)) * 3600,
+		errorsLogged: Number(log.readBigUInt64LE(176)),
+	};
+}

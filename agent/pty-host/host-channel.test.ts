@@ -1,0 +1,124 @@
+import { expect, test } from 'vitest';
+import { VirtualClock } from '../../kit/virtual-clock.ts';
+import { pidsWith, until } from '../process-host/host-fixture.ts';
+import { sessionBoxes } from '../process-host/task-box.ts';
+import { nodeWaiter } from '../process-host/waiter.ts';
+import { HostChannel } from './host-channel.ts';
+import { closeGraceMs, dataBytesMax, pipeWindowBytes, stdinAckBytes, stdinAckDelayMs } from './limits.ts';
+import { startOnPipes } from './pipe-program.ts';
+import { Turns } from './turns.ts';
+
+/** As one that began a session of its own and holds the streams of its channel. */
+const ESCAPED = '98763-escaped';
+
+test('who left its session and writes on neither fills memory nor holds an ended channel open', async () => {
+	const clock = new VirtualClock();
+	const seen = { writtenBytes: 0, sentBytes: 0, hasExited: false, isOver: false };
+	const channel = new HostChannel({
+		clock,
+		id: 'one',
+		user: 'nobody',
+		tty: undefined,
+		box: sessionBoxes.create('one', {}),
+		turns: new Turns(clock),
+		onEnded: () => {
+			seen.isOver = true;
+		},
+	});
+	const argv = ['-c', `trap "" HUP; setsid yes ${ESCAPED} & exit 0`];
+	channel.start((events) =>
+		startOnPipes({ file: '/bin/sh', args: argv, env: { PATH: '/usr/bin:/bin' } }, nodeWaiter, {
+			...events,
+			onData: (stream, bytes) => {
+				seen.writtenBytes += bytes.length;
+				events.onData(stream, bytes);
+			},
+			onExit: (exit) => {
+				events.onExit(exit);
+				seen.hasExited = true;
+			},
+		}),
+	);
+	channel.attach(
+		{ stdout: 0, stderr: 0 },
+		{
+			onOutput: (_stream, _offset, bytes) => {
+				seen.sentBytes += bytes.length;
+			},
+			onStdinAck: () => {},
+			onScreen: () => {},
+			onEnd: () => {},
+		},
+	);
+	/** Flushes come a turn later. */
+	const eventually = (what: string, is: () => boolean) =>
+		until(() => {
+			clock.advance(0);
+			if (!is()) throw new Error(`not yet: ${what}`);
+		});
+	try {
+		await eventually('its window is full', () => seen.hasExited && seen.sentBytes >= pipeWindowBytes);
+		clock.advance(closeGraceMs);
+		expect(seen.isOver, 'its output still waits for its reader').toBe(false);
+		channel.end('TERMINAL_KILLED', 'enough');
+		await eventually('it writes on', () => seen.writtenBytes > 16 * pipeWindowBytes);
+		expect(seen.sentBytes).toBeLessThan(pipeWindowBytes + 2 * dataBytesMax);
+		channel.ack('stdout', seen.sentBytes);
+		const writtenBytes = seen.writtenBytes;
+		const sentBytes = seen.sentBytes;
+		await eventually('it writes on', () => seen.writtenBytes > writtenBytes + pipeWindowBytes);
+		expect(seen.sentBytes, 'nothing follows a gap').toBe(sentBytes);
+		clock.advance(closeGraceMs);
+		await eventually('it is over', () => seen.isOver);
+		expect(channel.status.outcome).toMatchObject({ exitCode: 0, reason: 'TERMINAL_KILLED' });
+		await eventually('it is gone', () => pidsWith(ESCAPED).length === 0);
+	} finally {
+		for (const pid of pidsWith(ESCAPED)) process.kill(pid, 'SIGKILL');
+		channel.destroy();
+	}
+});
+
+test('what was typed is acknowledged together and after its echo, bulk at once, and all of it to who comes later', () => {
+	const clock = new VirtualClock();
+	const acks: number[] = [];
+	const channel = new HostChannel({
+		clock,
+		id: 'two',
+		user: 'nobody',
+		tty: undefined,
+		box: sessionBoxes.create('two', {}),
+		turns: new Turns(clock),
+		onEnded: () => {},
+	});
+	const nothing = () => {};
+	channel.start(() => ({
+		pid: 0,
+		write: (_bytes, done) => done(),
+		endInput: nothing,
+		pause: nothing,
+		resume: nothing,
+		resize: nothing,
+		destroy: nothing,
+	}));
+	const listener = {
+		onOutput: nothing,
+		onScreen: nothing,
+		onEnd: nothing,
+		onStdinAck: (offset: number) => void acks.push(offset),
+	};
+	channel.attach({ stdout: 0, stderr: 0 }, listener);
+	expect(acks.splice(0)).toEqual([0]);
+	channel.write(0, Buffer.from('l'), false);
+	channel.write(1, Buffer.from('s'), false);
+	expect(acks).toEqual([]);
+	clock.advance(stdinAckDelayMs);
+	expect(acks.splice(0)).toEqual([2]);
+	channel.write(2, Buffer.alloc(stdinAckBytes), false);
+	expect(acks.splice(0)).toEqual([2 + stdinAckBytes]);
+	channel.write(2 + stdinAckBytes, Buffer.from('q'), false);
+	channel.attach({ stdout: 0, stderr: 0 }, listener);
+	expect(acks.splice(0)).toEqual([3 + stdinAckBytes]);
+	clock.advance(stdinAckDelayMs);
+	expect(acks).toEqual([]);
+	channel.dispose();
+});

@@ -1,0 +1,55 @@
+import { chmodSync, chownSync } from 'node:fs';
+import { ReadStream } from 'node:tty';
+import nodePty from 'node-pty/requireBinary.js';
+import type { UnixUser } from '../process-host/users.ts';
+import type { Launch, Program, ProgramEvents } from './program.ts';
+import type { ChannelSize } from './pty-host.ts';
+
+/**
+ * A program on a pseudo-terminal. node-pty's binding forks and resizes; its JavaScript wrapper isn't used, because it
+ * destroys the stream 200 ms after the program's exit, read or not: what a slow reader had not taken would be lost.
+ */
+const binding = nodePty.requireBinary('pty.node');
+/** `tty(4)`: the user's, and writable for the group, as login(1) and sshd leave it. */
+const TTY_MODE = 0o620;
+
+export function startOnPty(
+	launch: Launch,
+	size: ChannelSize,
+	user: UnixUser | undefined,
+	events: ProgramEvents,
+): Program {
+	const env = Object.entries(launch.env).map(([name, value]) => `${name}=${value}`);
+	const { file, args } = launch;
+	const forked = binding.fork(file, [...args], env, '/', size.columns, size.rows, -1, -1, true, '', (code, signal) =>
+		events.onExit(signal === 0 ? { exitCode: code } : { signal }),
+	);
+	if (user !== undefined) {
+		// Else programs that open their terminal by name (screen, gpg) are refused: it belongs to us.
+		chownSync(forked.pty, user.uid, -1);
+		chmodSync(forked.pty, TTY_MODE);
+	}
+	const stream = new ReadStream(forked.fd);
+	let isOver = false;
+	const over = () => {
+		if (isOver) return;
+		isOver = true;
+		events.onEnd('stdout');
+	};
+	stream.on('data', (bytes: Buffer) => events.onData('stdout', bytes));
+	// EIO is how the last close of the other side looks from here.
+	stream.on('error', () => stream.destroy());
+	stream.on('end', () => stream.destroy());
+	stream.on('close', over);
+	return {
+		pid: forked.pid,
+		write: (bytes, done) => void (isOver ? undefined : stream.write(bytes, (error) => error ?? done())),
+		endInput: () => {},
+		pause: () => void stream.pause(),
+		resume: () => void stream.resume(),
+		resize: ({ columns, rows }) => {
+			if (!isOver) binding.resize(forked.fd, columns, rows);
+		},
+		destroy: () => void stream.destroy(),
+	};
+}

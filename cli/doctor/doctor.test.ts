@@ -1,0 +1,109 @@
+import { chmodSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { writeContexts } from '../contexts.ts';
+import { dispatch } from '../dispatch.ts';
+import { testIo } from '../test-io.ts';
+import { clockFinding } from './clock.ts';
+import type { Finding } from './finding.ts';
+
+async function listening(): Promise<{ port: number } & AsyncDisposable> {
+	const server = createServer();
+	await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+	const close = () => new Promise<void>((resolve) => void server.close(() => resolve()));
+	return { port: (server.address() as AddressInfo).port, [Symbol.asyncDispose]: close };
+}
+
+async function freePort(): Promise<number> {
+	await using taken = await listening();
+	return taken.port;
+}
+
+/** `doctor` in a world of its own: a data folder, and a configuration folder with a context for `address`. */
+async function diagnose(address: string, ports: object, spoil?: (config: string) => void) {
+	const data = mkdtempSync(join(tmpdir(), 'gpuaas-doctor-'));
+	const config = join(data, 'config');
+	writeFileSync(join(data, 'ports.json'), JSON.stringify(ports));
+	const env = { GPUAAS_CONFIG_DIR: config };
+	await writeContexts({ env }, { current: 'local', contexts: { local: { address, caPem: '', key: 'k' } } });
+	spoil?.(config);
+	const io = testIo(env);
+	const code = await dispatch(['doctor', '--data', data, '--json'], io);
+	const { ok, findings } = JSON.parse(io.out()) as { ok: boolean; findings: Finding[] };
+	return { code, ok, of: (check: string) => findings.find((finding) => finding.check === check) };
+}
+
+describe('doctor', () => {
+	it('finds a port that another program took, and says what to do; a free one is well', async () => {
+		await using other = await listening();
+		const found = await diagnose('https://127.0.0.1:1', { api: other.port, ops: await freePort() });
+		expect(found).toMatchObject({ code: 1, ok: false });
+		expect(found.of('port api')).toMatchObject({
+			result: 'fail',
+			finding: `${other.port} is in use by another program`,
+			advice: 'stop it, or start with --api-port',
+		});
+		expect(found.of('port ops')).toMatchObject({ result: 'ok' });
+	});
+
+	it('finds a server that does not answer, and says how one is started', async () => {
+		const port = await freePort();
+		const found = await diagnose(`https://127.0.0.1:${port}`, {});
+		expect(found.code).toBe(1);
+		expect(found.of('server')).toMatchObject({
+			result: 'fail',
+			finding: expect.stringContaining(`https://127.0.0.1:${port} can't be reached`),
+			advice: expect.stringContaining('gpuaas up'),
+		});
+		expect(found.of('context')).toMatchObject({ result: 'ok' });
+	});
+
+	it('finds keys that others of this machine can read, and says that they are spent', async () => {
+		const found = await diagnose('https://127.0.0.1:1', {}, (config) =>
+			chmodSync(join(config, 'contexts.json'), 0o644),
+		);
+		expect(found.code).toBe(1);
+		expect(found.of('context')).toMatchObject({
+			result: 'fail',
+			finding: expect.stringContaining('can be read by others'),
+			advice: expect.stringMatching(/^chmod 600 .*contexts\.json, and replace the key$/),
+		});
+	});
+
+	it('says for a wrong --enroll how it is written', async () => {
+		const io = testIo({ GPUAAS_CONFIG_DIR: mkdtempSync(join(tmpdir(), 'gpuaas-doctor-')) });
+		const context = { address: 'https://127.0.0.1:1', caPem: '', key: 'k' };
+		await writeContexts(io, { current: 'local', contexts: { local: context } });
+		expect(await dispatch(['doctor', '--enroll', 'nowhere'], io)).toBe(2);
+		expect(io.err()).toContain('is not HOST:PORT');
+	});
+});
+
+describe('the clock of the server', () => {
+	const atMs = Date.parse('2026-05-03T10:00:00Z');
+	const header = (offsetMs: number) => new Date(atMs + offsetMs).toUTCString();
+
+	it('is given as it is, with how exactly that is known', () => {
+		expect(clockFinding(header(20_000), atMs, atMs + 1000)).toMatchObject([
+			{ result: 'ok', finding: 'the server is 20.0 s ahead of this host (give or take 1.0 s)' },
+		]);
+		expect(clockFinding(header(-3000), atMs + 500, atMs + 500)).toMatchObject([
+			{ result: 'ok', finding: 'the server is 3.0 s behind this host (give or take 0.5 s)' },
+		]);
+	});
+
+	it('fails above 30 s, on either side', () => {
+		const advice = expect.stringContaining('NTP');
+		expect(clockFinding(header(-61_000), atMs, atMs)).toMatchObject([
+			{ result: 'fail', finding: 'the server is 60.5 s behind this host (give or take 0.5 s)', advice },
+		]);
+		expect(clockFinding(header(31_000), atMs, atMs)).toMatchObject([{ result: 'fail', advice }]);
+	});
+
+	it('says nothing without a header that can be read', () => {
+		expect(clockFinding(null, atMs, atMs)).toEqual([]);
+		expect(clockFinding('yesterday', atMs, atMs)).toEqual([]);
+	});
+});

@@ -1,0 +1,13 @@
+import { expect, it } from 'vitest';
+import { childName, scopeName, shortName } from './scope-names.ts';
+
+it('names are written short or in full', () => {
+	expect(scopeName('platform')).toBe('platform');
+	expect(scopeName('acme')).toBe('organizations/acme');
+	expect(scopeName('acme/train')).toBe('organizations/acme/projects/train');
+	expect(scopeName('acme/lab', 'department')).toBe('organizations/acme/departments/lab');
+	expect(scopeName('organizations/acme/departments/lab')).toBe('organizations/acme/departments/lab');
+	expect(childName('acme/ci', 'serviceAccounts')).toBe('organizations/acme/serviceAccounts/ci');
+	expect(childName('acme/train/ci', 'groups')).toBe('organizations/acme/projects/train/groups/ci');
+	expect(shortName('organizations/acme/projects/train')).toBe('acme/train');
+});

@@ -1,0 +1,22 @@
+/**
+ * Short ways to write names of scopes: `platform`, `acme` for an organization, `acme/train` for its project, and the
+ * full name (`organizations/acme/departments/research`) for all of them.
+ */
+export function scopeName(text: string, kind: 'organization' | 'department' | 'project' = 'project'): string {
+	if (text === 'platform' || text.startsWith('organizations/')) return text;
+	const [organization = '', id] = text.split('/');
+	if (id === undefined) return `organizations/${organization}`;
+	return `organizations/${organization}/${kind === 'department' ? 'departments' : 'projects'}/${id}`;
+}
+
+/** `acme/ci` or `acme/train/ci` -> `organizations/acme/.../serviceAccounts/ci`. */
+export function childName(text: string, collection: 'serviceAccounts' | 'groups' | 'roles'): string {
+	if (text.startsWith('organizations/') || text.startsWith('platform/')) return text;
+	const at = text.lastIndexOf('/');
+	return `${scopeName(text.slice(0, Math.max(at, 0)))}/${collection}/${text.slice(at + 1)}`;
+}
+
+/** A name as people write it. */
+export function shortName(name: string): string {
+	return name.replace(/^organizations\//, '').replace('/projects/', '/');
+}

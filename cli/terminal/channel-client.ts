@@ -1,0 +1,314 @@
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import type { Client } from '@connectrpc/connect';
+import { sleep } from '../../kit/clock.ts';
+import { GpuaasError } from '../../kit/error.ts';
+import { Backoff } from '../../kit/retry.ts';
+import {
+	type ChannelEnd,
+	type Screen,
+	Stream,
+	type WindowSize,
+} from '../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
+import {
+	type Attached,
+	type AttachMode,
+	type AttachTerminalRequest,
+	AttachTerminalRequestSchema,
+	type AttachTerminalResponse,
+	type TerminalService,
+	type Viewers,
+} from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
+import type { Io } from '../io.ts';
+
+/**
+ * One person's end of a channel: attaches, attaches again when the connection breaks, and keeps what it sent until the
+ * node has taken it. Without a terminal nothing is lost or repeated over any number of connections, in both directions;
+ * with one, the screen comes anew, and keys that were on their way are not typed a second time.
+ */
+export interface ChannelEvents {
+	/** Resolves when the bytes are out: only then is more asked for. */
+	output(stream: 'stdout' | 'stderr', data: Uint8Array): Promise<void>;
+	/** Nothing follows on this stream. */
+	outputEnd?(stream: 'stdout' | 'stderr'): void;
+	screen?(screen: Screen): Promise<void>;
+	attached?(attached: Attached): void;
+	viewers?(viewers: Viewers): void;
+	/** Another viewer made it this large. */
+	size?(size: WindowSize): void;
+	/** Something that whoever is here must know. */
+	notice?(message: string): void;
+	/** Whether the node can be reached. */
+	link?(isConnected: boolean): void;
+	/** The connection to the control plane broke and is tried again. */
+	outage?(error: GpuaasError): void;
+}
+
+export interface ChannelOptions {
+	readonly terminalId: string;
+	readonly mode: AttachMode;
+	readonly tty: boolean;
+	readonly size?: () => { readonly columns: number; readonly rows: number };
+}
+
+export type ChannelResult =
+	| { readonly kind: 'ended'; readonly end: ChannelEnd }
+	/** We left; it goes on. */
+	| { readonly kind: 'detached' };
+
+/** The node resumes a terminal below 5,000 unacknowledged bytes: what isn't acknowledged at once must stay below. */
+const ACK_BYTES = 4096;
+/** Without a terminal, a small part of what may be on its way: each one costs every hop a message. */
+const PIPE_ACK_BYTES = 128 * 1024;
+const TTY_INPUT_BYTES_MAX = 64 * 1024;
+const PIPE_INPUT_BYTES_MAX = 2 * 1024 * 1024;
+const FRAME_BYTES_MAX = 64 * 1024;
+/** How long a control plane that went away may stay away. */
+const OUTAGE_MAX_MS = 600_000;
+
+type Outgoing = NonNullable<MessageInitShape<typeof AttachTerminalRequestSchema>['message']>;
+
+interface InputChunk {
+	readonly offset: number;
+	readonly data: Uint8Array<ArrayBuffer>;
+	readonly end: boolean;
+}
+
+export class ChannelClient {
+	readonly #io: Pick<Io, 'clock' | 'rng'>;
+	readonly #client: Client<typeof TerminalService>;
+	readonly #options: ChannelOptions;
+	readonly #events: ChannelEvents;
+	#outgoing: Outgoing[] = [];
+	#wake: () => void = () => {};
+	/** Not acknowledged. */
+	#input: InputChunk[] = [];
+	#inputNext = 0;
+	#inputAcked = 0;
+	#isInputOver = false;
+	#inputWaiters: (() => void)[] = [];
+	readonly #received = { stdout: 0, stderr: 0 };
+	readonly #acked = { stdout: 0, stderr: 0 };
+	#isAttached = false;
+	#hasAttached = false;
+	#isLeaving = false;
+	#end: ChannelEnd | undefined;
+
+	constructor(
+		io: Pick<Io, 'clock' | 'rng'>,
+		client: Client<typeof TerminalService>,
+		options: ChannelOptions,
+		events: ChannelEvents,
+	) {
+		this.#io = io;
+		this.#client = client;
+		this.#options = options;
+		this.#events = events;
+	}
+
+	/** Until the terminal ends, `detach` is called or `signal` aborts. Rejects with why it may not be attached to. */
+	async run(signal: AbortSignal): Promise<ChannelResult> {
+		const backoff = new Backoff({ baseMs: 100, maxMs: 5000, floorMs: 20 }, this.#io.rng);
+		let outageSinceMs: number | undefined;
+		while (!signal.aborted && !this.#isLeaving) {
+			try {
+				await this.#attachOnce(signal, () => {
+					outageSinceMs = undefined;
+					backoff.reset();
+				});
+				if (this.#end !== undefined) return { kind: 'ended', end: this.#end };
+			} catch (thrown) {
+				if (this.#end !== undefined) return { kind: 'ended', end: this.#end };
+				if (signal.aborted || this.#isLeaving) break;
+				const error = GpuaasError.from(thrown);
+				// Refused, for good: nothing is tried again.
+				if (!OUTAGES.has(error.code) || !this.#hasAttached) throw thrown;
+				const nowMs = this.#io.clock.monotonic();
+				if (outageSinceMs === undefined) this.#events.outage?.(error);
+				outageSinceMs ??= nowMs;
+				if (nowMs - outageSinceMs > OUTAGE_MAX_MS) throw thrown;
+			} finally {
+				this.#isAttached = false;
+			}
+			await sleep(this.#io.clock, backoff.nextMs(), signal);
+		}
+		return { kind: 'detached' };
+	}
+
+	/** Waits while too much is on its way. */
+	async write(data: Uint8Array, end = false): Promise<void> {
+		if (this.#isInputOver) return;
+		const bytesMax = this.#options.tty ? TTY_INPUT_BYTES_MAX : PIPE_INPUT_BYTES_MAX;
+		for (let at = 0; at < data.length || (end && at === 0); at += FRAME_BYTES_MAX) {
+			const piece = data.subarray(at, at + FRAME_BYTES_MAX) as Uint8Array<ArrayBuffer>;
+			while (!this.#hasRoom(piece.length, bytesMax) && this.#end === undefined)
+				await new Promise<void>((resolve) => this.#inputWaiters.push(resolve));
+			const chunk = { offset: this.#inputNext, data: piece, end: end && at + FRAME_BYTES_MAX >= data.length };
+			this.#input.push(chunk);
+			this.#inputNext += piece.length;
+			this.#isInputOver ||= chunk.end;
+			if (this.#isAttached) this.#sendInput(chunk);
+		}
+	}
+
+	/** With what is on its way; a piece that no window has room for goes alone. */
+	#hasRoom(pieceBytes: number, bytesMax: number): boolean {
+		const sentBytes = this.#inputNext - this.#inputAcked;
+		return sentBytes === 0 || sentBytes + pieceBytes <= bytesMax;
+	}
+
+	resize(size: { readonly columns: number; readonly rows: number }): void {
+		if (this.#isAttached) this.#send({ case: 'resize', value: size });
+	}
+
+	signal(name: string): void {
+		if (this.#isAttached) this.#send({ case: 'signal', value: { name } });
+	}
+
+	detach(): void {
+		this.#isLeaving = true;
+		this.#send({ case: 'detach', value: {} });
+	}
+
+	async #attachOnce(signal: AbortSignal, onAttached: () => void): Promise<void> {
+		const closed = new AbortController();
+		const both = AbortSignal.any([signal, closed.signal]);
+		this.#outgoing = [];
+		const requests = this.#requests(both);
+		try {
+			for await (const { message } of this.#client.attachTerminal(requests, { signal: both })) {
+				if (message.case === 'attached') onAttached();
+				await this.#take(message);
+				if (message.case === 'end') return;
+			}
+		} finally {
+			closed.abort();
+			this.#wake();
+		}
+	}
+
+	async *#requests(signal: AbortSignal): AsyncGenerator<AttachTerminalRequest> {
+		const { terminalId, mode, size } = this.#options;
+		const attach = {
+			mode,
+			...(size === undefined ? {} : { size: size() }),
+			resume: this.#hasAttached,
+			stdoutOffset: BigInt(this.#received.stdout),
+			stderrOffset: BigInt(this.#received.stderr),
+		};
+		yield create(AttachTerminalRequestSchema, { terminalId, message: { case: 'attach', value: attach } });
+		while (!signal.aborted) {
+			const messages = this.#outgoing;
+			this.#outgoing = [];
+			for (const message of messages) yield create(AttachTerminalRequestSchema, { message });
+			if (this.#outgoing.length > 0) continue;
+			if (this.#isLeaving) return;
+			await new Promise<void>((resolve) => {
+				this.#wake = resolve;
+			});
+		}
+	}
+
+	async #take(message: AttachTerminalResponse['message']): Promise<void> {
+		switch (message.case) {
+			case 'attached':
+				this.#goOn(message.value);
+				return;
+			case 'output':
+				await this.#output(message.value.stream, Number(message.value.offset), message.value.data, message.value.end);
+				return;
+			case 'screen':
+				this.#received.stdout = Number(message.value.offset);
+				this.#acked.stdout = this.#received.stdout;
+				await this.#events.screen?.(message.value);
+				return;
+			case 'ack':
+				this.#inputTaken(Number(message.value.offset));
+				return;
+			case 'end':
+				this.#end = message.value;
+				this.#release();
+				return;
+			case 'viewers':
+				this.#events.viewers?.(message.value);
+				return;
+			case 'size':
+				this.#events.size?.(message.value);
+				return;
+			case 'notice':
+				this.#events.notice?.(message.value.message);
+				return;
+			case 'link':
+				this.#events.link?.(message.value.connected);
+		}
+	}
+
+	#goOn(attached: Attached): void {
+		const offset = Number(attached.stdinOffset);
+		if (this.#options.tty && this.#hasAttached) {
+			// What was on its way may have arrived: typed once more it could do harm.
+			this.#input = [];
+		}
+		if (this.#options.tty || !this.#hasAttached) this.#renumber(offset);
+		else this.#inputTaken(offset);
+		this.#hasAttached = true;
+		this.#isAttached = true;
+		for (const chunk of this.#input) this.#sendInput(chunk);
+		this.#events.attached?.(attached);
+	}
+
+	/** What was typed before it was known where the program's stdin is. */
+	#renumber(offset: number): void {
+		let at = offset;
+		this.#inputAcked = offset;
+		this.#input = this.#input.map((chunk) => {
+			const moved = { ...chunk, offset: at };
+			at += chunk.data.length;
+			return moved;
+		});
+		this.#inputNext = at;
+		this.#release();
+	}
+
+	async #output(number: Stream, offset: number, data: Uint8Array, end: boolean): Promise<void> {
+		const stream = number === Stream.STDERR ? 'stderr' : 'stdout';
+		const fresh = data.subarray(Math.max(0, this.#received[stream] - offset));
+		this.#received[stream] = Math.max(this.#received[stream], offset + data.length);
+		if (fresh.length > 0) await this.#events.output(stream, fresh);
+		if (end) this.#events.outputEnd?.(stream);
+		const received = this.#received[stream];
+		if (received - this.#acked[stream] < (this.#options.tty ? ACK_BYTES : PIPE_ACK_BYTES) && !end) return;
+		this.#acked[stream] = received;
+		this.#send({ case: 'ack', value: { stream: number, offset: BigInt(received) } });
+	}
+
+	#inputTaken(offset: number): void {
+		this.#inputAcked = Math.max(this.#inputAcked, offset);
+		let count = 0;
+		for (const chunk of this.#input) {
+			if (chunk.end || chunk.offset + chunk.data.length > offset) break;
+			count += 1;
+		}
+		if (count > 0) this.#input = this.#input.slice(count);
+		const [first] = this.#input;
+		if (first !== undefined && first.offset < offset)
+			this.#input[0] = { ...first, offset, data: first.data.subarray(offset - first.offset) };
+		this.#release();
+	}
+
+	#release(): void {
+		const waiters = this.#inputWaiters;
+		this.#inputWaiters = [];
+		for (const resolve of waiters) resolve();
+	}
+
+	#sendInput({ offset, data, end }: InputChunk): void {
+		this.#send({ case: 'input', value: { stream: Stream.STDIN, offset: BigInt(offset), data, end } });
+	}
+
+	#send(message: Outgoing): void {
+		this.#outgoing.push(message);
+		this.#wake();
+	}
+}
+
+const OUTAGES: ReadonlySet<string> = new Set(['UNAVAILABLE', 'RESOURCE_EXHAUSTED', 'CANCELLED', 'ABORTED']);

@@ -1,0 +1,164 @@
+import { GpuaasError } from '../../kit/error.ts';
+import type { ChannelEnd } from '../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
+import { AttachMode, type Terminal, TerminalService } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
+import type { Api } from '../client.ts';
+import { EXIT } from '../exit-codes.ts';
+import { type Io, printable, write } from '../io.ts';
+import { ChannelClient } from './channel-client.ts';
+import { ESCAPE_HELP, EscapeFilter } from './escapes.ts';
+import { takeTerminal } from './local-terminal.ts';
+
+/** Puts our terminal, or our three streams, at the end of a remote one until it ends or we leave. The exit code. */
+export async function attachTo(
+	io: Io,
+	api: Api,
+	terminal: Pick<Terminal, 'id' | 'nodeName' | 'tty'>,
+	options: { readonly mode: AttachMode; readonly readsStdin: boolean },
+): Promise<number> {
+	return terminal.tty ? await interactive(io, api, terminal, options.mode) : await piped(io, api, terminal, options);
+}
+
+async function interactive(
+	io: Io,
+	api: Api,
+	{ id, nodeName }: Pick<Terminal, 'id' | 'nodeName'>,
+	mode: AttachMode,
+): Promise<number> {
+	const local = takeTerminal(io);
+	const client = new ChannelClient(
+		io,
+		api.client(TerminalService),
+		{ terminalId: id, mode, tty: true, size: () => local.size() },
+		{
+			output: (_stream, data) => write(io.stdout, data),
+			async screen(screen) {
+				await write(io.stdout, local.clear);
+				await write(io.stdout, screen.data);
+			},
+			outage: (error) => void write(io.stderr, `\r\ngpuaas: ${printable(error.message)}; trying again\r\n`),
+			notice: (message) => void write(io.stderr, `\r\ngpuaas: ${printable(message)}\r\n`),
+			link(isConnected) {
+				if (!isConnected) void write(io.stderr, `\r\ngpuaas: ${printable(nodeName)} can't be reached now; waiting\r\n`);
+			},
+		},
+	);
+	const stopResizing = local.onResize(() => client.resize(local.size()));
+	const leave = new AbortController();
+	const stopTyping = mode === AttachMode.CONTROL ? typeInto(io, api, client, id, leave) : watchKeys(io, leave);
+	let isClean = false;
+	try {
+		const result = await client.run(AbortSignal.any([io.interrupt, leave.signal]));
+		isClean = result.kind === 'ended' && result.end.exitCode !== undefined;
+		local.restore(isClean);
+		if (result.kind === 'ended') return await conclude(io, nodeName, result.end);
+		const unended = leave.signal.reason === UNENDED;
+		const why = unended ? 'it could not be ended now, and goes on' : 'detached; it goes on';
+		await write(io.stderr, `gpuaas: ${why}. Back to it: gpuaas terminal attach ${id}\n`);
+		if (unended) return EXIT.channelFailed;
+		return io.interrupt.aborted ? EXIT.interrupted : EXIT.ok;
+	} finally {
+		stopTyping();
+		stopResizing();
+		local.restore(isClean);
+	}
+}
+
+/** `~.` was typed, and nobody said that it has ended. */
+const UNENDED = Symbol('unended');
+/** From `~.` on: whoever is stuck must get out, also where nobody answers. */
+const END_WAIT_MS = 2000;
+
+/** Keys go to the program, but for escape sequences. */
+function typeInto(io: Io, api: Api, client: ChannelClient, id: string, leave: AbortController): () => void {
+	const filter = new EscapeFilter();
+	const unended = () => leave.abort(UNENDED);
+	const kill = () => {
+		api.client(TerminalService).killTerminal({ terminalId: id }).catch(unended);
+		io.clock.setTimer(unended, END_WAIT_MS);
+	};
+	const onData = (bytes: Buffer) => {
+		const { send, escapes } = filter.push(bytes);
+		if (send.length > 0) void client.write(send);
+		for (const asked of escapes) {
+			if (asked === 'help') void write(io.stderr, ESCAPE_HELP);
+			else if (asked === 'detach') leave.abort();
+			else kill();
+		}
+	};
+	return reading(io, onData, () => leave.abort());
+}
+
+/** Whoever observes leaves by `q`, Ctrl-C or Ctrl-D. */
+function watchKeys(io: Io, leave: AbortController): () => void {
+	const onData = (bytes: Buffer) => {
+		if (['q', '\u0003', '\u0004'].some((key) => bytes.includes(key))) leave.abort();
+	};
+	return reading(io, onData, () => {});
+}
+
+function reading(io: Io, onData: (bytes: Buffer) => void, onEnd: () => void): () => void {
+	io.stdin.on('data', onData);
+	io.stdin.once('end', onEnd);
+	return () => {
+		io.stdin.removeListener('data', onData);
+		io.stdin.removeListener('end', onEnd);
+		io.stdin.pause();
+	};
+}
+
+async function piped(
+	io: Io,
+	api: Api,
+	{ id, nodeName }: Pick<Terminal, 'id' | 'nodeName'>,
+	{ mode, readsStdin }: { readonly mode: AttachMode; readonly readsStdin: boolean },
+): Promise<number> {
+	const client = new ChannelClient(
+		io,
+		api.client(TerminalService),
+		{ terminalId: id, mode, tty: false },
+		{
+			output: (stream, data) => write(stream === 'stderr' ? io.stderr : io.stdout, data),
+			outage: (error) => void write(io.stderr, `gpuaas: ${printable(error.message)}; trying again\n`),
+		},
+	);
+	const onInterrupt = () => client.signal('INT');
+	io.interrupt.addEventListener('abort', onInterrupt, { once: true });
+	const feeding = readsStdin ? feed(io, client) : client.write(new Uint8Array(), true);
+	feeding.catch(() => client.detach());
+	try {
+		const result = await client.run(io.force);
+		return result.kind === 'ended' ? await conclude(io, nodeName, result.end) : EXIT.interrupted;
+	} finally {
+		io.interrupt.removeEventListener('abort', onInterrupt);
+		io.stdin.pause();
+	}
+}
+
+async function feed(io: Io, client: ChannelClient): Promise<void> {
+	for await (const chunk of io.stdin as AsyncIterable<Buffer>) await client.write(chunk);
+	await client.write(new Uint8Array(), true);
+}
+
+/** What a shell would exit with; why, where the program didn't end by itself. */
+async function conclude(io: Io, nodeName: string, end: ChannelEnd): Promise<number> {
+	if (end.reason === 'TERMINAL_EXITED') {
+		if (end.message !== '') await write(io.stderr, `gpuaas: ${printable(end.message)}\n`);
+		if (end.signal !== undefined) return EXIT.signalBase + end.signal;
+		return end.exitCode ?? EXIT.ok;
+	}
+	const why = end.message === '' ? end.reason : end.message;
+	await write(io.stderr, `gpuaas: the terminal on ${printable(nodeName)} was ended: ${printable(why)}\n`);
+	return NOT_RUN[end.reason] ?? EXIT.channelFailed;
+}
+
+/** As shells say it. */
+const NOT_RUN: Readonly<Record<string, number>> = { COMMAND_NOT_FOUND: 127, COMMAND_NOT_EXECUTABLE: 126 };
+
+export function present(terminal: Terminal | undefined): Terminal {
+	if (terminal !== undefined) return terminal;
+	throw new GpuaasError({
+		code: 'INTERNAL',
+		reason: 'INTERNAL',
+		message: 'the control plane answered without a terminal',
+	});
+}

@@ -1,0 +1,56 @@
+import { AttachMode, TerminalService } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
+import { assertTyped } from '../argument-bytes.ts';
+import { connect } from '../client.ts';
+import { type Command, take, usageError } from '../command.ts';
+import { EXIT } from '../exit-codes.ts';
+import { newRequestId } from '../request-id.ts';
+import { broughtEnv, OPEN_OPTIONS, windowSize } from '../terminal/open-options.ts';
+import { attachTo, present } from '../terminal/session.ts';
+
+const exec: Command = {
+	name: 'exec',
+	summary: 'Run one command on a node, with its standard streams here',
+	usage: 'NODE -- ARGV...',
+	description:
+		"Without a shell around it. Standard input, output and error are kept apart and pass as they are, so pipes work; the exit code is the command's. Unlike a task it lives with the person at its end: for what must go on, there is gpuaas run.",
+	options: {
+		...OPEN_OPTIONS,
+		tty: { type: 'boolean', short: 't', help: 'With a terminal, for programs that want one (vim, htop)' },
+		'no-stdin': { type: 'boolean', short: 'n', help: 'Its standard input is empty' },
+		cwd: { type: 'string', value: 'DIR', help: 'Working directory (default: home)' },
+	},
+	examples: [
+		['gpuaas exec gpu-07 -- nvidia-smi', 'One command'],
+		['tar c . | gpuaas exec gpu-07 -- tar x', 'A pipe through it'],
+		['gpuaas exec gpu-07 -t -- htop', 'With a terminal'],
+	],
+	failureExit: EXIT.channelFailed,
+	exitCodes: ["the command's own", '126 not executable, 127 not found', '128+n ended by signal n', '255 also not run'],
+	async run(args, io) {
+		const [node = ''] = take(exec, args, 'NODE');
+		const argv = args.rest ?? [];
+		if (argv.length === 0) throw usageError(exec, 'the command is missing: put it after --');
+		await assertTyped(argv, [node, args.text('user') ?? '', args.text('cwd') ?? '']);
+		const tty = args.flag('tty');
+		if (tty && (io.stdin.isTTY !== true || io.stdout.isTTY !== true))
+			throw usageError(exec, '--tty needs a terminal on both sides; leave it out for pipes');
+		const api = await connect(io, args);
+		const { terminal } = await api.client(TerminalService).openTerminal({
+			node,
+			spec: {
+				kind: {
+					case: 'exec',
+					value: { argv: [...argv], cwd: args.text('cwd') ?? '', ...(tty ? { size: windowSize(io) } : {}) },
+				},
+				user: args.text('user') ?? '',
+				env: broughtEnv(io),
+			},
+			purpose: args.text('purpose') ?? '',
+			requestId: newRequestId(io),
+		});
+		const readsStdin = !args.flag('no-stdin');
+		return await attachTo(io, api, present(terminal), { mode: AttachMode.CONTROL, readsStdin });
+	},
+};
+
+export const commands: readonly Command[] = [exec];

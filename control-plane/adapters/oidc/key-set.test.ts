@@ -1,0 +1,91 @@
+import { beforeAll, expect, test } from 'vitest';
+import { GpuaasError } from '../../../kit/error.ts';
+import { type Logger, silentLogger } from '../../../kit/log.ts';
+import { COOLDOWN_MS, FRESH_MS, STALE_MAX_MS } from './key-set.ts';
+import { type SigningKey, signingKey, TestProvider } from './test-provider.ts';
+
+let one: SigningKey;
+let two: SigningKey;
+
+beforeAll(async () => {
+	[one, two] = await Promise.all([signingKey('k1'), signingKey('k2')]);
+});
+
+async function reasonOf(provider: TestProvider, key: SigningKey): Promise<string> {
+	return await provider.verifier.verify(await provider.token(key, { jti: String(provider.clock.now()) })).then(
+		({ keysFresh }) => (keysFresh ? 'fresh' : 'stale'),
+		(error: unknown) => GpuaasError.from(error).reason,
+	);
+}
+
+test('a new key is found at once, and invented key ids cost one fetch a cooldown', async () => {
+	const provider = new TestProvider([one.jwk]);
+	expect(await reasonOf(provider, one)).toBe('fresh');
+	provider.published = [one.jwk, two.jwk];
+	provider.clock.advance(COOLDOWN_MS);
+	expect(await reasonOf(provider, two)).toBe('fresh');
+	expect(provider.fetches).toBe(4);
+	const invented = await Promise.all(Array.from({ length: 50 }, (_, index) => signingKey(`invented-${index}`)));
+	for (const key of invented) expect(await reasonOf(provider, key)).toBe('ACCESS_TOKEN_SIGNATURE');
+	expect(provider.fetches).toBe(4);
+	provider.clock.advance(COOLDOWN_MS);
+	for (const key of invented) await reasonOf(provider, key);
+	expect(provider.fetches).toBe(6);
+});
+
+test('while the provider is away its last good keys verify for reads, and then nothing does', async () => {
+	const provider = new TestProvider([one.jwk]);
+	expect(await reasonOf(provider, one)).toBe('fresh');
+	provider.published = undefined;
+	provider.clock.advance(FRESH_MS - 1);
+	expect(await reasonOf(provider, one)).toBe('fresh');
+	provider.clock.advance(1);
+	expect(await reasonOf(provider, one)).toBe('stale');
+	provider.clock.advance(STALE_MAX_MS - FRESH_MS);
+	expect(await reasonOf(provider, one)).toBe('stale');
+	provider.clock.advance(1);
+	expect(await reasonOf(provider, one)).toBe('ISSUER_UNAVAILABLE');
+	provider.published = [one.jwk];
+	provider.clock.advance(COOLDOWN_MS);
+	expect(await reasonOf(provider, one)).toBe('fresh');
+});
+
+test('a key that is withdrawn stops verifying when the keys are next read', async () => {
+	const provider = new TestProvider([one.jwk, two.jwk]);
+	expect(await reasonOf(provider, two)).toBe('fresh');
+	provider.published = [one.jwk];
+	provider.clock.advance(FRESH_MS);
+	expect(await reasonOf(provider, two)).toBe('ACCESS_TOKEN_SIGNATURE');
+});
+
+test('a rotation with an overlap is planned; one without, or to an unexpected key, is an alert', async () => {
+	const errors: string[] = [];
+	const log: Logger = { ...silentLogger, error: (message) => void errors.push(message) };
+	const provider = new TestProvider([one.jwk], log);
+	await reasonOf(provider, one);
+	provider.published = [one.jwk, two.jwk];
+	provider.clock.advance(FRESH_MS);
+	await reasonOf(provider, two);
+	expect(errors).toEqual([]);
+	expect(provider.metric('gpuaas_oidc_key_changes_total')).toContain('planned="yes"} 1');
+	provider.published = [(await signingKey('k3')).jwk];
+	provider.clock.advance(FRESH_MS);
+	await reasonOf(provider, two);
+	expect(errors).toHaveLength(1);
+	expect(provider.metric('gpuaas_oidc_key_changes_total')).toContain('planned="no"} 1');
+
+	const pinned = new TestProvider([one.jwk, two.jwk], log, ['k1']);
+	expect(await reasonOf(pinned, one)).toBe('fresh');
+	expect(errors).toHaveLength(2);
+});
+
+test('a discovery document of another issuer gives no keys', async () => {
+	const provider = new TestProvider([one.jwk]);
+	provider.issuer = 'https://evil.example';
+	expect(await reasonOf(provider, one)).toBe('ISSUER_UNAVAILABLE');
+});
+
+test('a published shared secret is no key', async () => {
+	const secret = { kty: 'oct', k: Buffer.from('secret').toString('base64url'), kid: 'k1', alg: 'HS256' };
+	expect(await reasonOf(new TestProvider([secret]), one)).toBe('ISSUER_UNAVAILABLE');
+});

@@ -1,0 +1,213 @@
+import { type CastCode, CastText, encodeCastEvent } from '../../../kit/asciicast.ts';
+import { type Clock, yieldTurn } from '../../../kit/clock.ts';
+import { GpuaasError } from '../../../kit/error.ts';
+import { EchoedInput } from './echoed-input.ts';
+import { type Gaps, gapMarker, NO_GAPS, withGap } from './gap.ts';
+import type { RecordingFile } from './recording-store.ts';
+
+/**
+ * Writes one terminal as asciicast v2 while it runs: events in order, written in the order of arrival, grouped while the
+ * disk is busy. Whoever feeds it looks at `backlogBytes` and holds the terminal back, so memory stays bounded. The first
+ * failure ends it: nothing after a gap is recorded as if there were none.
+ */
+export interface RecorderOptions {
+	readonly clock: Clock;
+	readonly file: RecordingFile;
+	readonly recordsInput: boolean;
+	/** Of the file: past it the recording ends as a full disk would end it. */
+	readonly bytesMax: number;
+	/** Once, at the first failure. */
+	readonly onFailure: (error: GpuaasError) => void;
+	/** Seals what is there. Never rejects. */
+	readonly seal: (summary: RecordingSummary) => Promise<void>;
+}
+
+export interface RecordingSummary extends Gaps {
+	readonly events: number;
+	/** Why it ends before its terminal did; empty when it has its end. */
+	readonly truncated: string;
+}
+
+/** Between two fsyncs while output comes: a power cut loses at most so much. */
+const SYNC_EVERY_MS = 2000;
+/** Of one event: its line stays below what readers take, however it is escaped. */
+const EVENT_CHARACTERS_MAX = 64 * 1024;
+
+export class TerminalRecorder {
+	readonly #options: RecorderOptions;
+	readonly #startMs: number;
+	readonly #text = new CastText();
+	readonly #echo = new EchoedInput();
+	readonly #inputText = new CastText();
+	readonly #drainListeners: (() => void)[] = [];
+	#queue: string[] = [];
+	#queuedBytes = 0;
+	#writtenEvents = 0;
+	#queuedEvents = 0;
+	/** The newest that waits is a size: another takes its place. */
+	#endsWithSize = false;
+	#gaps = NO_GAPS;
+	#writing: Promise<void> | undefined;
+	#syncedAtMs: number;
+	#failure: GpuaasError | undefined;
+	#ended: Promise<void> | undefined;
+
+	constructor(options: RecorderOptions) {
+		this.#options = options;
+		this.#startMs = options.clock.monotonic();
+		this.#syncedAtMs = this.#startMs;
+	}
+
+	/** Taken and not written. */
+	get backlogBytes(): number {
+		return this.#queuedBytes;
+	}
+
+	onDrain(listener: () => void): void {
+		this.#drainListeners.push(listener);
+	}
+
+	/** Of the terminal, once and in order; any bytes. */
+	output(data: Uint8Array): void {
+		const text = this.#text.push(data);
+		if (text === '') return;
+		const echoed = this.#options.recordsInput ? this.#echo.shown(text, this.#nowMs()) : '';
+		if (echoed !== '') this.#add('i', echoed);
+		this.#add('o', text);
+	}
+
+	/** Of whoever types. Recorded only by policy, and only where the terminal shows it again. */
+	input(data: Uint8Array): void {
+		if (this.#options.recordsInput) this.#echo.typed(this.#inputText.push(data), this.#nowMs());
+	}
+
+	/** Sizes that come one after another leave the last: whoever sends a million of them fills no memory. */
+	resize(columns: number, rows: number): void {
+		if (this.#endsWithSize) this.#dropNewest();
+		this.#add('r', `${columns}x${rows}`);
+		this.#endsWithSize = this.#queue.length > 0;
+	}
+
+	/** Output from..to never came; `screen` stands in its place. */
+	gap(from: number, to: number, screen: Uint8Array): void {
+		const marker = gapMarker(from, to);
+		this.#gaps = withGap(this.#gaps, marker);
+		this.marker(marker);
+		this.output(screen);
+	}
+
+	marker(text: string): void {
+		this.#add('m', text.slice(0, 1024));
+	}
+
+	/** Seals it; resolves when that is done. Idempotent. */
+	end(why: string): Promise<void> {
+		this.#ended ??= this.#end(why);
+		return this.#ended;
+	}
+
+	#nowMs(): number {
+		return this.#options.clock.monotonic();
+	}
+
+	#add(code: CastCode, text: string): void {
+		if (this.#failure !== undefined || this.#ended !== undefined) return;
+		const atMs = this.#nowMs() - this.#startMs;
+		this.#endsWithSize = false;
+		for (const part of pieces(text)) {
+			const line = encodeCastEvent({ atMs, code, text: part });
+			this.#queue.push(line);
+			this.#queuedBytes += Buffer.byteLength(line);
+			this.#queuedEvents += 1;
+		}
+		this.#writing ??= this.#write();
+	}
+
+	#dropNewest(): void {
+		const line = this.#queue.pop();
+		if (line === undefined) return;
+		this.#queuedBytes -= Buffer.byteLength(line);
+		this.#queuedEvents -= 1;
+	}
+
+	async #write(): Promise<void> {
+		// A turn later: what comes with it goes into the same write, and its echo to whoever typed goes before it.
+		await yieldTurn(this.#options.clock);
+		while (this.#queue.length > 0 && this.#failure === undefined) {
+			const [lines, bytes, events] = [this.#queue, this.#queuedBytes, this.#queuedEvents];
+			this.#queue = [];
+			this.#queuedEvents = 0;
+			this.#endsWithSize = false;
+			try {
+				await this.#append(lines.join(''));
+				this.#writtenEvents += events;
+			} catch (error) {
+				this.#fail(error);
+			}
+			this.#queuedBytes -= bytes;
+			for (const listener of this.#drainListeners) listener();
+		}
+		this.#writing = undefined;
+	}
+
+	async #append(text: string): Promise<void> {
+		const { file, bytesMax } = this.#options;
+		if (file.bytes + text.length > bytesMax) throw tooLarge(bytesMax);
+		await file.append(text);
+		if (this.#nowMs() - this.#syncedAtMs < SYNC_EVERY_MS) return;
+		await file.sync();
+		this.#syncedAtMs = this.#nowMs();
+	}
+
+	#fail(thrown: unknown): void {
+		const cause = GpuaasError.from(thrown);
+		this.#failure = new GpuaasError({
+			code: 'UNAVAILABLE',
+			reason: 'RECORDING_UNAVAILABLE',
+			message: `the recording could not go on (${thrown instanceof GpuaasError ? cause.message : cause.reason})`,
+			cause: thrown,
+		});
+		this.#queue = [];
+		this.#queuedBytes = 0;
+		this.#options.onFailure(this.#failure);
+		this.#ended ??= this.#seal();
+	}
+
+	async #end(why: string): Promise<void> {
+		const rest = this.#text.end();
+		const tail = [
+			...(rest === '' ? [] : [encodeCastEvent({ atMs: this.#nowMs() - this.#startMs, code: 'o', text: rest })]),
+			encodeCastEvent({ atMs: this.#nowMs() - this.#startMs, code: 'm', text: why.slice(0, 1024) }),
+		];
+		for (const line of tail) {
+			this.#queue.push(line);
+			this.#queuedBytes += Buffer.byteLength(line);
+			this.#queuedEvents += 1;
+		}
+		this.#writing ??= this.#write();
+		await this.#writing;
+		await this.#seal();
+	}
+
+	async #seal(): Promise<void> {
+		await this.#options.seal({ ...this.#gaps, events: this.#writtenEvents, truncated: this.#failure?.message ?? '' });
+	}
+}
+
+/** Cut between characters, never inside a surrogate pair. */
+function* pieces(text: string): Generator<string> {
+	for (let from = 0; from < text.length; ) {
+		let to = Math.min(text.length, from + EVENT_CHARACTERS_MAX);
+		if (to < text.length && (text.charCodeAt(to - 1) & 0xfc00) === 0xd800) to -= 1;
+		yield text.slice(from, to);
+		from = to;
+	}
+}
+
+function tooLarge(bytesMax: number): GpuaasError {
+	return new GpuaasError({
+		code: 'RESOURCE_EXHAUSTED',
+		reason: 'RECORDING_UNAVAILABLE',
+		message: `it has reached ${bytesMax} bytes, the most that is kept of one`,
+	});
+}

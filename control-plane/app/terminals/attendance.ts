@@ -1,0 +1,29 @@
+import type { SessionRow } from '../../store/port/sessions.ts';
+import type { TerminalRow } from '../../store/port/terminals.ts';
+import type { Relay } from './relay.ts';
+
+/** What says who is attached to a terminal, as one replica sees it. */
+export interface Attendance {
+	readonly relay: Relay | undefined;
+	/** Of its node. */
+	readonly session: SessionRow | undefined;
+	readonly replicaId: string;
+	readonly nowMs: number;
+}
+
+/**
+ * What `detachedAtMs` of an open terminal should be by now, or undefined when it is right, or for another replica to say.
+ * A control plane that died wrote nothing down: nobody is attached to what it relayed, and the grace must begin.
+ */
+export function attendance(row: TerminalRow, at: Attendance): { readonly detachedAtMs: number | null } | undefined {
+	const isAttended = (at.relay?.viewers.size ?? 0) > 0;
+	if (isAttended) return row.detachedAtMs === null ? undefined : { detachedAtMs: null };
+	if (row.detachedAtMs !== null) return undefined;
+	return at.relay?.isConnected === true || !isElsewhere(at) ? { detachedAtMs: at.nowMs } : undefined;
+}
+
+/** Whether another replica has the node's streams, and so whoever is attached. */
+function isElsewhere({ session, replicaId, nowMs }: Attendance): boolean {
+	if (session === undefined || session.replicaId === replicaId) return false;
+	return session.disconnectedAtMs === null && session.lostAtMs === null && session.leaseUntilMs > nowMs;
+}

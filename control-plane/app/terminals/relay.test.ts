@@ -1,0 +1,466 @@
+import { getEventListeners } from 'node:events';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { describe, expect, test } from 'vitest';
+import { GpuaasError } from '../../../kit/error.ts';
+import { silentLogger } from '../../../kit/log.ts';
+import { VirtualClock } from '../../../kit/virtual-clock.ts';
+import { ChannelHelloSchema, ChannelRequestSchema } from '../../../proto/gen/gpuaas/link/v1/channel_pb.ts';
+import { Stream } from '../../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
+import type { TerminalRow } from '../../store/port/terminals.ts';
+import {
+	frameBytesMax,
+	pipeWindowBytes,
+	recorderBacklogBytesHardMax,
+	refusedGraceMs,
+	ttyInputBytesMax,
+	ttyWindowBytes,
+	viewerStallMs,
+	viewerWindowBytes,
+} from './limits.ts';
+import type { NodeEnd } from './node-end.ts';
+import type { Recorder } from './recorder.ts';
+import { Relay } from './relay.ts';
+import { Viewer, type ViewerMessage } from './viewer.ts';
+import { watch } from './watch.ts';
+
+type Up = NonNullable<MessageInitShape<typeof ChannelRequestSchema>['message']>;
+type Down = Parameters<NodeEnd['send']>[0];
+
+const ROW = { id: 't', tty: true, openedAtMs: null } as unknown as TerminalRow;
+
+class World {
+	readonly clock = new VirtualClock();
+	readonly down: Down[] = [];
+	readonly ended: string[] = [];
+	readonly relay: Relay;
+	/** How often the store does not take an end. */
+	refusals = 0;
+
+	constructor(row: Partial<TerminalRow> = {}) {
+		this.relay = new Relay(
+			{ ...ROW, ...row },
+			{
+				clock: this.clock,
+				log: silentLogger,
+				onWatched: () => {},
+				onEnded: async ({ reason }) => {
+					if (this.refusals > 0) {
+						this.refusals -= 1;
+						throw new Error('the store is away');
+					}
+					this.ended.push(reason);
+				},
+			},
+		);
+	}
+
+	node(stdinOffset = 0, stdoutOffset = 0) {
+		const offsets = { stdinOffset: BigInt(stdinOffset), stdoutOffset: BigInt(stdoutOffset) };
+		const hello = create(ChannelHelloSchema, offsets);
+		const listener = this.relay.connectNode(hello, { send: (message) => this.down.push(message), end: () => {} });
+		return {
+			say: (message: Up) => listener.onFrame(create(ChannelRequestSchema, { message }).message),
+			output: (offset: number, text: string) =>
+				listener.onFrame(
+					create(ChannelRequestSchema, {
+						message: {
+							case: 'output',
+							value: { stream: Stream.STDOUT, offset: BigInt(offset), data: Buffer.from(text) },
+						},
+					}).message,
+				),
+			close: () => listener.onClosed(),
+		};
+	}
+
+	viewer(mode: 'control' | 'observe' = 'control') {
+		const { relay } = this;
+		const viewer = new Viewer({
+			principalId: 'p',
+			name: 'Ada',
+			mode,
+			hasScreen: relay.terminal.tty,
+			isPulled: false,
+			nowMs: relay.nowMs,
+			onProgress: relay.onProgress,
+		});
+		relay.attach(viewer, undefined, undefined);
+		return viewer;
+	}
+
+	said(name: Down['case']) {
+		return this.down.filter((message) => message.case === name);
+	}
+}
+
+describe('a relay', () => {
+	test('gives the first viewer everything from the first byte, and lets the node go on as it is taken', () => {
+		const world = new World();
+		const node = world.node();
+		expect(world.said('accepted')).toEqual([]);
+		const viewer = world.viewer();
+		expect(world.said('accepted')).toHaveLength(1);
+		node.output(0, 'hello');
+		expect(world.said('ack')).toEqual([]);
+		world.relay.ack(viewer, 'stdout', 5);
+		expect(world.said('ack')).toMatchObject([{ value: { offset: 5n } }]);
+		expect(() => world.relay.ack(viewer, 'stdout', 6)).toThrow(/was sent up to 5/);
+	});
+
+	test('shows whoever comes later the screen, and nothing twice', () => {
+		const world = new World();
+		const node = world.node();
+		world.viewer();
+		node.output(0, 'abc');
+		const late = world.viewer('observe');
+		expect(world.said('screen')).toHaveLength(1);
+		node.output(3, 'def');
+		expect(late.unackedBytes).toBe(0);
+		node.say({ case: 'screen', value: { offset: 6n, data: Buffer.from('abcdef') } });
+		node.output(4, 'efg');
+		expect(late.unackedBytes).toBe(1);
+		expect(() => node.output(9, 'x')).toThrow(/gap/);
+	});
+
+	test('is not held up by a viewer that stopped, alone or not', () => {
+		const world = new World();
+		const node = world.node();
+		const stopped = world.viewer();
+		const chunk = 'y'.repeat(64 * 1024);
+		node.output(0, chunk);
+		expect(world.said('ack')).toEqual([]);
+		world.clock.advance(viewerStallMs + 1);
+		world.relay.tick();
+		expect(stopped.state).toBe('behind');
+		expect(world.said('ack')).toMatchObject([{ value: { offset: 65_536n } }]);
+		for (let round = 1; round < 200; round += 1) node.output(round * chunk.length, chunk);
+		expect(stopped.unackedBytes).toBeLessThanOrEqual(viewerWindowBytes);
+		// It comes back: the screen, not the backlog.
+		world.relay.ack(stopped, 'stdout', 65_536);
+		expect(stopped.state).toBe('waiting');
+		expect(world.said('screen')).toHaveLength(1);
+	});
+
+	test('keeps input until the node has it, over any number of streams', async () => {
+		const world = new World();
+		const first = world.node();
+		const viewer = world.viewer();
+		const { signal } = new AbortController();
+		await world.relay.write(viewer, Buffer.from('abc') as never, false, signal);
+		first.say({ case: 'ack', value: { stream: Stream.STDIN, offset: 1n } });
+		first.close();
+		await world.relay.write(viewer, Buffer.from('def') as never, false, signal);
+		world.down.length = 0;
+		world.node(1);
+		const sent = world.down.flatMap((message) =>
+			message.case === 'input' ? [[message.value.offset, Buffer.from(message.value.data ?? []).toString()]] : [],
+		);
+		// From what was acknowledged: the node passes over what it has.
+		expect(sent).toEqual([
+			[0n, 'abc'],
+			[3n, 'def'],
+		]);
+	});
+
+	test('holds back whoever writes faster than the node takes, and leaves nothing on their signal', async () => {
+		const world = new World();
+		const node = world.node();
+		const viewer = world.viewer();
+		const { signal } = new AbortController();
+		const full = Buffer.alloc(ttyInputBytesMax) as never;
+		for (let round = 1; round <= 20; round += 1) {
+			await world.relay.write(viewer, full, false, signal);
+			let isTaken = false;
+			const next = world.relay.write(viewer, Buffer.from('x') as never, false, signal).then(() => {
+				isTaken = true;
+			});
+			await Promise.resolve();
+			expect(isTaken).toBe(false);
+			node.say({ case: 'ack', value: { stream: Stream.STDIN, offset: BigInt(world.relay.stdinOffset) } });
+			await next;
+			node.say({ case: 'ack', value: { stream: Stream.STDIN, offset: BigInt(world.relay.stdinOffset) } });
+		}
+		expect(getEventListeners(signal, 'abort')).toEqual([]);
+	});
+
+	test('waits for the one reader of a pipe, and sends it again what its connection lost', () => {
+		const world = new World({ tty: false });
+		const node = world.node();
+		const reader = world.viewer();
+		node.output(0, 'abcdef');
+		world.clock.advance(viewerStallMs * 10);
+		world.relay.tick();
+		expect(world.said('ack')).toEqual([]);
+		expect(() => world.viewer()).toThrow(/only one/);
+		world.relay.detach(reader);
+		expect(world.said('ack')).toEqual([]);
+		const again = new Viewer({
+			principalId: 'p',
+			name: 'Ada',
+			mode: 'control',
+			hasScreen: false,
+			isPulled: false,
+			nowMs: world.relay.nowMs,
+			onProgress: world.relay.onProgress,
+		});
+		world.relay.attach(again, undefined, { stdout: 2, stderr: 0 });
+		expect(world.said('accepted').at(-1)).toMatchObject({ value: { stdoutOffset: 2n } });
+	});
+
+	test('ends for everybody at once, with the reason, and tells the node', async () => {
+		const world = new World();
+		world.node();
+		const viewer = world.viewer();
+		world.relay.end('NODE_LOCKED', 'its node was locked');
+		expect(world.said('close')).toMatchObject([{ value: { reason: 'NODE_LOCKED' } }]);
+		const seen: string[] = [];
+		for await (const message of viewer.messages(new AbortController().signal))
+			if (message.case === 'end') seen.push(message.value.reason ?? '');
+		expect(seen).toEqual(['NODE_LOCKED']);
+	});
+});
+
+/** All that waits for this viewer now; what it was closed with. */
+async function waiting(viewer: Viewer): Promise<{ messages: ViewerMessage[]; failure: unknown }> {
+	const messages: ViewerMessage[] = [];
+	viewer.close();
+	try {
+		for await (const message of viewer.messages(new AbortController().signal)) messages.push(message);
+		return { messages, failure: undefined };
+	} catch (failure) {
+		return { messages, failure };
+	}
+}
+
+/** When all promises have run that can. */
+async function settled(condition: () => boolean): Promise<void> {
+	for (let turn = 0; turn < 100; turn += 1) await Promise.resolve();
+	expect(condition()).toBe(true);
+}
+
+const typed = (bytes: number) => new Uint8Array(bytes);
+const { signal } = new AbortController();
+
+describe('input of a viewer', () => {
+	test('is never more than the bound, also when its pieces do not add up to it', async () => {
+		const world = new World();
+		const node = world.node();
+		const viewer = world.viewer();
+		const piece = Math.floor(ttyInputBytesMax * 0.6);
+		await world.relay.write(viewer, typed(piece), false, signal);
+		const second = world.relay.write(viewer, typed(piece), false, signal);
+		await Promise.resolve();
+		expect(world.relay.stdinOffset).toBe(piece);
+		node.say({ case: 'ack', value: { stream: Stream.STDIN, offset: BigInt(piece) } });
+		await second;
+		expect(world.relay.stdinOffset).toBe(2 * piece);
+	});
+
+	test('larger than the bound goes alone, when nothing waits', async () => {
+		const world = new World();
+		world.node();
+		await world.relay.write(world.viewer(), typed(ttyInputBytesMax + 1), false, signal);
+		expect(world.relay.stdinOffset).toBe(ttyInputBytesMax + 1);
+	});
+});
+
+describe('whoever may no longer be there', () => {
+	test('is out at once, also when they read nothing: no input, size or signal, and their stream is cut', async () => {
+		const world = new World();
+		const node = world.node();
+		const guest = world.viewer();
+		node.output(0, 'a secret');
+		const denied = new GpuaasError({ code: 'PERMISSION_DENIED', reason: 'TERMINAL_NOT_SHARED', message: 'no longer' });
+		let cuts = 0;
+		const cut = () => {
+			cuts += 1;
+		};
+		const ctx = { cut } as unknown as Parameters<typeof watch>[1]['ctx'];
+		const bus = { subscribe: () => () => {} } as never;
+		const what = { terminalId: 't', decideAgain: () => Promise.reject(denied) };
+		const full = world.relay.write(guest, typed(ttyInputBytesMax), false, signal);
+		await full;
+		const blocked = world.relay.write(guest, typed(1), false, signal);
+		const leave = watch(
+			{ bus, clock: world.clock, log: silentLogger },
+			{ relay: world.relay, viewer: guest, ctx },
+			what,
+		);
+		world.clock.advance(600);
+		await settled(() => world.relay.viewers.size === 0);
+		await blocked;
+		world.down.length = 0;
+		await world.relay.write(guest, typed(1), false, signal);
+		world.relay.resize(guest, { columns: 1, rows: 1 } as never);
+		world.relay.signal(guest, 'INT');
+		expect(world.down).toEqual([]);
+		expect(cuts).toBe(0);
+		world.clock.advance(refusedGraceMs + 1);
+		expect(cuts).toBe(1);
+		expect(await waiting(guest)).toEqual({ messages: [], failure: denied });
+		leave();
+	});
+});
+
+describe('a node that breaks the protocol', () => {
+	test.each([
+		['a terminal', true, ttyWindowBytes],
+		['a pipe', false, pipeWindowBytes],
+	])('can not send more of %s than its window and one frame', (_name, tty, windowBytes) => {
+		const world = new World({ tty });
+		const node = world.node();
+		world.viewer();
+		node.output(0, 'x'.repeat(windowBytes + frameBytesMax));
+		expect(() => node.output(windowBytes + frameBytesMax, 'x')).toThrow(/without an acknowledgement/);
+	});
+
+	test('gains nothing by coming again and saying that it is further', () => {
+		const world = new World({ tty: false });
+		const first = world.node();
+		world.viewer();
+		const full = pipeWindowBytes + frameBytesMax;
+		first.output(0, 'x'.repeat(full));
+		const again = world.node(0, full);
+		expect(() => again.output(full, 'x')).toThrow(/without an acknowledgement/);
+	});
+
+	test('can not send screens that nobody asked for, nor one for a pipe', () => {
+		const screen = { case: 'screen', value: { offset: 0n, data: Buffer.from('s') } } as const;
+		const world = new World();
+		const node = world.node();
+		world.viewer();
+		// Due once after the acceptance: what it let go is replaced by it.
+		node.say(screen);
+		expect(() => node.say(screen)).toThrow(/nobody asked/);
+		const pipe = new World({ tty: false });
+		const pipeNode = pipe.node();
+		pipe.viewer();
+		expect(() => pipeNode.say(screen)).toThrow(/nobody asked/);
+	});
+
+	test('can not fill the queue of a viewer who reads nothing', async () => {
+		const world = new World();
+		const node = world.node();
+		const viewer = world.viewer();
+		for (let at = 0; at < 50_000; at += 1) node.output(at, 'x');
+		for (let round = 0; round < 1000; round += 1) {
+			viewer.tell({ case: 'link', value: { connected: round % 2 === 0 } });
+			viewer.tell({ case: 'size', value: { columns: round, rows: 1 } });
+		}
+		viewer.screen({ offset: 50_000n, data: Buffer.from('s') } as never);
+		viewer.output('stdout', 50_000, typed(0) as never, true);
+		for (let round = 0; round < 1000; round += 1) {
+			viewer.output('stdout', 50_000, typed(0) as never, true);
+			viewer.output('stderr', 0, typed(0) as never, true);
+		}
+		const { messages } = await waiting(viewer);
+		expect(messages.map((message) => message.case).sort()).toEqual([
+			'link',
+			'output',
+			'output',
+			'screen',
+			'size',
+			'viewers',
+		]);
+	});
+
+	test('can not fill a recording that is not written', () => {
+		const world = new World();
+		const node = world.node();
+		world.viewer();
+		world.relay.record(recorder({ backlogBytes: recorderBacklogBytesHardMax + 1 }).recorder);
+		expect(() => node.output(0, 'x')).toThrow(/recording/);
+	});
+});
+
+function recorder(change: Partial<Recorder> = {}) {
+	const said: string[] = [];
+	const made: Recorder = {
+		output: (data) => void said.push(Buffer.from(data).toString()),
+		input: () => {},
+		resize: (columns, rows) => void said.push(`${columns}x${rows}`),
+		gap: (from, to) => void said.push(`gap ${from} ${to}`),
+		marker: (text) => void said.push(text),
+		backlogBytes: 0,
+		onDrain: () => {},
+		end: async () => {},
+		...change,
+	};
+	return { recorder: made, said };
+}
+
+describe('a recording', () => {
+	test('is waited for by every stream of the node, asked for once, and again when it could not be asked for', async () => {
+		const { relay } = new World();
+		const gate = Promise.withResolvers<void>();
+		let asked = 0;
+		const open = () => {
+			asked += 1;
+			return gate.promise;
+		};
+		const joined: string[] = [];
+		const first = relay.recordOnce(open).then(() => joined.push('first'));
+		const second = relay.recordOnce(open).then(() => joined.push('second'));
+		await Promise.resolve();
+		expect([asked, joined]).toEqual([1, []]);
+		gate.resolve();
+		await Promise.all([first, second]);
+		expect(joined).toEqual(['first', 'second']);
+
+		const other = new World().relay;
+		await expect(other.recordOnce(() => Promise.reject(new Error('the store is away')))).rejects.toThrow('away');
+		await other.recordOnce(open);
+		expect(asked).toBe(2);
+	});
+
+	test('begins with the size and with who is there, and says who comes and goes', () => {
+		const world = new World();
+		const viewer = world.viewer();
+		world.relay.resize(viewer, { columns: 100, rows: 40 } as never);
+		const { recorder: made, said } = recorder();
+		world.relay.record(made);
+		const other = world.viewer('observe');
+		world.relay.detach(other);
+		expect(said).toEqual(['100x40', 'Ada attached (control)', 'Ada attached (observe)', 'Ada detached']);
+	});
+
+	test('says what the node could not send any more', () => {
+		const world = new World();
+		const first = world.node();
+		world.viewer();
+		const { recorder: made, said } = recorder();
+		world.relay.record(made);
+		first.output(0, 'abc');
+		first.close();
+		// What it has let go it says, and the screen is asked for by what we have.
+		const again = world.node(0, 10);
+		expect(world.said('accepted').at(-1)).toMatchObject({ value: { stdoutOffset: 3n } });
+		again.say({ case: 'screen', value: { offset: 10n, data: Buffer.from('the screen') } });
+		expect(said.slice(1)).toEqual(['abc', 'gap 3 10']);
+	});
+});
+
+describe('an end', () => {
+	test('that the store does not take is told to nobody as kept, and tried again', async () => {
+		const world = new World();
+		const node = world.node();
+		world.viewer();
+		world.refusals = 1;
+		node.say({ case: 'end', value: { reason: 'TERMINAL_EXITED', exitCode: 0 } });
+		await settled(() => world.refusals === 0);
+		expect([world.said('forget'), world.relay.ended]).toEqual([[], undefined]);
+		world.relay.tick();
+		await settled(() => world.said('forget').length === 1);
+		expect(world.ended).toEqual(['TERMINAL_EXITED']);
+	});
+
+	test('of ours is kept once more when the node has ended it too: then nothing of it stays', async () => {
+		const world = new World();
+		const node = world.node();
+		world.relay.end('TERMINAL_KILLED', '');
+		node.output(0, 'late words');
+		node.say({ case: 'end', value: { reason: 'TERMINAL_KILLED' } });
+		await settled(() => world.said('forget').length === 1);
+		expect(world.ended).toEqual(['TERMINAL_KILLED']);
+	});
+});

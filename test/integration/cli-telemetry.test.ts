@@ -1,0 +1,119 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { TelemetryFleet } from '../conformance/telemetry-fleet.ts';
+import { eventually } from '../eventually.ts';
+import { lacks } from '../tools.ts';
+
+const GPUAAS = join(import.meta.dirname, '../../gpuaas');
+const RESTORED = '\u001b[?25h\u001b[?1049l';
+
+/** The commands that people read telemetry with, as processes, on a *simulated* fleet behind a real API. */
+describe('telemetry on the command line', () => {
+	let fleet: TelemetryFleet;
+	const folder = mkdtempSync(join(tmpdir(), 'gpuaas-cli-telemetry-'));
+	const env = { ...process.env, GPUAAS_CONFIG_DIR: folder, TERM: 'xterm' };
+
+	beforeAll(async () => {
+		fleet = await TelemetryFleet.start(3);
+		const { url, rootPem, operatorKey } = fleet.world;
+		const context = { address: url, caPem: rootPem, key: operatorKey };
+		writeFileSync(join(folder, 'contexts.json'), JSON.stringify({ current: 'fleet', contexts: { fleet: context } }), {
+			mode: 0o600,
+		});
+	});
+	afterAll(async () => {
+		await fleet[Symbol.asyncDispose]();
+		rmSync(folder, { recursive: true, force: true });
+	});
+
+	/** Not `spawnSync`: the API that it talks to is in this process. */
+	function run(...args: string[]): Promise<{ code: number | null; out: string }> {
+		return new Promise((resolve) => {
+			const child = spawn(GPUAAS, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+			let out = '';
+			child.stdout.on('data', (data) => (out += String(data)));
+			child.stderr.on('data', (data) => (out += String(data)));
+			child.on('close', (code) => resolve({ code, out }));
+		});
+	}
+
+	const json = async (...args: string[]) => JSON.parse((await run(...args, '--json')).out) as Record<string, unknown>;
+
+	test('lists and shows GPUs, and says that they are simulated', async () => {
+		const { gpus } = (await json('gpu', 'list')) as { gpus: { uuid: string; node: string; simulated: boolean }[] };
+		expect(new Set(gpus.map(({ node }) => node))).toEqual(new Set(['gpu-0', 'gpu-1', 'gpu-2']));
+		expect(gpus.every(({ simulated }) => simulated)).toBe(true);
+		const shown = await run('gpu', 'show', 'GPU-00000001');
+		expect(shown.out).toMatch(/simulated: these values come from a test double/);
+		expect(shown.out).toMatch(/model: +NVIDIA A100/);
+		expect((await run('gpu', 'show', 'GPU-0')).out).toMatch(/begin with "GPU-0"; give more/);
+		expect((await run('gpu', 'show', 'GPU-9')).code).toBe(1);
+	});
+
+	test('watches samples and asks for history', async () => {
+		const sample = await json('telemetry', 'watch', 'gpu-0', 'power.usage', '--count', '1');
+		expect(sample).toMatchObject({
+			name: 'gpu-0',
+			simulated: true,
+			things: [{ part: 'gpu', values: [{ key: 'power.usage' }] }],
+		});
+		expect((await run('telemetry', 'query', 'gpu-0', 'load.1', '--part', 'host')).out).toMatch(
+			/nothing was measured then/,
+		);
+		expect((await run('telemetry', 'query', 'gpu-0', 'lod.1', '--part', 'host')).out).toMatch(/it has: .*load.1/);
+		expect((await run('telemetry', 'watch', 'gpu-0', '--fast')).out).toMatch(/not connected/);
+	});
+
+	test('shows what a node consists of', async () => {
+		expect(await json('node', 'inventory', 'gpu-2')).toMatchObject({
+			inventory: { simulated: true, gpus: [{ index: 0 }] },
+		});
+		expect((await run('node', 'inventory', 'gpu-2')).out).toMatch(/MIG devices\n {2}3g\.40gb MIG-/);
+	});
+
+	test('top prints one screen where there is no terminal', async () => {
+		const { code, out } = await run('top');
+		expect(code).toBe(0);
+		expect(out).toContain('SIMULATED GPUs');
+		expect(out).not.toContain('\u001b');
+		expect((await json('top')).nodes).toHaveLength(3);
+	});
+
+	describe.skipIf(lacks('script'))('top in a terminal', () => {
+		/** `script` gives it a terminal of its own. */
+		function open() {
+			const command = `stty rows 24 cols 80; exec ${GPUAAS} top --interval 500ms`;
+			const child = spawn('script', ['-qec', command, '/dev/null'], { env, stdio: ['pipe', 'pipe', 'ignore'] });
+			const screen = { text: '' };
+			child.stdout.on('data', (data) => (screen.text += String(data)));
+			const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+			return { child, screen, ended };
+		}
+
+		test('takes keys, and gives the terminal back at the end', async () => {
+			const { child, screen, ended } = open();
+			await eventually('the first screen', () => screen.text.includes('UTIL▼'));
+			child.stdin.write('p');
+			await eventually('sorted by power', () => screen.text.includes('POWER▼'));
+			child.stdin.write('\t');
+			await eventually('by node', () => screen.text.includes('1x'));
+			child.stdin.write('q');
+			expect(await ended).toBe(0);
+			expect(screen.text.startsWith('\u001b[?1049h\u001b[?25l')).toBe(true);
+			expect(screen.text.trimEnd().endsWith(RESTORED)).toBe(true);
+		});
+
+		test.each(['SIGTERM', 'SIGHUP', 'SIGINT'])('gives it back on %s', async (signal) => {
+			const { child, screen, ended } = open();
+			await eventually('the first screen', () => screen.text.includes('UTIL▼'));
+			// `script` hands signals to nobody: its child's child is the one.
+			const own = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim();
+			process.kill(Number(own), signal);
+			await ended;
+			expect(screen.text.trimEnd().endsWith(RESTORED)).toBe(true);
+		});
+	});
+});

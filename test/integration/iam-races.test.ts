@@ -1,0 +1,204 @@
+import { create } from '@bufbuild/protobuf';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { approvalDigest } from '../../control-plane/app/approvals/digest.ts';
+import { openStore } from '../../control-plane/store/open.ts';
+import { present } from '../../kit/assert.ts';
+import { uuidv7 } from '../../kit/ids.ts';
+import { ScopeKind } from '../../proto/gen/gpuaas/iam/v1/scopes_pb.ts';
+import { LoginService } from '../../proto/gen/gpuaas/login/v1/login_pb.ts';
+import { QuotaKind, QuotaService } from '../../proto/gen/gpuaas/quota/v1/quota_pb.ts';
+import { CreateTokenRequestSchema, TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
+import { PostgresServer } from '../fakes/postgres.ts';
+import { NodeOidc } from '../providers/node-oidc.ts';
+import { iamClients, idOf } from './iam-world.ts';
+import { LoginWorld } from './login-world.ts';
+import { refusalOf } from './refusal.ts';
+
+/**
+ * Two calls at once of which only one may succeed, through the API, on both stores: exactly one wins, the other is refused
+ * for its reason, and what must hold afterwards holds. Several rounds each: on PostgreSQL their transactions overlap.
+ */
+const ROUNDS = 6;
+let provider: NodeOidc;
+beforeAll(async () => {
+	provider = await NodeOidc.start();
+});
+afterAll(() => provider?.[Symbol.asyncDispose]());
+
+describe.each(['sqlite', 'postgres'] as const)('at once on %s', (dialect) => {
+	let server: PostgresServer | undefined;
+	let world: LoginWorld;
+	beforeAll(async () => {
+		if (dialect === 'sqlite') {
+			world = await LoginWorld.start(provider);
+			return;
+		}
+		server = await PostgresServer.start();
+		const url = await server.createDatabase();
+		world = await LoginWorld.start(provider, 300_000, [], { openStore: (deps) => openStore(url, deps) });
+	});
+	afterAll(async () => {
+		await world?.[Symbol.asyncDispose]();
+		await server?.[Symbol.asyncDispose]();
+	});
+
+	const operator = () => iamClients(world.api, world.api.operatorKey);
+	const store = () => world.api.deps.store;
+
+	/** Both at once; the reason of the one that lost. */
+	async function oneWins(round: number, calls: readonly (() => Promise<unknown>)[]): Promise<string> {
+		const ended = await Promise.allSettled(calls.map((call) => call()));
+		const lost = ended.filter((one) => one.status === 'rejected');
+		expect(lost, `round ${round}: one of ${calls.length} is refused`).toHaveLength(calls.length - 1);
+		return (await refusalOf(Promise.reject(lost[0]?.reason))).reason ?? '';
+	}
+
+	async function organization(id: string): Promise<{ readonly parent: string; readonly ownerKey: string }> {
+		const parent = `organizations/${id}`;
+		return { parent, ownerKey: await world.api.addPrincipal('operator', 'tenant.owner', parent) };
+	}
+
+	async function ownersOf(parent: string) {
+		const { bindings } = await operator().access.listBindings({ parent, pageSize: 1000 });
+		return bindings.filter(({ role }) => role === 'tenant.owner');
+	}
+
+	test('the last two owners: a third takes both away, or each the other; one stays', async () => {
+		for (let round = 0; round < ROUNDS; round += 1) {
+			const { parent, ownerKey } = await organization(`owners-${round}`);
+			const otherKey = await world.api.addPrincipal('operator', 'tenant.owner', parent);
+			const before = await ownersOf(parent);
+			expect(before).toHaveLength(2);
+			const named = (key: string) => {
+				const { name, etag } = present(
+					before.find(({ principalId }) => principalId === idOf(key)),
+					'a binding',
+				);
+				return { name, etag };
+			};
+			const isThird = round % 2 === 0;
+			const by = isThird ? operator() : iamClients(world.api, ownerKey);
+			const other = isThird ? operator() : iamClients(world.api, otherKey);
+			const reason = await oneWins(round, [
+				() => by.access.deleteBinding(named(otherKey)),
+				() => other.access.deleteBinding(named(ownerKey)),
+			]);
+			// Whoever lost their own role first may not even see the binding any more.
+			expect(isThird ? ['LAST_OWNER'] : ['LAST_OWNER', 'SCOPE_NOT_FOUND', 'PERMISSION_DENIED']).toContain(reason);
+			expect(await ownersOf(parent), `round ${round}`).toHaveLength(1);
+		}
+	});
+
+	test('an invitation is accepted once', async () => {
+		const { parent } = await organization('inviting');
+		const maker = idOf(await world.api.addPrincipal('user', 'tenant.admin', parent));
+		for (let round = 0; round < ROUNDS; round += 1) {
+			const user = await provider.addUser(`${dialect}-racer-${round}`);
+			using person = world.person(user);
+			const { accessToken } = await person.rawTokens();
+			const client = world.api.client(LoginService, accessToken);
+			const invitationToken = await world.invite(user.email, 'tenant.developer', parent, 60_000, maker);
+			const accept = () => client.acceptInvitation({ invitationToken });
+			expect(await oneWins(round, [accept, accept])).toBe('INVITATION_INVALID');
+			const { bindings } = await operator().access.listBindings({ parent, pageSize: 1000 });
+			const { principals: members } = await operator().principals.listMembers({ parent, pageSize: 1000 });
+			const developers = bindings.filter(({ role }) => role === 'tenant.developer');
+			expect(new Set(developers.map(({ principalId }) => principalId)).size).toBe(developers.length);
+			expect(developers).toHaveLength(round + 1);
+			// The owner, the maker, and one for each round.
+			expect(members).toHaveLength(round + 3);
+		}
+	});
+
+	test('an approval is consumed once', async () => {
+		const robot = await world.api.addPrincipal('service_account', 'platform.operator', 'platform');
+		const method = 'gpuaas.tokens.v1.TokenService/CreateToken';
+		for (let round = 0; round < ROUNDS; round += 1) {
+			const nodeName = `race-${round}`;
+			const request = create(CreateTokenRequestSchema, { nodeName });
+			const nowMs = world.api.deps.clock.now();
+			const [id, expiresAtMs] = [uuidv7(nowMs, world.api.deps.rng), nowMs + 600_000];
+			const bound = { method, input: CreateTokenRequestSchema, request, requesterId: idOf(robot), expiresAtMs };
+			await store().unit((tx) =>
+				tx.approvals.insert({
+					id,
+					requesterId: idOf(robot),
+					scope: 'platform',
+					method,
+					digestSha256: approvalDigest(bound),
+					summary: '{}',
+					reason: 'rack 7',
+					state: 'approved',
+					createdAtMs: nowMs,
+					expiresAtMs,
+					decidedBy: 'ada',
+					decidedAtMs: nowMs,
+					decisionReason: '',
+					consumedAtMs: null,
+					version: 1,
+				}),
+			);
+			const call = () => world.api.client(TokenService, robot, { 'x-gpuaas-approval': id }).createToken({ nodeName });
+			expect(await oneWins(round, [call, call])).toBe('APPROVAL_INVALID');
+			const { tokens } = await world.api.client(TokenService, world.api.operatorKey).listTokens({ pageSize: 1000 });
+			expect(tokens.filter((token) => token.nodeName === nodeName)).toHaveLength(1);
+		}
+	});
+
+	test('a key is rotated once, and its last place in the quota is taken once', async () => {
+		const { parent, ownerKey } = await organization('keys');
+		const owner = iamClients(world.api, ownerKey);
+		const quotas = world.api.client(QuotaService, world.api.operatorKey);
+		for (let round = 0; round < ROUNDS; round += 1) {
+			const account = `${parent}/serviceAccounts/ci-${round}`;
+			await owner.principals.createServiceAccount({ parent, id: `ci-${round}`, displayName: 'ci' });
+			const kind = QuotaKind.API_KEYS;
+			const { quotas: rows } = await quotas.getQuota({ scope: parent });
+			const { etag = '' } = rows.find((row) => row.kind === kind) ?? {};
+			await quotas.setQuota({ scope: parent, kind, limit: BigInt(round + 1), etag });
+			const make = (displayName: string) => owner.keys.createKey({ serviceAccount: account, displayName });
+			expect(await oneWins(round, [() => make('one'), () => make('two')])).toBe('QUOTA_EXCEEDED');
+			const counted = (await quotas.getQuota({ scope: parent })).quotas.find((row) => row.kind === kind);
+			expect(counted).toMatchObject({ used: BigInt(round + 1), available: 0n });
+			const { keys } = await owner.keys.listKeys({ serviceAccount: account });
+			expect(keys).toHaveLength(1);
+			const [key] = keys;
+			const rotate = () => owner.keys.rotateKey({ name: key?.name ?? '', etag: key?.etag ?? '' });
+			expect(await oneWins(round, [rotate, rotate])).toBe('ETAG_MISMATCH');
+			const id = key?.name.split('/').at(-1) ?? '';
+			const versions = await store().read((tx) => tx.apiKeys.credentialsOf([id]));
+			expect(versions.filter(({ revokedAtMs }) => revokedAtMs === null)).toHaveLength(2);
+		}
+	});
+
+	test('A moves below B while B moves below A: no circle', async () => {
+		const { parent, ownerKey } = await organization('tree');
+		const { scopes } = iamClients(world.api, ownerKey);
+		for (let round = 0; round < ROUNDS; round += 1) {
+			const department = async (id: string) => {
+				const kind = ScopeKind.DEPARTMENT;
+				const { scope } = await scopes.createScope({
+					parent,
+					kind,
+					id: `${id}-${round}`,
+					displayName: `${id} ${round}`,
+				});
+				return present(scope, 'a scope');
+			};
+			const [a, b] = [await department('alpha'), await department('beta')];
+			const reason = await oneWins(round, [
+				() => scopes.moveScope({ name: a.name, newParent: b.name, etag: a.etag }),
+				() => scopes.moveScope({ name: b.name, newParent: a.name, etag: b.etag }),
+			]);
+			expect(reason).toBe('SCOPE_CYCLE');
+			const [top] = await store().read((tx) => tx.scopes.getMany([parent]));
+			const rows = await store().read((tx) => tx.scopes.getMany([a.name, b.name]));
+			const pathOf = new Map([...rows, present(top, 'the organization')].map(({ name, path }) => [name, path]));
+			for (const row of rows) {
+				expect(row.path.startsWith(pathOf.get(row.parent ?? '') ?? 'none'), row.path).toBe(true);
+				expect(row.path.startsWith(top?.path ?? 'none')).toBe(true);
+			}
+			expect(rows.filter((row) => row.parent === parent)).toHaveLength(1);
+		}
+	});
+});

@@ -1,0 +1,586 @@
+import { durationFromMs } from '@bufbuild/protobuf/wkt';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { QUARANTINE_LIMITS_DEFAULT } from '../../control-plane/app/health/quarantine.ts';
+import { SessionRegistry } from '../../control-plane/app/sessions/registry.ts';
+import { fixtureFrame } from '../../control-plane/app/telemetry/frames-fixture.ts';
+import { Telemetry } from '../../control-plane/app/telemetry/telemetry.ts';
+import { NodeHealthReconciler } from '../../control-plane/reconcilers/node-health.ts';
+import type { NodeRow } from '../../control-plane/store/port/nodes.ts';
+import { DEFAULT_POLICY } from '../../health/default-policy.ts';
+import { present } from '../../kit/assert.ts';
+import { AssignmentMode, NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
+import { TaskService } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import {
+	HealthAction,
+	HealthClearing,
+	HealthService,
+	HealthState,
+} from '../../proto/gen/gpuaas/telemetry/v1/health_pb.ts';
+import { HealthFactKind, HealthSubjectKind } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
+import { TelemetryService } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_service_pb.ts';
+import { eventually } from '../eventually.ts';
+import { monitorDeps } from '../health-monitor.ts';
+import { GPU_0, HealthWorld } from './health-world.ts';
+import { refusalOf } from './refusal.ts';
+
+/** From facts and samples to verdicts that are stored, shown and decide. */
+/** Its own tests bring the circuit breaker to its limit. */
+const ROOMY = { ...QUARANTINE_LIMITS_DEFAULT, percentMax: 100, nodesMax: 1000 };
+let world: HealthWorld;
+let tenantKey: string;
+beforeAll(async () => {
+	world = await HealthWorld.start({ quarantine: ROOMY });
+	tenantKey = await world.api.addPrincipal(
+		'user',
+		'tenant.viewer',
+		'organizations/acme/projects/train',
+		30 * 86_400_000,
+	);
+});
+afterAll(() => world[Symbol.asyncDispose]());
+
+const nodes = (key = world.api.operatorKey) => world.api.client(NodeService, key);
+const assign = (node: NodeRow, mode: AssignmentMode = AssignmentMode.OPERATOR) =>
+	nodes().assignNode({ node: node.id, organization: 'acme', project: 'train', mode });
+const row = (node: NodeRow) => world.api.deps.store.read((tx) => tx.nodeHealth.get(node.id));
+
+const wellNode = (patch: Partial<NodeRow> = {}) => world.addWellNode(patch);
+const gpuOf = (node: NodeRow, id = GPU_0) => world.gpuOf(node, id);
+
+/** A task of the operator that ran just now, as its receipt said. */
+async function passedTask(node: NodeRow): Promise<string> {
+	const tasks = world.api.client(TaskService, world.api.operatorKey);
+	const { task } = await tasks.createTask({ node: node.id, spec: { kind: { case: 'run', value: { argv: ['/x'] } } } });
+	const id = present(task, 'a task').id;
+	const atMs = world.clock.now();
+	await world.api.deps.store.unit((tx) =>
+		tx.tasks.update(id, { state: 'succeeded', startedAtMs: atMs, endedAtMs: atMs }),
+	);
+	return id;
+}
+
+const evidence = async (node: NodeRow, clearing: HealthClearing, taskId = '') => {
+	// A reset is of one GPU.
+	const subject = clearing === HealthClearing.GPU_RESET ? { subject: { kind: HealthSubjectKind.GPU, id: GPU_0 } } : {};
+	await world.operator.recordNodeHealthEvidence({ node: node.id, clearing, taskId, reason: 'looked', ...subject });
+	await world.look();
+};
+
+describe('verdicts', () => {
+	test('are made of frames and facts, stored with why, and listed with what is wrong', async () => {
+		const node = await wellNode();
+		expect((await world.health(node)).glance).toMatchObject({ state: HealthState.HEALTHY, schedulable: true });
+		await world.xid(node, 45);
+		await world.xid(node, 79);
+		const health = await world.health(node);
+		expect(health.glance).toMatchObject({ state: HealthState.UNHEALTHY, schedulable: false, quarantined: true });
+		const gpu = await gpuOf(node);
+		expect(gpu.actions).toEqual([HealthAction.DRAIN, HealthAction.REBOOT_NODE]);
+		// A burst is one incident, of which the severest speaks.
+		expect(gpu.reasons.map(({ code }) => code)).toEqual(['xid:79']);
+		expect(gpu.evidence.map(({ raw }) => raw)).toEqual([
+			expect.stringContaining(' 45,'),
+			expect.stringContaining(' 79,'),
+		]);
+		expect(gpu).toMatchObject({ policyVersion: DEFAULT_POLICY.version, simulated: false });
+		expect(health.next.join('\n')).toMatch(/gpuaas node drain.*reboot the host.*quarantine/s);
+		expect(
+			health.changes.map(({ before, verdict }) => [before, verdict?.state, verdict?.subject?.kind]),
+		).toContainEqual([HealthState.DEGRADED, HealthState.UNHEALTHY, HealthSubjectKind.GPU]);
+		const { nodes: lines } = await world.operator.listNodeHealth({});
+		expect(lines.find(({ nodeId }) => nodeId === node.id)).toMatchObject({
+			health: { state: HealthState.UNHEALTHY },
+			reasons: [{ checkId: 'xid', code: 'xid:79' }],
+		});
+	});
+
+	test('survive a restart: what is open stays, what comes next counts, and nothing is silent that nobody could hear', async () => {
+		const node = await wellNode();
+		await world.xid(node, 46);
+		const before = await row(node);
+		world.clock.advance(3_600_000);
+		await world.restart();
+		expect(await row(node)).toEqual(before);
+		await world.goOn(node, 15_000);
+		expect((await gpuOf(node)).actions).toEqual([HealthAction.DRAIN, HealthAction.RESET_GPU]);
+		await world.xid(node, 31, { bootId: 'boot-2' });
+		expect(await gpuOf(node)).toMatchObject({ state: HealthState.HEALTHY, clearedBy: HealthClearing.BOOT });
+		// The same reset-class XID again, within a day and after another restart: history counts.
+		await world.restart();
+		await world.xid(node, 46, { bootId: 'boot-2' });
+		expect((await gpuOf(node)).actions).toEqual([HealthAction.DRAIN, HealthAction.REBOOT_NODE]);
+	});
+
+	test('end by another boot that its session tells, without a word about health', async () => {
+		const node = await wellNode({ bootId: 'boot-1' });
+		await world.xid(node, 79);
+		await world.goOn(node, 15_000);
+		expect((await gpuOf(node)).state).toBe(HealthState.UNHEALTHY);
+		const { store, bus, telemetry } = world.api.deps;
+		await store.unit((tx) => tx.nodes.update(node.id, { bootId: 'boot-2' }));
+		bus.publish({ topic: 'nodes.changed', key: node.id });
+		await eventually('the directory knows', () => {
+			world.clock.advance(25);
+			return telemetry.directory.get(node.id)?.node.bootId === 'boot-2';
+		});
+		await world.goOn(node, 15_000);
+		expect(await gpuOf(node)).toMatchObject({ state: HealthState.HEALTHY, clearedBy: HealthClearing.BOOT });
+	});
+
+	test('of what came while nobody judged are made at the next start', async () => {
+		const node = await wellNode();
+		const { id: nodeId } = node;
+		const judged = present(await row(node), 'a row');
+		await world.xid(node, 119);
+		// As if the process had died between the commit of the fact and that of the verdict.
+		const later = present(await row(node), 'a row');
+		const undone = { ...judged, version: later.version + 1 };
+		expect(await world.api.deps.store.unit((tx) => tx.nodeHealth.put(undone, later.version))).toBe(true);
+		await world.restart();
+		expect((await world.api.deps.store.read((tx) => tx.nodeHealth.get(nodeId)))?.state).toBe('UNHEALTHY');
+	});
+
+	test('are UNKNOWN after three periods of silence, not before, and HEALTHY when it is heard again', async () => {
+		const node = await wellNode();
+		await world.pass(42_000);
+		expect((await row(node))?.state).toBe('HEALTHY');
+		await world.pass(3000);
+		expect(await row(node)).toMatchObject({ state: 'UNKNOWN', schedulable: false });
+		await world.goOn(node, 15_000);
+		expect((await row(node))?.state).toBe('HEALTHY');
+	});
+
+	test('of a process that began just now wait for agents to come back, except where one was silent before', async () => {
+		const [heard, silent] = [await wellNode(), await wellNode()];
+		await world.goOn(heard, 60_000);
+		expect((await row(silent))?.state).toBe('UNKNOWN');
+		await world.restart({ startGraceMs: 300_000 });
+		await world.pass(290_000);
+		expect([(await row(heard))?.state, (await row(silent))?.state]).toEqual(['HEALTHY', 'UNKNOWN']);
+		await world.pass(15_000);
+		expect((await row(heard))?.state).toBe('UNKNOWN');
+		await world.restart({ startGraceMs: 0 });
+	});
+
+	test('are given of all nodes but one whose record cannot be read', async () => {
+		const [bad, good] = [await wellNode(), await wellNode()];
+		const { store } = world.api.deps;
+		const found = present(await row(bad), 'a row');
+		await store.unit((tx) => tx.nodeHealth.put({ ...found, saved: new Uint8Array([1]), version: 99 }, found.version));
+		await world.restart();
+		await world.goOn(good, 15_000);
+		await world.xid(good, 79);
+		expect([(await row(good))?.state, (await row(bad))?.state]).toEqual(['UNHEALTHY', 'HEALTHY']);
+		expect([world.monitor.verdictsOf(good.id).length > 0, world.monitor.verdictsOf(bad.id)]).toEqual([true, []]);
+		await store.unit((tx) => tx.nodeHealth.put({ ...found, version: 100 }, 99));
+	});
+
+	test('of a process that stood still wait for what its nodes said meanwhile', async () => {
+		const node = await wellNode();
+		world.clock.advance(50_000);
+		await world.look();
+		expect((await row(node))?.state).toBe('HEALTHY');
+		await world.pass(15_000);
+		expect((await row(node))?.state).toBe('UNKNOWN');
+	});
+
+	test('of one GPU that says nothing are UNKNOWN while the node goes on', async () => {
+		const node = await wellNode();
+		await world.goOn(node, 60_000, { gpus: 1 });
+		const { verdicts } = await world.health(node);
+		const states = verdicts.map(({ subject, state }) => [subject?.kind, state]);
+		expect(states).toEqual([
+			[HealthSubjectKind.NODE, HealthState.UNKNOWN],
+			[HealthSubjectKind.GPU, HealthState.HEALTHY],
+			[HealthSubjectKind.GPU, HealthState.UNKNOWN],
+		]);
+		const { nodes: glances } = await world.api
+			.client(TelemetryService, world.api.operatorKey)
+			.listNodeTelemetry({ pageSize: 1000 });
+		const gpus = glances.find(({ nodeId }) => nodeId === node.id)?.gpus ?? [];
+		expect(gpus.map(({ health }) => health)).toEqual([HealthState.HEALTHY, HealthState.UNKNOWN]);
+	});
+
+	test('of a port are made once something was said of it, and it is heard by every frame from then on', async () => {
+		const node = await wellNode();
+		await world.goOn(node, 30_000, { symbolErrors: 3 });
+		const subject = { kind: HealthSubjectKind.NIC, id: 'mlx5_0', index: 1 };
+		const more = {
+			kind: HealthFactKind.IB_PORT_ERRORS,
+			code: 'link_downed',
+			raw: 'errors.link_downed 0 -> 2',
+			subject,
+		};
+		await world.fact(node, more);
+		await world.goOn(node, 240_000, { symbolErrors: 3 });
+		expect((await row(node))?.state).toBe('HEALTHY');
+		expect((await gpuOf(node, 'mlx5_0')).state).toBe(HealthState.HEALTHY);
+		// One that is not in the frames any more is silent.
+		await world.goOn(node, 195_000);
+		expect((await gpuOf(node, 'mlx5_0')).state).toBe(HealthState.UNKNOWN);
+	});
+
+	test('are not written for samples that say what the last ones said', async () => {
+		const node = await wellNode();
+		const { version } = present(await row(node), 'a row');
+		await world.goOn(node, 300_000);
+		expect((await row(node))?.version).toBe(version);
+	});
+});
+
+describe('custody', () => {
+	test('what a tenant’s agent says alerts and decides nothing, also after a restart', async () => {
+		const node = await wellNode();
+		await world.api.deps.store.unit((tx) => tx.nodes.update(node.id, { custody: 'tenant' }));
+		await world.xid(node, 79);
+		const claimed = { state: 'HEALTHY', schedulable: true, claimed: 'UNHEALTHY', quarantinedAtMs: null };
+		expect(await row(node)).toMatchObject(claimed);
+		await world.restart();
+		await world.xid(node, 46);
+		expect(await row(node)).toMatchObject(claimed);
+		const { verdicts } = await world.health(node);
+		expect(
+			verdicts.filter(({ state }) => state === HealthState.UNHEALTHY).map(({ schedulable }) => schedulable),
+		).toEqual([true, true]);
+	});
+
+	test('a node that a tenant has is not UNKNOWN because nothing is heard as ours', async () => {
+		const node = await wellNode();
+		await assign(node, AssignmentMode.HOST);
+		await eventually('the directory knows', () => {
+			world.clock.advance(25);
+			return world.api.deps.telemetry.directory.get(node.id)?.node.custody === 'tenant';
+		});
+		await world.pass(120_000);
+		expect(await row(node)).toMatchObject({ state: 'HEALTHY', claimed: '' });
+	});
+
+	test('nothing that is found in a tenant’s hands is evidence', async () => {
+		const node = await wellNode();
+		await world.xid(node, 54);
+		await world.api.deps.store.unit((tx) => tx.nodes.update(node.id, { custody: 'tenant' }));
+		expect(await refusalOf(evidence(node, HealthClearing.SERVICED))).toMatchObject({
+			reason: 'HEALTH_EVIDENCE_INVALID',
+		});
+	});
+});
+
+describe('assignments', () => {
+	test('of a node that is UNHEALTHY are refused with what to do; an override allows it, shown and with an end', async () => {
+		const node = await wellNode();
+		await world.xid(node, 79);
+		expect(await refusalOf(assign(node))).toMatchObject({
+			code: 'FailedPrecondition',
+			reason: 'NODE_QUARANTINED',
+			message: expect.stringMatching(/xid:79.*override set.*gpuaas node health/),
+		});
+		const { health } = await world.operator.setNodeHealthOverride({
+			...{ node: node.id, schedulable: true, reason: 'we know', duration: durationFromMs(3_600_000) },
+		});
+		expect(health).toMatchObject({
+			state: HealthState.UNHEALTHY,
+			schedulable: true,
+			override: { schedulable: true, reason: 'we know', createdBy: 'bootstrap-operator' },
+		});
+		await assign(node);
+		expect((await nodes().getNode({ node: node.id })).node?.health?.override?.reason).toBe('we know');
+		const { explanations } = await nodes().explainNode({ node: node.id });
+		expect(explanations.map(({ subject }) => subject)).toEqual(
+			expect.arrayContaining(['health', 'quarantine', 'health override']),
+		);
+		// Its project sees that there is one, not whose word it is.
+		const tenant = (await nodes(tenantKey).getNode({ node: node.id })).node?.health?.override;
+		expect(tenant).toMatchObject({ schedulable: true, reason: '', createdBy: '' });
+	});
+
+	test('an override that holds back refuses a node that is well, until it is cleared or over', async () => {
+		const node = await wellNode();
+		const hold = (lastsMs: number) =>
+			world.operator.setNodeHealthOverride({
+				...{ node: node.id, schedulable: false, reason: 'wrong results', duration: durationFromMs(lastsMs) },
+			});
+		await hold(3_600_000);
+		expect((await refusalOf(assign(node))).reason).toBe('NODE_HELD');
+		await world.operator.clearNodeHealthOverride({ node: node.id });
+		await assign(node);
+		await nodes().unassignNode({ node: node.id });
+		// The end is looked at by whoever asks; its record is written by the reconciler.
+		await hold(1000);
+		await world.goOn(node, 600_000);
+		await assign(node);
+		await world.look();
+		const ends = (await world.api.audit()).filter(({ action }) => action === 'health.override_expired');
+		expect(ends.filter(({ target }) => target === `nodes/${node.id}`)).toHaveLength(1);
+		expect(await world.api.deps.store.read((tx) => tx.nodeHealth.overridesOf([node.id]))).toEqual([]);
+	});
+
+	test('of a node that is silent are refused too; one that nobody judged yet may be given', async () => {
+		const node = await wellNode();
+		await world.pass(48_000);
+		expect(await refusalOf(assign(node))).toMatchObject({
+			reason: 'NODE_UNHEALTHY',
+			message: expect.stringMatching(/UNKNOWN/),
+		});
+		await assign(await world.api.addNode());
+	});
+
+	test('a drain, a cordon and quarantine are three things: each is said by its own reason', async () => {
+		const node = await wellNode();
+		await world.xid(node, 79);
+		await nodes().cordonNode({ node: node.id, reason: 'x' });
+		expect((await refusalOf(assign(node))).reason).toBe('NODE_CORDONED');
+		await nodes().uncordonNode({ node: node.id });
+		expect((await refusalOf(assign(node))).reason).toBe('NODE_QUARANTINED');
+	});
+});
+
+describe('return to service', () => {
+	test('needs a load test after it is well, not silence and not the verdict alone', async () => {
+		const node = await wellNode();
+		await world.xid(node, 79);
+		const early = await passedTask(node);
+		await world.goOn(node, 15_000);
+		await world.xid(node, 31, { bootId: 'boot-2' });
+		expect(await row(node)).toMatchObject({ state: 'HEALTHY', quarantineReason: 'xid xid:79' });
+		expect((await refusalOf(assign(node))).reason).toBe('NODE_QUARANTINED');
+		await world.goOn(node, 60_000);
+		expect((await row(node))?.quarantinedAtMs).not.toBeNull();
+		expect(await refusalOf(evidence(node, HealthClearing.DIAGNOSTIC_PASSED, early))).toMatchObject({
+			reason: 'HEALTH_EVIDENCE_INVALID',
+			message: expect.stringMatching(/before/),
+		});
+		await evidence(node, HealthClearing.DIAGNOSTIC_PASSED, await passedTask(node));
+		expect((await row(node))?.quarantinedAtMs).toBeNull();
+		await assign(node);
+		const actions = (await world.api.audit()).filter(({ target }) => target === `nodes/${node.id}`);
+		expect(actions.map(({ action }) => action)).toEqual(
+			expect.arrayContaining(['health.quarantine', 'health.evidence', 'health.return']),
+		);
+	});
+
+	test.each([
+		['no task', async () => '', /names no task/],
+		['a task of another node', async () => await passedTask(await wellNode()), /no such task on this node/],
+		[
+			'a task that did not succeed',
+			async (node: NodeRow) => {
+				const id = await passedTask(node);
+				await world.api.deps.store.unit((tx) => tx.tasks.update(id, { state: 'failed' }));
+				return id;
+			},
+			/has not succeeded/,
+		],
+	])('%s is no evidence', async (_, taskOf, message) => {
+		const node = await wellNode();
+		await world.xid(node, 119);
+		const taskId = await taskOf(node);
+		expect(await refusalOf(evidence(node, HealthClearing.GPU_RESET, taskId))).toMatchObject({
+			reason: 'HEALTH_EVIDENCE_INVALID',
+			message: expect.stringMatching(message),
+		});
+	});
+
+	test('a task that ran no program is no evidence', async () => {
+		const node = await wellNode({ labels: { 'gpuaas.fault-injection': 'allowed' } });
+		await world.xid(node, 119);
+		const faults = [{ kind: HealthFactKind.PROBE_SLOW, subject: { kind: HealthSubjectKind.NODE } }];
+		const duration = durationFromMs(60_000);
+		const { taskId } = await world.operator.injectNodeFault({ node: node.id, faults, duration, reason: 'drill' });
+		const atMs = world.clock.now();
+		const done = { state: 'succeeded', startedAtMs: atMs, endedAtMs: atMs } as const;
+		await world.api.deps.store.unit((tx) => tx.tasks.update(taskId, done));
+		const refused = await refusalOf(evidence(node, HealthClearing.DIAGNOSTIC_PASSED, taskId));
+		expect(refused.message).toMatch(/ran no program/);
+	});
+
+	test('a task ends nothing that came after it began', async () => {
+		const node = await wellNode();
+		await world.xid(node, 119);
+		world.clock.advance(1000);
+		const taskId = await passedTask(node);
+		world.clock.advance(300_000);
+		await world.fact(node, { kind: HealthFactKind.ECC_UNCORRECTED, raw: 'ecc.volatile.uncorrected 0 -> 1' });
+		await evidence(node, HealthClearing.GPU_RESET, taskId);
+		const gpu = await gpuOf(node);
+		expect(gpu.state).toBe(HealthState.UNHEALTHY);
+		expect(gpu.reasons.map(({ checkId }) => checkId)).toContain('ecc.uncorrected');
+		expect(gpu.reasons.map(({ checkId }) => checkId)).not.toContain('xid');
+	});
+
+	test('what only a repair ends is ended by a repair', async () => {
+		const node = await wellNode();
+		await world.xid(node, 54);
+		await world.xid(node, 31, { bootId: 'boot-2' });
+		expect((await gpuOf(node)).state).toBe(HealthState.UNHEALTHY);
+		await evidence(node, HealthClearing.SERVICED);
+		expect(await row(node)).toMatchObject({ state: 'HEALTHY', schedulable: true, quarantinedAtMs: null });
+	});
+});
+
+describe('the circuit breaker', () => {
+	test('keeps a bad policy or a bad driver from taking the whole fleet, and lets go when there is room', async () => {
+		const limits = { ...QUARANTINE_LIMITS_DEFAULT, percentMax: 100, nodesMax: 2 };
+		await using other = await HealthWorld.start({ quarantine: limits });
+		const fleet: NodeRow[] = [];
+		for (let n = 0; n < 4; n += 1) {
+			const node = await other.addGpuNode();
+			other.say(node);
+			await other.look();
+			other.say(node);
+			await other.look();
+			fleet.push(node);
+		}
+		for (const node of fleet) await other.xid(node, 79);
+		const inQuarantine = async () => {
+			const rows = await other.api.deps.store.read((tx) => tx.nodeHealth.ofNodes(fleet.map(({ id }) => id)));
+			expect(rows.every(({ state, schedulable }) => state === 'UNHEALTHY' && !schedulable)).toBe(true);
+			return rows.filter(({ quarantinedAtMs }) => quarantinedAtMs !== null).length;
+		};
+		expect(await inQuarantine()).toBe(2);
+		other.clock.advance(10_000);
+		await other.look();
+		expect(other.monitor.isBreakerOpen).toBe(true);
+		await other.restart();
+		expect([await inQuarantine(), other.monitor.isBreakerOpen]).toEqual([2, true]);
+		expect(other.monitor.counts()).toMatchObject({ quarantined: 2, states: { UNHEALTHY: 4 } });
+		const { store } = other.api.deps;
+		const gone = present(fleet[0], 'a node');
+		await store.unit((tx) => tx.nodes.update(gone.id, { retiredAtMs: 1 }));
+		await other.pass(75_000);
+		expect(await inQuarantine()).toBe(3);
+	});
+
+	test('is not open where all that should be in quarantine are', async () => {
+		const limits = { ...QUARANTINE_LIMITS_DEFAULT, percentMax: 50, nodesMax: 1 };
+		await using other = await HealthWorld.start({ quarantine: limits });
+		const node = await other.addWellNode();
+		await other.xid(node, 79);
+		await other.goOn(node, 15_000);
+		expect([other.monitor.counts().quarantined, other.monitor.isBreakerOpen]).toEqual([1, false]);
+	});
+});
+
+describe('what tenants see', () => {
+	test('is their node while they have it, with the evidence of that time and no word of others', async () => {
+		const node = await wellNode();
+		await world.xid(node, 13, { raw: 'before anybody had it' });
+		const client = world.api.client(HealthService, tenantKey);
+		expect((await refusalOf(client.getNodeHealth({ node: node.id }))).reason).toBe('NODE_NOT_FOUND');
+		expect((await client.listNodeHealth({})).nodes.map(({ nodeId }) => nodeId)).not.toContain(node.id);
+		world.clock.advance(1000);
+		await assign(node);
+		const other = { kind: HealthSubjectKind.GPU, id: GPU_0.replace(/0$/, '1') };
+		await world.xid(node, 31, { raw: 'while they had it', subject: other });
+		const health = await world.health(node, client);
+		const seen = health.verdicts.flatMap(({ evidence: lines }) => lines.map(({ raw }) => raw));
+		expect(seen).toContain('while they had it');
+		expect(seen).not.toContain('before anybody had it');
+		const codes = health.verdicts.flatMap(({ reasons }) => reasons.map(({ code }) => code));
+		expect(codes).toContain('xid:31');
+		expect(codes).not.toContain('xid:13');
+		expect((await gpuOf(node)).reasons.map(({ code }) => code)).toContain('xid:13');
+		expect(health.next).toEqual([]);
+		expect((await client.listNodeHealth({})).nodes.find(({ nodeId }) => nodeId === node.id)?.health?.state).toBe(
+			HealthState.HEALTHY,
+		);
+		expect((await refusalOf(client.getNodeHealthRecords({ node: node.id }))).reason).toBe('PERMISSION_DENIED');
+	});
+});
+
+describe('records', () => {
+	test('hold facts and evidence as they came, to be replayed', async () => {
+		const node = await wellNode();
+		await world.xid(node, 46);
+		await evidence(node, HealthClearing.SERVICED);
+		const { records } = await world.operator.getNodeHealthRecords({ node: node.id });
+		expect(records.map(({ record }) => record)).toMatchObject([
+			{ case: 'fact', value: { code: 'xid:46', injection: '' } },
+			{ case: 'evidence', value: { clearing: HealthClearing.SERVICED, createdBy: 'bootstrap-operator' } },
+		]);
+	});
+});
+
+describe('policy', () => {
+	test('is that of the node’s fleet, and a new one judges what is open again', async () => {
+		const policy = { ...DEFAULT_POLICY, version: 'mine', fleets: { lab: { xids: { 79: 'note' } } } };
+		const node = await wellNode({ labels: { 'gpuaas.fleet': 'lab' } });
+		await world.xid(node, 79);
+		expect((await row(node))?.state).toBe('UNHEALTHY');
+		await world.restart({ policy });
+		await world.goOn(node, 15_000);
+		expect(await row(node)).toMatchObject({ state: 'HEALTHY', policyVersion: 'mine+lab' });
+		await world.restart({ policy: DEFAULT_POLICY });
+	});
+
+	test('that is wrong is refused as a whole, with its place', async () => {
+		const policy = { ...DEFAULT_POLICY, recoveryActions: {} };
+		await expect(HealthWorld.start({ policy })).rejects.toMatchObject({
+			reason: 'HEALTH_POLICY_INVALID',
+			message: expect.stringMatching(/recoveryActions/),
+		});
+	});
+});
+
+describe('two replicas', () => {
+	test('what one stored and told nobody else of is found in turn', async () => {
+		const node = await wellNode();
+		await storeXid(node, 79);
+		await world.goOn(node, 30_000);
+		expect((await row(node))?.state).toBe('UNHEALTHY');
+	});
+
+	test('judge a node one after the other: who has its session writes, and a newer row is read first', async () => {
+		const node = await wellNode();
+		const { deps } = world.api;
+		const session = (replicaId: string, epoch: number) =>
+			deps.store.unit((tx) =>
+				tx.sessions.put({
+					...{
+						nodeId: node.id,
+						replicaId,
+						epoch,
+						instanceId: 'i',
+						connectedAtMs: 1,
+						leaseUntilMs: Number.MAX_SAFE_INTEGER,
+					},
+					...{ disconnectedAtMs: null, lostAtMs: null },
+				}),
+			);
+		await session('replica-1', 1);
+		const { store, bus, rng, log } = deps;
+		const sessions = new SessionRegistry();
+		const more = { store, bus, clock: world.clock, rng, log, sessions };
+		await using telemetry = new Telemetry({ ...more, periodMs: 15_000 });
+		await telemetry.start();
+		const over = { clock: world.clock, sessions, telemetry, replicaId: 'replica-2', quarantine: ROOMY };
+		await using second = new NodeHealthReconciler(monitorDeps(deps, over), { periodMs: 1e12 });
+		// It hears nothing of the node, and leaves it to who does.
+		world.alongside.add(second);
+		await world.goOn(node, 75_000);
+		expect(second.monitor.verdictsOf(node.id)).toEqual([]);
+		expect((await row(node))?.state).toBe('HEALTHY');
+		world.alongside.delete(second);
+		// Its session moves, and what comes next comes there.
+		await session('replica-2', 2);
+		sessions.add({ nodeId: node.id, epoch: 2, serial: '', command: () => true, close: () => {} });
+		for (const code of [46, 79]) {
+			const frame = fixtureFrame({ atMs: world.clock.now(), gpus: 2 });
+			frame.simulated = false;
+			telemetry.ingest.ingest(node.id, frame);
+			await storeXid(node, code);
+			second.monitor.onRecord(node.id);
+			for (let look = 0; look < 3; look += 1) await second.once();
+		}
+		expect((await row(node))?.state).toBe('UNHEALTHY');
+		const reasons = (await gpuOf(node)).reasons.map(({ code }) => code);
+		expect(reasons).toEqual(['xid:79']);
+		// The first had it before: what it has in memory is old, and it finds out when it writes.
+		await world.xid(node, 31, { bootId: 'boot-2' });
+		expect(await row(node)).toMatchObject({ state: 'HEALTHY', quarantineReason: expect.stringMatching(/xid/) });
+	});
+
+	/** As `world.xid`, and the first replica is told nothing. */
+	async function storeXid(node: NodeRow, code: number): Promise<void> {
+		await world.store(node, { kind: HealthFactKind.XID, code: `xid:${code}`, raw: `NVRM: Xid: ${code},` });
+	}
+});

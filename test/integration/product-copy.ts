@@ -1,0 +1,30 @@
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+
+const root = join(import.meta.dirname, '..', '..');
+
+/** Makes `folder` another checkout of the product, of this release and speaking these versions to hosts and agents. */
+export function copyProduct(folder: string, release: string, spoken: readonly number[]): string {
+	const argv = ['ls-files', '-z', '--cached', '--others', '--exclude-standard'];
+	for (const path of execFileSync('git', argv, { cwd: root, encoding: 'utf8' }).split('\0')) {
+		if (path === '' || path.startsWith('test/') || !existsSync(join(root, path))) continue;
+		mkdirSync(dirname(join(folder, path)), { recursive: true });
+		copyFileSync(join(root, path), join(folder, path));
+	}
+	symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
+	replaceIn(join(folder, 'package.json'), /"version": "[^"]+"/, `"version": "${release}"`);
+	const greeting = join(folder, 'agent/process-host/greeting.ts');
+	replaceIn(
+		greeting,
+		/spokenVersions: readonly number\[\] = \[[^\]]+\]/,
+		`spokenVersions: readonly number[] = [${spoken}]`,
+	);
+	return join(folder, 'gpuaas');
+}
+
+function replaceIn(path: string, what: RegExp, by: string): void {
+	const text = readFileSync(path, 'utf8');
+	if (!what.test(text)) throw new Error(`${path} has no ${what}`);
+	writeFileSync(path, text.replace(what, by));
+}

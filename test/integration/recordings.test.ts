@@ -1,0 +1,366 @@
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, truncateSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { FileRecordingStore } from '../../control-plane/adapters/object-store/file-recording-store.ts';
+import type { RecordingFile, RecordingStore } from '../../control-plane/app/recordings/recording-store.ts';
+import { Recordings } from '../../control-plane/app/recordings/recordings.ts';
+import { TerminalRecordingsReconciler } from '../../control-plane/reconcilers/terminal-recordings.ts';
+import type { RecordingRow } from '../../control-plane/store/port/recordings.ts';
+import { assert, present } from '../../kit/assert.ts';
+import { verifyRecording } from '../../pki/verify/recording.ts';
+import { VerifyKey } from '../../pki/verify/signature.ts';
+import { AssignmentMode, NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
+import { RecordingService, RecordingState } from '../../proto/gen/gpuaas/terminals/v1/recordings_pb.ts';
+import { eventually } from '../eventually.ts';
+import { lacks } from '../tools.ts';
+import { ApiWorld } from './api-world.ts';
+import { addRecording, auditSigner, recordingDeps, terminalOf } from './recordings-world.ts';
+
+/** Recordings from the relay's calls to the API, on real files and a real store. */
+let world: ApiWorld;
+let nodeId = '';
+beforeAll(async () => {
+	world = await ApiWorld.start();
+	nodeId = (await world.addNode()).id;
+	const assignment = { node: nodeId, organization: 'acme', project: 'train', mode: AssignmentMode.OPERATOR };
+	await world.client(NodeService, world.operatorKey).assignNode(assignment);
+});
+afterAll(() => world[Symbol.asyncDispose]());
+
+const keys = [VerifyKey.parse(auditSigner.spki())].filter((key) => key !== undefined);
+const operator = () => world.client(RecordingService, world.operatorKey);
+const rowOf = async (id: string) => present(await world.deps.store.read((tx) => tx.recordings.get(id)), 'it is there');
+const only = async (terminalId: string): Promise<RecordingRow> =>
+	present((await world.deps.store.read((tx) => tx.recordings.listParts(terminalId, 10))).at(-1), 'it has a part');
+
+async function content(id: string): Promise<Buffer> {
+	const chunks: Uint8Array[] = [];
+	for (let offset = 0n; ; ) {
+		const page = await operator().readRecording({ recordingId: id, offset, bytesMax: 100 });
+		chunks.push(page.data);
+		offset = page.nextOffset;
+		if (page.complete) return Buffer.concat(chunks);
+	}
+}
+
+async function* streamOf(bytes: Uint8Array) {
+	yield bytes;
+}
+
+function reconciler(more: { retentionMs?: number; isLive?: (id: string) => boolean } = {}) {
+	const options = {
+		...recordingDeps(world),
+		isLive: () => false,
+		retentionMs: 3_600_000,
+		periodMs: 3_600_000,
+		...more,
+	};
+	return new TerminalRecordingsReconciler(options);
+}
+
+describe('a recording', () => {
+	test('is listed, read page by page, and verified offline; the audit log has its digest', async () => {
+		const id = await addRecording(world, nodeId, 'hello ü\r\n'.repeat(50));
+		const { recordings } = await operator().listRecordings({ node: nodeId });
+		expect(recordings[0]).toMatchObject({
+			id,
+			state: RecordingState.SEALED,
+			truncated: '',
+			user: 'ubuntu',
+			assignment: { project: 'train' },
+		});
+		const bytes = await content(id);
+		expect(bytes.toString().split('\n')).toHaveLength(4);
+		const { manifest } = await operator().getRecording({ recordingId: id });
+		const envelope = present(manifest, 'it is signed');
+		expect(await verifyRecording(envelope, streamOf(bytes), keys)).toMatchObject({
+			kind: 'verified',
+			manifest: { recordingId: id, events: 2 },
+		});
+		expect(await verifyRecording(envelope, streamOf(bytes.subarray(1)), keys)).toMatchObject({ kind: 'tampered' });
+		const sealed = (await world.audit()).find(
+			({ action, target }) => action === 'recordings.seal' && target === `recordings/${id}`,
+		);
+		expect(sealed?.detail).toMatchObject({ sha256: (await rowOf(id)).sha256, truncated: false });
+	});
+
+	test('belongs to the project of its terminal, also after the assignment has ended', async () => {
+		const node = (await world.addNode()).id;
+		const nodes = world.client(NodeService, world.operatorKey);
+		await nodes.assignNode({ node, organization: 'acme', project: 'train', mode: AssignmentMode.OPERATOR });
+		const id = await addRecording(world, node);
+		await nodes.unassignNode({ node });
+		await nodes.assignNode({ node, organization: 'rival', project: 'train', mode: AssignmentMode.OPERATOR });
+		const acme = world.client(
+			RecordingService,
+			await world.addPrincipal('user', 'tenant.developer', 'organizations/acme/projects/train'),
+		);
+		const rival = world.client(
+			RecordingService,
+			await world.addPrincipal('user', 'tenant.developer', 'organizations/rival/projects/train'),
+		);
+		expect((await acme.readRecording({ recordingId: id })).complete).toBe(true);
+		await expect(rival.getRecording({ recordingId: id })).rejects.toThrow('no such recording');
+		expect((await rival.listRecordings({ node })).recordings).toEqual([]);
+	});
+
+	test('of a terminal that still runs can not be read, and one that is not there is not found', async () => {
+		await using recordings = new Recordings(recordingDeps(world));
+		const terminal = terminalOf(world, nodeId);
+		const opened = await recordings.open(terminal, undefined, () => {});
+		assert(opened.kind === 'recording', 'it is recorded');
+		const { id } = await only(terminal.id);
+		await expect(operator().readRecording({ recordingId: id })).rejects.toMatchObject({
+			message: expect.stringContaining('still runs'),
+		});
+		await expect(operator().readRecording({ recordingId: world.deps.replicaId })).rejects.toThrow('no such recording');
+	});
+
+	test('goes on in another part when another process takes the terminal up', async () => {
+		const terminal = terminalOf(world, nodeId);
+		for (const part of [1, 2]) {
+			await using recordings = new Recordings(recordingDeps(world));
+			const opened = await recordings.open(terminal, { columns: 100 + part, rows: 30 }, () => {});
+			assert(opened.kind === 'recording', 'it is recorded');
+			opened.recorder.output(Buffer.from(`part ${part}`));
+		}
+		const parts = await world.deps.store.read((tx) => tx.recordings.listParts(terminal.id, 10));
+		expect(parts.map(({ part, state, truncated }) => [part, state, truncated])).toEqual([
+			[1, 'sealed', ''],
+			[2, 'sealed', ''],
+		]);
+		// Each begins with the size that the terminal has then.
+		const sizes = parts.map(async ({ id }) => JSON.parse((await content(id)).toString().split('\n')[0] ?? ''));
+		expect(await Promise.all(sizes)).toMatchObject([
+			{ width: 101, height: 30 },
+			{ width: 102, height: 30 },
+		]);
+	});
+
+	test('says in row, manifest and audit log where output never came, also when a crash cut it', async () => {
+		const recordings = new Recordings(recordingDeps(world));
+		const terminal = terminalOf(world, nodeId);
+		for (const isCut of [false, true]) {
+			const opened = await recordings.open(terminal, undefined, () => {});
+			assert(opened.kind === 'recording', 'it is recorded');
+			const { recorder } = opened;
+			recorder.output(Buffer.from('before'));
+			recorder.gap(6, 1006, Buffer.from('screen'));
+			// A name that reads like a gap is none.
+			recorder.marker('gap: output bytes 1 to 9 never came attached (control)');
+			recorder.gap(2000, 2500, Buffer.from('screen'));
+			if (isCut) await eventually('it is written', () => recorder.backlogBytes === 0);
+			else await recorder.end('TERMINAL_EXITED');
+			if (isCut) {
+				await using left = reconciler();
+				await left.once();
+			}
+			const row = await only(terminal.id);
+			expect(row).toMatchObject({ state: 'sealed', gaps: 2, gapBytes: 1500 });
+			expect(row.truncated).toMatch(isCut ? /stopped/ : /^$/);
+			const { recording, manifest } = await operator().getRecording({ recordingId: row.id });
+			expect(recording).toMatchObject({ gaps: 2n, gapBytes: 1500n });
+			expect(
+				await verifyRecording(present(manifest, 'it is signed'), streamOf(await content(row.id)), keys),
+			).toMatchObject({ kind: 'verified', manifest: { gaps: 2, gapBytes: 1500 } });
+			const sealed = (await world.audit()).find(
+				({ action, target }) => action === 'recordings.seal' && target === `recordings/${row.id}`,
+			);
+			expect(sealed?.detail).toMatchObject({ gaps: 2, truncated: isCut });
+		}
+	});
+});
+
+test('who read it is in the audit log: one record for each page that was given, none for what was refused', async () => {
+	const id = await addRecording(world, nodeId, 'watched');
+	const { data } = await operator().readRecording({ recordingId: id });
+	await expect(operator().readRecording({ recordingId: world.deps.replicaId })).rejects.toThrow();
+	const records = (await world.audit()).filter(
+		({ action, target }) => action === 'recordings.read' && target === `recordings/${id}`,
+	);
+	expect(records).toMatchObject([{ result: 'ok', detail: { offset: 0, bytes: data.length } }]);
+	expect(records[0]?.actor).toMatchObject({ id: 'bootstrap-operator' });
+});
+
+test('one that begins is not taken for one that a crash left', async () => {
+	const deps = recordingDeps(world);
+	const looks: boolean[] = [];
+	const create: RecordingStore['create'] = async (id) => {
+		const rows = await world.deps.store.read((tx) => tx.recordings.listRecording(deps.replicaId, 100));
+		looks.push(rows.some((row) => row.id === id) && recordings.isLive(id));
+		return await deps.recordings.create(id);
+	};
+	const slow = { check: () => deps.recordings.check(), create } as RecordingStore;
+	await using recordings = new Recordings({ ...deps, recordings: slow });
+	await recordings.open(terminalOf(world, nodeId), undefined, () => {});
+	expect(looks).toEqual([true]);
+});
+
+describe('after a crash', () => {
+	/** Its process is gone: nobody seals it. */
+	async function crashed(output: string): Promise<RecordingRow> {
+		const terminal = terminalOf(world, nodeId);
+		const deps = recordingDeps(world);
+		let file: RecordingFile | undefined;
+		const create = async (id: string) => {
+			file = await deps.recordings.create(id);
+			return file;
+		};
+		const recordings = { check: () => deps.recordings.check(), create } as RecordingStore;
+		const opened = await new Recordings({ ...deps, recordings }).open(terminal, undefined, () => {});
+		assert(opened.kind === 'recording', 'it is recorded');
+		opened.recorder.output(Buffer.from(output));
+		await eventually('it is written', () => opened.recorder.backlogBytes === 0);
+		await file?.close();
+		return await only(terminal.id);
+	}
+
+	test('a recording is completed, marked truncated, sealed and verified', async () => {
+		const row = await crashed('the last words');
+		await using _ = reconciler();
+		await eventually('it is sealed', async () => (await rowOf(row.id)).state === 'sealed');
+		expect((await rowOf(row.id)).truncated).toMatch(/control plane stopped/);
+		const bytes = await content(row.id);
+		expect(bytes.toString()).toMatch(/the last words[\s\S]*"m","truncated: the control plane stopped/);
+		const { manifest } = await operator().getRecording({ recordingId: row.id });
+		expect(await verifyRecording(present(manifest, 'signed'), streamOf(bytes), keys)).toMatchObject({
+			kind: 'verified',
+			manifest: { truncated: expect.stringContaining('stopped') },
+		});
+	});
+
+	test('a torn line is cut off, a lost file is said to be lost, and what grows is left alone', async () => {
+		const [torn, lost, live] = [await crashed('torn'), await crashed('lost'), await crashed('live')];
+		const file = (id: string) => join(world.folder, 'recordings', 'open', `${id}.cast`);
+		truncateSync(file(torn.id), statSync(file(torn.id)).size - 3);
+		rmSync(file(lost.id));
+		await using look = reconciler({ isLive: (id) => id === live.id });
+		await look.once();
+		await eventually('it is sealed', async () => (await rowOf(torn.id)).state === 'sealed');
+		expect((await content(torn.id)).toString()).not.toContain('torn"');
+		expect([(await rowOf(lost.id)).state, (await rowOf(live.id)).state]).toEqual(['failed', 'recording']);
+		await expect(operator().readRecording({ recordingId: lost.id })).rejects.toThrow('its file is gone');
+	});
+});
+
+describe('retention', () => {
+	test('deletes what is old, never what is held, and says so in the audit log; the manifest stays', async () => {
+		const [old, held] = [await addRecording(world, nodeId, 'old'), await addRecording(world, nodeId, 'held')];
+		await operator().holdRecording({ recordingId: held, reason: 'case 7' });
+		const files = () => readdirSync(join(world.folder, 'recordings', 'sha256'), { recursive: true }).length;
+		const before = files();
+		await using look = reconciler({ retentionMs: -1000 });
+		await look.once();
+		await eventually('it is gone', async () => (await rowOf(old)).purgedAtMs !== null);
+		expect(files()).toBeLessThan(before);
+		expect((await rowOf(held)).state).toBe('sealed');
+		await expect(operator().readRecording({ recordingId: old })).rejects.toThrow('retention has deleted');
+		expect((await operator().getRecording({ recordingId: old })).manifest).toBeDefined();
+		await expect(operator().holdRecording({ recordingId: old, reason: 'too late' })).rejects.toThrow(
+			'no content any more',
+		);
+		expect(
+			(await world.audit()).some(
+				({ action, target }) => action === 'recordings.purge' && target === `recordings/${old}`,
+			),
+		).toBe(true);
+		await operator().releaseRecording({ recordingId: held, reason: 'over' });
+		await look.once();
+		expect((await rowOf(held)).state).toBe('purged');
+	});
+});
+
+test('a hold that comes between the look and the deletion keeps it', async () => {
+	const id = await addRecording(world, nodeId, 'just in time');
+	const { store } = world.deps;
+	const read: typeof store.read = async (plan) => {
+		const found = await store.read(plan);
+		if (Array.isArray(found) && found.some((row: { id?: string }) => row.id === id))
+			await operator().holdRecording({ recordingId: id, reason: 'now' });
+		return found;
+	};
+	const late = {
+		...recordingDeps(world),
+		store: Object.assign(Object.create(store) as typeof store, { read, unit: store.unit.bind(store) }),
+	};
+	await using look = new TerminalRecordingsReconciler({
+		...late,
+		isLive: () => false,
+		retentionMs: -1000,
+		periodMs: 3_600_000,
+	});
+	await look.once();
+	await look.once();
+	expect(await rowOf(id)).toMatchObject({ state: 'sealed', holdReason: 'now' });
+});
+
+describe.skipIf(lacks('root', 'mount'))('a full disk', () => {
+	let folder = '';
+	beforeAll(() => {
+		folder = mkdtempSync(join(tmpdir(), 'gpuaas-small-'));
+		const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=4m,mode=0700', 'none', folder]);
+		if (mounted.status !== 0) throw new Error(String(mounted.stderr));
+	});
+	afterAll(() => {
+		spawnSync('umount', ['--lazy', folder]);
+		rmSync(folder, { recursive: true, force: true });
+	});
+
+	async function fill(mode: 'fail_closed' | 'best_effort') {
+		const place = join(folder, mode);
+		mkdirSync(place);
+		const deps = {
+			...recordingDeps(world, { mode }),
+			recordings: new FileRecordingStore({ folder: place, freeBytesMin: 0 }),
+		};
+		await using recordings = new Recordings(deps);
+		const terminal = terminalOf(world, nodeId);
+		const failures: [boolean, string, string][] = [];
+		const opened = await recordings.open(terminal, undefined, (...failure) => failures.push(failure));
+		assert(opened.kind === 'recording', 'it is recorded');
+		const { recorder } = opened;
+		while (failures.length === 0) {
+			recorder.output(Buffer.alloc(64 * 1024, 'x'));
+			if (recorder.backlogBytes > 1 << 20) await new Promise<void>((resolve) => recorder.onDrain(resolve));
+			else await Promise.resolve();
+		}
+		await recorder.end('over');
+		const row = await only(terminal.id);
+		rmSync(place, { recursive: true });
+		return { failures, row };
+	}
+
+	test.each([
+		['fail_closed', true, 'this one ended'],
+		['best_effort', false, 'NOT recorded'],
+	] as const)(
+		'in the middle, %s: it is told once, and what was written is sealed and marked',
+		async (mode, isFatal, says) => {
+			const { failures, row } = await fill(mode);
+			expect(failures).toEqual([[isFatal, 'RECORDING_UNAVAILABLE', expect.stringContaining(says)]]);
+			expect(row).toMatchObject({ state: 'sealed', truncated: expect.stringMatching(/full/) });
+			expect(row.bytes).toBeGreaterThan(1 << 20);
+		},
+	);
+
+	test('below the floor none begins: no terminal, or one that says that it is not recorded', async () => {
+		const store = new FileRecordingStore({ folder, freeBytesMin: 2 ** 40 });
+		const open = (mode: 'fail_closed' | 'best_effort') =>
+			new Recordings({ ...recordingDeps(world, { mode }), recordings: store }).open(
+				terminalOf(world, nodeId),
+				undefined,
+				() => {},
+			);
+		expect(await open('fail_closed')).toMatchObject({
+			kind: 'refused',
+			reason: 'RECORDING_UNAVAILABLE',
+			message: expect.stringContaining('bytes are free'),
+		});
+		expect(await open('best_effort')).toMatchObject({
+			kind: 'unrecorded',
+			why: expect.stringContaining('NOT recorded'),
+		});
+	});
+});

@@ -1,0 +1,91 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { toBinary } from '@bufbuild/protobuf';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { NodeDirectory } from '../../control-plane/app/telemetry/directory.ts';
+import { fixtureInventory } from '../../control-plane/app/telemetry/frames-fixture.ts';
+import { InProcessBus } from '../../control-plane/bus/in-process.ts';
+import { openStore } from '../../control-plane/store/open.ts';
+import type { Store } from '../../control-plane/store/port/store.ts';
+import { systemClock } from '../../kit/clock.ts';
+import { systemRng } from '../../kit/ids.ts';
+import { silentLogger } from '../../kit/log.ts';
+import { VirtualClock } from '../../kit/virtual-clock.ts';
+import { InventorySchema } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
+import { nodeRow } from '../contract/store/rows.ts';
+import { eventually } from '../eventually.ts';
+
+/** What telemetry knows of nodes, on a real store whose hints get lost and whose reads fail. */
+let folder: string;
+let store: Store;
+let directory: NodeDirectory;
+let isAway: boolean;
+let reads: number;
+const clock = new VirtualClock();
+const bus = new InProcessBus();
+
+beforeEach(async () => {
+	folder = mkdtempSync(join(tmpdir(), 'gpuaas-directory-'));
+	store = await openStore(join(folder, 'store.db'), { clock: systemClock, rng: systemRng, log: silentLogger });
+	await store.unit(function* (tx) {
+		for (const id of ['n', 'm']) yield* tx.nodes.insert(nodeRow(id));
+	});
+	[isAway, reads] = [false, 0];
+	const failing: Store = {
+		dialect: store.dialect,
+		unit: (plan) => store.unit(plan),
+		read: (plan) => {
+			reads += 1;
+			return isAway ? Promise.reject(new Error('the store is away')) : store.read(plan);
+		},
+		check: () => store.check(),
+		checkIsolation: () => store.checkIsolation(),
+		now: () => store.now(),
+		[Symbol.asyncDispose]: async () => {},
+	};
+	directory = new NodeDirectory({ store: failing, bus, clock, log: silentLogger });
+	await directory.start();
+});
+afterEach(async () => {
+	await directory[Symbol.asyncDispose]();
+	await store[Symbol.asyncDispose]();
+	rmSync(folder, { recursive: true, force: true });
+});
+
+const put = (nodeId: string, gpus: number, receivedAtMs: number) =>
+	store.unit((tx) =>
+		tx.inventories.put({
+			...{ nodeId, custody: 'platform', digest: `digest ${gpus}`, receivedAtMs },
+			inventory: toBinary(InventorySchema, { ...fixtureInventory({ gpus }), digest: `${gpus}`.repeat(64) }),
+		}),
+	);
+const gpusOf = (nodeId: string) => directory.get(nodeId)?.identities?.gpus.size;
+
+test('the sweep reads an inventory that no hint told of, and only such', async () => {
+	await put('n', 2, 1);
+	clock.advance(30_000);
+	await eventually('it is known', () => gpusOf('n') === 2);
+	await put('n', 4, 2);
+	clock.advance(30_000);
+	await eventually('the newer one is known', () => gpusOf('n') === 4);
+	const before = reads;
+	clock.advance(30_000);
+	await eventually('it swept', () => reads > before);
+	await directory[Symbol.asyncDispose]();
+	expect(reads).toBe(before + 1);
+	expect(gpusOf('m')).toBeUndefined();
+});
+
+test('a node whose reading failed is read with the next hint, whosever it is', async () => {
+	await put('n', 2, 1);
+	isAway = true;
+	const before = reads;
+	bus.publish({ topic: 'nodes.inventory', key: 'n' });
+	clock.advance(20);
+	await eventually('it was tried', () => reads > before);
+	isAway = false;
+	bus.publish({ topic: 'nodes.changed', key: 'm' });
+	clock.advance(20);
+	await eventually('both were read', () => gpusOf('n') === 2);
+});

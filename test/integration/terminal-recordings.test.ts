@@ -1,0 +1,129 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { eventually } from '../eventually.ts';
+import { lacks } from '../tools.ts';
+import { killQuietly, UpWorld } from './up-world.ts';
+
+interface Listed {
+	readonly id: string;
+	readonly terminalId: string;
+	readonly state: string;
+	readonly truncated: string;
+}
+
+/** A real terminal of the whole product, recorded, replayed and verified as a person does it. */
+describe.skipIf(lacks('script'))('a terminal of the product', () => {
+	const world = new UpWorld();
+	beforeAll(async () => {
+		await world.up();
+	});
+	afterAll(() => world[Symbol.asyncDispose]());
+
+	/** In a pseudo-terminal of its own, as `script` gives one; all that it showed. */
+	async function inTerminal(...argv: string[]): Promise<string> {
+		const gpuaas = join(import.meta.dirname, '../../gpuaas');
+		const line = [gpuaas, ...argv].map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
+		const child = spawn('script', ['-qec', line, '/dev/null'], { env: world.env(), stdio: ['pipe', 'pipe', 'ignore'] });
+		let shown = '';
+		child.stdout.on('data', (data: Buffer) => {
+			shown += data.toString();
+		});
+		await once(child, 'close');
+		return shown;
+	}
+
+	/** The control plane again, with these settings of recordings. */
+	async function restartWith(settings: string): Promise<void> {
+		const config = join(world.data, 'control-plane.toml');
+		const text = readFileSync(config, 'utf8').split('[recordings]')[0];
+		writeFileSync(config, `${text}[recordings]\n${settings}\n`);
+		const before = world.pids('control-plane/main');
+		for (const pid of before) killQuietly(pid);
+		await eventually(
+			'the node is back',
+			async () => {
+				const { stdout } = await world.run('exec', hostname(), '--', 'echo', 'back');
+				return stdout === 'back\n' && world.pids('control-plane/main').some((pid) => !before.includes(pid));
+			},
+			90_000,
+		);
+	}
+
+	async function listed(): Promise<readonly Listed[]> {
+		return (await world.json<{ recordings: Listed[] }>('terminal', 'recordings')).recordings;
+	}
+
+	test('is recorded, replayed, verified; what has no terminal is not recorded', async () => {
+		await inTerminal('exec', hostname(), '-t', '--', 'sh', '-c', 'printf "hello from a \\033[1mrecording\\033[0m\\n"');
+		const recording = await eventually('it is sealed', async () =>
+			(await listed()).find(({ state }) => state === 'RECORDING_STATE_SEALED'),
+		);
+		expect(recording.truncated).toBe('');
+		expect((await world.run('terminal', 'replay', recording.terminalId)).stdout).toContain(
+			'hello from a \u001b[1mrecording',
+		);
+		expect(await world.run('terminal', 'verify', recording.id)).toMatchObject({
+			code: 0,
+			stdout: expect.stringContaining('exactly what was sealed'),
+		});
+		expect((await world.run('exec', hostname(), '--', 'sh', '-c', 'echo quiet')).stdout).toBe('quiet\n');
+		expect(await listed()).toHaveLength(1);
+	});
+
+	test('that a kill -9 of the control plane cuts is completed, marked truncated, and goes on in another part', async () => {
+		const goOn = `${world.root}-go-on`;
+		const running = inTerminal(
+			'exec',
+			hostname(),
+			'-t',
+			'--',
+			'sh',
+			'-c',
+			`echo before; until [ -e ${goOn} ]; do sleep 0.1; done; echo after`,
+		);
+		const open = await eventually('it is recorded', async () =>
+			(await listed()).find(({ state }) => state === 'RECORDING_STATE_RECORDING'),
+		);
+		for (const pid of world.pids('control-plane/main')) killQuietly(pid);
+		const cut = await eventually(
+			'it is completed',
+			async () =>
+				(await listed().catch(() => [])).find(({ id, state }) => id === open.id && state === 'RECORDING_STATE_SEALED'),
+			90_000,
+		);
+		expect(cut.truncated).toMatch(/control plane stopped/);
+		await eventually(
+			'another part has begun',
+			async () => (await listed()).some(({ terminalId, id }) => terminalId === open.terminalId && id !== open.id),
+			60_000,
+		);
+		writeFileSync(goOn, '');
+		await running;
+		rmSync(goOn);
+		await eventually('all parts are sealed', async () =>
+			(await listed())
+				.filter(({ terminalId }) => terminalId === open.terminalId)
+				.every(({ state }) => state === 'RECORDING_STATE_SEALED'),
+		);
+		const replayed = await world.run('terminal', 'replay', open.terminalId);
+		expect(replayed.stdout).toMatch(/before[\s\S]*after/);
+		expect((await world.run('terminal', 'verify', open.terminalId)).code).toBe(0);
+	});
+
+	test('below the floor: by best effort it goes on and says so, fail-closed there is no terminal, and why is shown', async () => {
+		await restartWith('free_floor = "1024TiB"');
+		const open = await inTerminal('exec', hostname(), '-t', '--', 'sh', '-c', 'echo works; sleep 5');
+		expect(open).toMatch(/NOT recorded/);
+		expect(open).toContain('works');
+		await restartWith('free_floor = "1024TiB"\nmode = "fail_closed"');
+		const refused = await inTerminal('exec', hostname(), '-t', '--', 'sh', '-c', 'sleep 1; echo works');
+		expect(refused).toMatch(/only opened with a recording/);
+		expect(refused).not.toContain('works');
+		// What has no terminal needs no recording.
+		expect((await world.run('exec', hostname(), '--', 'echo', 'fine')).stdout).toBe('fine\n');
+	});
+});

@@ -1,0 +1,99 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { eventually } from '../eventually.ts';
+import { type Person, TerminalsWorld } from './terminals-world.ts';
+
+/**
+ * The terminal that a person sits in, on every way out of `gpuaas shell`: its settings are those of before, the
+ * full-screen program that runs on the node has left the screen, and the shell of the person goes on in it.
+ */
+let world: TerminalsWorld;
+beforeAll(async () => {
+	world = await TerminalsWorld.start();
+});
+afterAll(async () => {
+	await world?.[Symbol.asyncDispose]();
+});
+
+/** Makes the command throw in the middle of whatever it does. */
+const CRASH = "--import \"data:text/javascript,process.on('SIGUSR2',()=>{throw new Error('a bug')})\"";
+
+let sitting: Person | undefined;
+afterEach(() => {
+	sitting?.[Symbol.dispose]();
+	sitting = undefined;
+});
+
+/** A local shell that says its settings, runs `gpuaas shell`, and on the node a full-screen program. */
+async function inside(program = 'vim -u NONE /etc/services'): Promise<Person> {
+	const person = world.local({ NODE_OPTIONS_OF_GPUAAS: CRASH });
+	sitting = person;
+	await person.sees('here>');
+	person.type('before=$(stty -g)\r');
+	person.type(`NODE_OPTIONS="$NODE_OPTIONS_OF_GPUAAS" $GPUAAS shell ${world.node}\r`);
+	await person.sees(/\$$/m);
+	if (program === '') return person;
+	person.type(`${program}\r`);
+	await person.sees('tcpmux');
+	return person;
+}
+
+async function isAsBefore(person: Person, code: number): Promise<void> {
+	await person.sees(/here>\s*$/m);
+	person.type('\u0015echo code=$? $([ "$(stty -g)" = "$before" ] && echo as-before || echo changed)\r');
+	await person.sees(new RegExp(`^code=${code} as-before`, 'm'));
+	expect(await person.screen()).not.toContain('tcpmux');
+}
+
+/** Of the command, not of the local shell. */
+async function commandOf(person: Person): Promise<number> {
+	return await eventually('the command runs', () => person.children().find(({ line }) => line.includes('shell'))?.pid);
+}
+
+describe('the local terminal is as it was', () => {
+	test('after the shell has ended by itself', async () => {
+		const person = await inside('');
+		person.type('exit 7\r');
+		await isAsBefore(person, 7);
+	});
+
+	test.each([
+		['~d', '\r~d', 0],
+		['~.', '\r~.', 255],
+	])('after %s', async (_name, keys, code) => {
+		const person = await inside();
+		person.type(keys);
+		await isAsBefore(person, code);
+	});
+
+	test.each([
+		['SIGTERM', 130],
+		['SIGINT', 130],
+		['SIGHUP', 130],
+		['SIGQUIT', 130],
+		['SIGUSR2', 1],
+	] as const)('after %s', async (signal, code) => {
+		const person = await inside();
+		process.kill(await commandOf(person), signal);
+		await isAsBefore(person, code);
+	});
+
+	test('after ~. with a control plane that does not answer', async () => {
+		const person = await inside();
+		const [controlPlane = 0] = world.up.pids('control-plane/main');
+		process.kill(controlPlane, 'SIGSTOP');
+		try {
+			person.type('\r~.');
+			await isAsBefore(person, 255);
+		} finally {
+			process.kill(controlPlane, 'SIGCONT');
+		}
+	});
+
+	test('after ~. with a control plane that is gone', async () => {
+		const person = await inside();
+		await world.up.stop();
+		await person.sees('trying again');
+		person.type('\r~.');
+		await isAsBefore(person, 255);
+	});
+});

@@ -1,0 +1,61 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ROLES } from '../../control-plane/app/iam/roles.ts';
+import { systemClock } from '../../kit/clock.ts';
+import { PostgresServer } from '../fakes/postgres.ts';
+import type { CaseResult } from './calls.ts';
+import { rpcs } from './cases.ts';
+import { runMatrix } from './matrix.ts';
+import { MODES, OPEN, openMode } from './modes.ts';
+import { reportOf, summary } from './report.ts';
+import { STRANGERS } from './strangers.ts';
+
+/** `npm run isolation` is the same, with its report as a file. */
+let server: PostgresServer;
+beforeAll(async () => {
+	server = await PostgresServer.start();
+});
+afterAll(() => server[Symbol.asyncDispose]());
+
+describe.each(MODES)('isolation: $name', (mode) => {
+	let results: readonly CaseResult[] = [];
+
+	test('what is another tenant’s reads as what is nobody’s, nothing happens, and the caller’s log says so', async () => {
+		await using open = await openMode(mode, server);
+		results = await runMatrix(open);
+		const report = await reportOf([{ ...mode, results }], systemClock.now());
+		expect(report.failed, summary(report)).toBe(0);
+	});
+
+	test('every RPC had a negative and its positive control', () => {
+		const seen = (wanted: (name: string) => boolean) =>
+			[
+				...new Set(results.filter((result) => result.rpc !== '' && wanted(result.case)).map(({ rpc }) => rpc)),
+			].toSorted();
+		const names = rpcs()
+			.map(({ policy }) => policy.name)
+			.toSorted();
+		expect(seen((name) => name === 'positive')).toEqual(names);
+		expect(seen((name) => name !== 'positive' && name !== 'audit')).toEqual(names);
+		const tried = STRANGERS.map((stranger) => seen((name) => name.endsWith(` by ${stranger}`)));
+		// Who sees it tries what changes something, the others everything.
+		const counts = tried.map((of) => (of.length === names.length ? 'all' : of.length > 30 ? 'changes' : of.length));
+		const wanted = ['all', 'all', 'all', 'all', 'all', 'changes', 'changes'];
+		expect(counts).toEqual(mode.nearStrangers ? wanted : wanted.map(() => 0));
+	});
+});
+
+test('with both layers taken away the matrix sees strangers reach nearly everything', async () => {
+	await using open = await openMode(OPEN, server);
+	const results = await runMatrix(open, true);
+	const reached = new Set(
+		results
+			.filter(({ outcome, case: of }) => outcome === 'fail' && of !== 'audit' && of !== 'positive')
+			.map(({ rpc }) => rpc),
+	);
+	const guarded = rpcs()
+		.filter(({ policy }) => policy.target !== 'platform' && ROLES['tenant.owner']?.permissions.has(policy.permission))
+		.map(({ policy }) => policy.name);
+	const unreached = guarded.filter((rpc) => !reached.has(rpc));
+	expect(unreached).toEqual([]);
+	expect(guarded.length).toBeGreaterThan(80);
+});
