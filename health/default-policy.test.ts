@@ -1,25 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { DEFAULT_POLICY } from './default-policy.ts';
 import { NodeHealth } from './engine.ts';
+import { healthOf, NODE_SUBJECT, POLICY, verdictOf } from './engine-fixture.ts';
 import { factAt, sampleAt } from './observations-fixture.ts';
 import { parsePolicy } from './parse-policy.ts';
-import { subjectKey, type Verdict } from './verdict.ts';
 
-const POLICY = parsePolicy(DEFAULT_POLICY);
-const NODE_SUBJECT = { kind: 'node', id: '', index: 0 } as const;
 const SXM = 'NVIDIA H100 80GB HBM3';
-
-function healthOf(...observations: Parameters<NodeHealth['observe']>[0][]): NodeHealth {
-	const health = new NodeHealth(POLICY);
-	for (const observation of observations) health.observe(observation);
-	return health;
-}
-
-function verdictOf(health: NodeHealth, atMs: number, subject: typeof NODE_SUBJECT): Verdict {
-	const found = health.verdicts(atMs).find((verdict) => subjectKey(verdict.subject) === subjectKey(subject));
-	if (found === undefined) throw new Error(`no verdict for ${subjectKey(subject)}`);
-	return found;
-}
 
 describe('fewer than there should be', () => {
 	it('by the word of siblings alone are a note, unless the policy itself says how many there should be', () => {
@@ -55,6 +41,21 @@ describe('what is well again', () => {
 		});
 		health.observe(sectors(3, 3, 0));
 		expect(verdictOf(health, 3, NODE_SUBJECT).state).toBe('HEALTHY');
+	});
+
+	it('a disk that does not answer leaves the node UNKNOWN and not for anybody, until it answers or the host boots', () => {
+		const hung = (atMs: number, after: number, bootId = 'boot-1') =>
+			factAt(atMs, { fact: 'DISK', code: 'hung', part: 'a', after, subject: NODE_SUBJECT, bootId });
+		const health = healthOf(sampleAt(0), hung(1, 1));
+		expect(verdictOf(health, 1, NODE_SUBJECT)).toMatchObject({
+			...{ state: 'UNKNOWN', schedulable: false, actions: ['DRAIN', 'INSPECT_HW'] },
+			reasons: [{ checkId: 'disk.hung', code: 'hung' }],
+		});
+		health.observe(hung(2, 0));
+		expect(verdictOf(health, 2, NODE_SUBJECT).state).toBe('HEALTHY');
+		health.observe(hung(3, 1));
+		health.observe(sampleAt(4, {}, { bootId: 'boot-2' }));
+		expect(verdictOf(health, 4, NODE_SUBJECT).state).toBe('HEALTHY');
 	});
 
 	it('a fabric manager that is not needed any more is no finding', () => {

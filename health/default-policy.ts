@@ -276,7 +276,8 @@ const NODE_FACTS: readonly FactRule[] = [
 		...degraded(['INSPECT_HW'], ['well']),
 	},
 	{ check: 'disk.reallocated', fact: 'DISK', code: 'reallocated', ...note },
-	{ check: 'disk.not_readable', fact: 'DISK', code: 'not_readable', well: [1, 2, 4], ...note },
+	{ check: 'disk.not_readable', fact: 'DISK', code: 'not_readable', well: [1, 2, 4, 6], ...note },
+	{ check: 'disk.hung', fact: 'DISK', code: 'hung', well: [0], ...unknown(['DRAIN', 'INSPECT_HW'], ['well', 'boot']) },
 	{ check: 'disk.gone', fact: 'DISK', code: 'not_live', well: [1], ...unhealthy(['DRAIN', 'INSPECT_HW'], ['well']) },
 	{ check: 'memory.corrected', fact: 'HOST_MEMORY', code: 'corrected', ...note },
 	{
@@ -288,7 +289,7 @@ const NODE_FACTS: readonly FactRule[] = [
 ];
 
 export const DEFAULT_POLICY: PolicyDocument = {
-	version: '2026-11-26.3',
+	version: '2026-11-27.1',
 	source: 'NVIDIA XID catalogue 2025-10-29; NVML 13.3 field 230; limits of DCGM 4.6, gpud 0.13, NVSentinel, Azure NHC',
 	thresholds: {
 		periodMs: 15 * S,
