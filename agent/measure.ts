@@ -41,6 +41,7 @@ export function startTelemetry(
 			folder: foldersOf(config).probe,
 			processes: config.gpu.processes,
 		},
+		disks: { folder: foldersOf(config).disks },
 		kmsgPath: config.gpu.kmsg,
 		runningTasks: () => runner.runningCount(),
 		processOwners: () => processOwners(foldersOf(config), runner),

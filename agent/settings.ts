@@ -38,6 +38,8 @@ export interface AgentFolders {
 	readonly status: string;
 	readonly auditHead: string;
 	readonly probe: string;
+	/** Which processes ask disks. */
+	readonly disks: string;
 }
 
 export function foldersOf(config: AgentConfig): AgentFolders {
@@ -50,5 +52,6 @@ export function foldersOf(config: AgentConfig): AgentFolders {
 		status: join(data, 'status.json'),
 		auditHead: join(data, 'audit-head'),
 		probe: join(data, 'probe'),
+		disks: join(data, 'disks'),
 	};
 }

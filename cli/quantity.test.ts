@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { quantity, rate } from './quantity.ts';
+import { ageText, quantity, rate } from './quantity.ts';
 import { sparkline } from './sparkline.ts';
 
 test('numbers are short and carry the unit that people use', () => {
@@ -17,6 +17,10 @@ test('numbers are short and carry the unit that people use', () => {
 	for (const [value, unit, text] of cases) expect(quantity(value, unit)).toBe(text);
 	expect(rate(12_500_000, 'bytes')).toBe('12.5 MB/s');
 	expect(rate(400, 'joules')).toBe('400 W');
+});
+
+test('an age is in seconds as long as they matter', () => {
+	expect([4.4, 119, 121, 7000, 26_000].map(ageText)).toEqual(['4 s', '119 s', '2 min', '117 min', '7 h']);
 });
 
 test('a sparkline goes from the least to the most, with gaps where nothing was measured', () => {

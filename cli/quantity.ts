@@ -34,6 +34,12 @@ export function rate(value: number, unit: string): string {
 	return `${short(value)}/s`;
 }
 
+/** How long ago something was measured: seconds as long as they matter. */
+export function ageText(seconds: number): string {
+	if (seconds < 120) return `${Math.round(seconds)} s`;
+	return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+}
+
 function short(value: number): string {
 	const size = Math.abs(value);
 	if (size >= 100 || Number.isInteger(value)) return String(Math.round(value));

@@ -1,5 +1,3 @@
-import type { ProcessIdentity } from '../../kit/process-identity.ts';
-
 /** What a disk says of itself. What it doesn't say is left out, never 0. */
 export interface DiskHealth {
 	/** One of SMART. */
@@ -22,15 +20,29 @@ export interface DiskHealth {
 }
 
 /** How a reading went: the value `smart` of proto/telemetry-schema/disk.ts. */
-export const SMART = Object.freeze({ read: 1, asleep: 2, noProgram: 3, none: 4, failed: 5 });
+export const SMART = Object.freeze({ read: 1, asleep: 2, noProgram: 3, none: 4, failed: 5, hung: 6 });
 
-/** A line that the child prints for each disk as soon as it has it, so that one that hangs takes no other with it. */
+/** A disk did not answer whoever asked it. */
+export interface DiskHang {
+	/** When the process that waits for it was started, by the wall clock. */
+	readonly sinceMs: number;
+	/** The process, and what the kernel says of it. */
+	readonly evidence: string;
+	/** The process does not end: no other is started on this disk before it is gone. */
+	readonly isLeft: boolean;
+}
+
+/** A line that the reader prints for each disk as soon as it has it, so that one that hangs takes no other with it. */
 export interface DiskReading {
 	/** `sda`, or the controller: `nvme0`. */
 	readonly device: string;
 	readonly health: DiskHealth;
 	/** Why nothing was read; empty: it was. */
 	readonly why: string;
-	/** The program that reads this disk does not end. */
-	readonly hung?: ProcessIdentity;
+	/** Only where `smart` is hung. */
+	readonly hang?: DiskHang;
+}
+
+export function without(device: string, smart: number, why: string): DiskReading {
+	return { device, health: { smart }, why };
 }

@@ -1,31 +1,21 @@
-import { readdirSync } from 'node:fs';
-import { systemClock } from '../../kit/clock.ts';
-import type { DiskReading } from './disk-health.ts';
-import { readNvmeHealth } from './nvme.ts';
-import { isSmartctlDisk, readBySmartctl } from './smartctl.ts';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { keepAlive, systemClock } from '../../kit/clock.ts';
+import { readDisks } from './disk-readings.ts';
+import { PidFile } from './pid-file.ts';
 
 /**
- * `main.ts SYS-ROOT SMARTCTL TIMEOUT-MS [SKIP ...]`: what this machine's disks say of themselves, a line of JSON each
- * (DiskReading) as soon as it is known. Ends by itself. NVMe controllers come last: one that is dying may hold an ioctl,
- * and with it this process, for good.
+ * `main.ts '{"folder": ..., "devices": [...], "smartctl": ..., "timeoutMs": ..., "nvmeReader": [...]}'` (as in
+ * DiskReadingsOptions): what these disks say of themselves, a line of JSON each (DiskReading) as soon as it is known. Ends
+ * by itself, and asks no disk with its own hands, so that SIGKILL always ends it. One at a time in a folder: a reader of an
+ * agent that was killed is ended first.
  */
-const DISKS_MAX = 128;
-const [sysRoot = '/sys', program = 'smartctl', timeoutMs = '10000', ...skipped] = process.argv.slice(2);
-
-function list(folder: string, isWanted: (name: string) => boolean): readonly string[] {
-	try {
-		return readdirSync(folder)
-			.filter((name) => isWanted(name) && !skipped.includes(name))
-			.sort()
-			.slice(0, DISKS_MAX);
-	} catch {
-		// There are none here.
-		return [];
-	}
-}
-
-const say = (reading: DiskReading) => process.stdout.write(`${JSON.stringify(reading)}\n`);
-const smartctl = { clock: systemClock, program, timeoutMs: Number(timeoutMs) };
-// One after the other: thirty programs at once would be a load of their own.
-for (const device of list(`${sysRoot}/block`, isSmartctlDisk)) say(await readBySmartctl(smartctl, device));
-for (const device of list(`${sysRoot}/class/nvme`, (name) => /^nvme\d+$/.test(name))) say(readNvmeHealth(device));
+const options = JSON.parse(process.argv[2] ?? '{}');
+using _ = keepAlive();
+mkdirSync(options.folder, { recursive: true, mode: 0o700 });
+const record = new PidFile(join(options.folder, 'reader'));
+const former = record.living();
+if (former !== undefined) process.kill(former, 'SIGKILL');
+record.write(process.pid);
+await readDisks({ clock: systemClock, ...options }, (reading) => process.stdout.write(`${JSON.stringify(reading)}\n`));
+record.remove();

@@ -1,11 +1,11 @@
 import { closeSync, openSync } from 'node:fs';
 import koffi from 'koffi';
-import { type DiskHealth, type DiskReading, SMART } from './disk-health.ts';
+import { type DiskHealth, type DiskReading, SMART, without } from './disk-health.ts';
 
 /**
  * The SMART log of an NVMe controller by the admin command Get Log Page (NVM Express Base 2.0, 5.16.1.3): Node has no ioctl,
- * koffi calls libc's. Read-only; root only on most kernels. Called by a short-lived child (disk-main.ts), because a
- * controller that is dying may keep an ioctl waiting.
+ * koffi calls libc's. Read-only; root only on most kernels. Called by a short-lived process a controller (nvme-main.ts),
+ * because one that is dying may keep an ioctl waiting.
  */
 /** _IOWR('N', 0x41, struct nvme_admin_cmd): 72 bytes (linux/nvme_ioctl.h). */
 const NVME_IOCTL_ADMIN_CMD = 0xc048_4e41;
@@ -19,7 +19,7 @@ const TIMEOUT_MS = 5000;
 
 /** Of a controller (`nvme0`). */
 export function readNvmeHealth(device: string, folder = '/dev'): DiskReading {
-	const failed = (why: string) => ({ device, health: { smart: SMART.failed }, why });
+	const failed = (why: string) => without(device, SMART.failed, why);
 	let fd: number;
 	try {
 		fd = openSync(`${folder}/${device}`, 'r');
@@ -41,6 +41,16 @@ export function readNvmeHealth(device: string, folder = '/dev'): DiskReading {
 		return isRead ? { device, health: parseSmartLog(log), why: '' } : failed('the controller refused its SMART log');
 	} finally {
 		closeSync(fd);
+	}
+}
+
+/** What nvme-main.ts prints. */
+export function parseNvmeLine(device: string, stdout: string): DiskReading {
+	try {
+		const { health, why } = JSON.parse(stdout) as DiskReading;
+		return { device, health, why };
+	} catch {
+		return without(device, SMART.failed, 'the process that reads it failed');
 	}
 }
 

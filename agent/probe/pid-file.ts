@@ -1,9 +1,9 @@
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { isSameProcess, type ProcessIdentity, processIdentity } from '../../kit/process-identity.ts';
 
 /**
- * Which process is the probe of this data folder, across restarts of the agent: one that hangs in the driver outlives
- * the agent that started it, and a second beside it would only hang too.
+ * Which process does a job of this data folder (the probe of GPUs, whoever asks a disk), across restarts of the agent: one
+ * that hangs in the kernel outlives the agent that started it, and a second beside it would only hang too.
  */
 export class PidFile {
 	readonly #path: string;
@@ -21,6 +21,11 @@ export class PidFile {
 	living(): number | undefined {
 		const identity = this.#read();
 		return identity !== undefined && isSameProcess(identity) ? identity.pid : undefined;
+	}
+
+	/** Wall clock: when it was written down, which is when the process was started. */
+	sinceMs(): number | undefined {
+		return statSync(this.#path, { throwIfNoEntry: false })?.mtimeMs;
 	}
 
 	remove(): void {

@@ -1,34 +1,55 @@
-import { execFile } from 'node:child_process';
+import { type ChildProcess, execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { Clock } from '../../kit/clock.ts';
 import { loaderArgs } from '../../kit/loader-args.ts';
 import type { Logger } from '../../kit/log.ts';
-import { isSameProcess, type ProcessIdentity } from '../../kit/process-identity.ts';
-import { type DiskHealth, type DiskReading, SMART } from '../probe/disk-health.ts';
-import { diskNames } from './disks.ts';
+import { recordedDevices } from '../probe/disk-children.ts';
+import { type DiskHang, type DiskHealth, type DiskReading, SMART } from '../probe/disk-health.ts';
+import { isSmartctlDisk } from '../probe/smartctl.ts';
+import { listFolder } from './text-files.ts';
 
 /**
- * What disks say of themselves (SMART), read each hour by a child that ends: wear changes slowly, and a dying disk may not
- * answer. NVMe by an ioctl, SATA and SAS by smartctl where it is installed; a disk that sleeps keeps the values with which
- * it fell asleep. What a reading does not bring is gone with it: an hour later it would pass for now.
+ * What disks say of themselves (SMART), read each hour by a child that ends and asks each by a process of its own: wear
+ * changes slowly, and a dying disk may not answer. NVMe by an ioctl, SATA and SAS by smartctl where it is installed; a disk
+ * that sleeps keeps the values with which it fell asleep. What a reading does not bring is gone with it: an hour later it
+ * would pass for now. A disk that does not answer is asked again sooner, after the others.
  */
 export interface DiskHealthOptions {
 	readonly clock: Clock;
 	readonly log: Logger;
 	readonly sysRoot: string;
+	/** Private folder for what the child has to remember. */
+	readonly folder: string;
 	/** Default: that of the host's PATH. */
 	readonly smartctl?: string;
 	/** For one disk. */
-	readonly smartctlTimeoutMs?: number;
+	readonly timeoutMs?: number;
+	/** Another than our own. */
+	readonly nvmeReader?: readonly string[];
+}
+
+/** Of one disk, as it was said last. */
+export interface SaidOfDisk {
+	readonly health: DiskHealth;
+	/** Since its values were read. Undefined: it has none. */
+	readonly ageSeconds: number | undefined;
+}
+
+export interface HungDisk extends DiskHang {
+	/** `sda`, or the controller: `nvme0`. */
+	readonly device: string;
 }
 
 const AGAIN_MS = 3_600_000;
+const HUNG_AGAIN_MS = 300_000;
 /** A reading that doesn't end brings nothing, and no other is started beside it. */
 const KEEP_MS = 2 * AGAIN_MS;
-const SMARTCTL_TIMEOUT_MS = 10_000;
+const TIMEOUT_MS = 10_000;
 /** A host with 60 disks that each take their time is not at fault; one that takes longer is. */
-const TIMEOUT_MS = 900_000;
+const READING_TIMEOUT_MS = 1_200_000;
 const OUTPUT_BYTES_MAX = 1024 * 1024;
+const DEVICES_MAX = 128;
+const HEAP_FLAGS = ['--max-old-space-size=32', '--max-semi-space-size=1'];
 const NO_SMART = /^(vd|xvd|mmcblk|pmem|nvme\d+c)/;
 
 const mainPath = fileURLToPath(
@@ -38,18 +59,19 @@ const mainPath = fileURLToPath(
 interface Kept {
 	readonly health: DiskHealth;
 	readonly why: string;
-	readonly reading: number;
-	/** On the monotonic clock. */
-	readonly atMs: number;
+	readonly hang: DiskHang | undefined;
+	/** On the monotonic clock: when its values were read, and when anything was said of it. */
+	readonly readAtMs: number | undefined;
+	readonly saidAtMs: number;
 }
 
-export class DiskHealthReader {
+export class DiskHealthReader implements Disposable {
 	readonly #options: DiskHealthOptions;
+	/** By device, or controller. */
 	readonly #found = new Map<string, Kept>();
-	/** Programs that don't end, by the disk that they ask: no other is started on it. */
-	readonly #hung = new Map<string, ProcessIdentity>();
-	#reading = 0;
-	#isBusy = false;
+	/** On the monotonic clock: also where nothing was said. */
+	readonly #askedAtMs = new Map<string, number>();
+	#child: ChildProcess | undefined;
 	/** On the monotonic clock. */
 	#dueAtMs = Number.NEGATIVE_INFINITY;
 
@@ -57,62 +79,118 @@ export class DiskHealthReader {
 		this.#options = options;
 	}
 
-	/** What was read last of a disk (`nvme0n1`, `sda`); starts a new reading when it is time. */
-	of(device: string): DiskHealth | undefined {
-		if (this.#options.clock.monotonic() >= this.#dueAtMs) this.#read();
-		if (NO_SMART.test(device)) return { smart: SMART.none };
-		const kept = this.#found.get(/^nvme\d+/.exec(device)?.[0] ?? device);
-		const isOld = kept !== undefined && this.#options.clock.monotonic() - kept.atMs > KEEP_MS;
-		return isOld ? { smart: SMART.failed } : kept?.health;
+	/** Starts a new reading when it is time. */
+	look(): void {
+		const nowMs = this.#options.clock.monotonic();
+		if (nowMs >= this.#dueAtMs) this.#read(nowMs);
 	}
 
-	#read(): void {
-		const { clock, sysRoot, smartctl = 'smartctl', smartctlTimeoutMs = SMARTCTL_TIMEOUT_MS } = this.#options;
-		if (this.#isBusy) return;
-		this.#dueAtMs = clock.monotonic() + AGAIN_MS;
-		if (diskNames(sysRoot).length === 0) return;
-		this.#reading += 1;
-		for (const [device, identity] of this.#hung) if (!isSameProcess(identity)) this.#hung.delete(device);
-		const args = [mainPath, sysRoot, smartctl, String(smartctlTimeoutMs), ...this.#hung.keys()];
-		const options = { cwd: '/', env: { PATH: '/usr/bin:/bin' }, timeout: TIMEOUT_MS, maxBuffer: OUTPUT_BYTES_MAX };
-		this.#isBusy = true;
-		const reading = this.#reading;
-		const child = execFile(process.execPath, [...loaderArgs(), ...args], { ...options, killSignal: 'SIGKILL' }, () => {
-			this.#isBusy = false;
-			this.#forget(reading);
-		});
+	/** What was read last of a disk (`nvme0n1`, `sda`). */
+	of(disk: string): SaidOfDisk | undefined {
+		const nowMs = this.#options.clock.monotonic();
+		if (NO_SMART.test(disk)) return { health: { smart: SMART.none }, ageSeconds: undefined };
+		const kept = this.#found.get(deviceOf(disk));
+		if (kept === undefined) return undefined;
+		if (nowMs - kept.saidAtMs > KEEP_MS) return { health: { smart: SMART.failed }, ageSeconds: undefined };
+		const { health, readAtMs } = kept;
+		return { health, ageSeconds: readAtMs === undefined ? undefined : (nowMs - readAtMs) / 1000 };
+	}
+
+	/** Those that did not answer when they were asked last. */
+	get hung(): readonly HungDisk[] {
+		return [...this.#found].flatMap(([device, { hang }]) => (hang === undefined ? [] : [{ device, ...hang }]));
+	}
+
+	/** A disk that is being read is left to itself: the next agent finds its process. */
+	[Symbol.dispose](): void {
+		this.#child?.kill('SIGKILL');
+		this.#child?.stdout?.destroy();
+	}
+
+	#read(nowMs: number): void {
+		if (this.#child !== undefined) return;
+		const present = this.#devices();
+		for (const device of this.#found.keys()) if (!present.includes(device)) this.#found.delete(device);
+		for (const device of this.#askedAtMs.keys()) if (!present.includes(device)) this.#askedAtMs.delete(device);
+		const due = present.filter((device) => nowMs >= this.#dueOf(device));
+		for (const device of due) this.#askedAtMs.set(device, nowMs);
+		this.#schedule(present);
+		if (due.length === 0) return;
+		const { folder, smartctl = 'smartctl', timeoutMs = TIMEOUT_MS, nvmeReader } = this.#options;
+		// Last those that may take their whole time.
+		const devices = due.toSorted((left, right) => Number(this.#isHung(left)) - Number(this.#isHung(right)));
+		const args = [...HEAP_FLAGS, ...loaderArgs(), mainPath];
+		const child = execFile(
+			process.execPath,
+			[...args, JSON.stringify({ folder, devices, smartctl, timeoutMs, nvmeReader })],
+			{
+				cwd: '/',
+				env: { PATH: '/usr/bin:/bin' },
+				timeout: READING_TIMEOUT_MS,
+				maxBuffer: OUTPUT_BYTES_MAX,
+				killSignal: 'SIGKILL',
+			},
+			() => {
+				this.#child = undefined;
+				this.#schedule(this.#devices());
+			},
+		);
+		this.#child = child;
 		let rest = '';
 		child.stdout?.on('data', (text: string) => {
 			const lines = `${rest}${text}`.split('\n');
 			rest = lines.pop() ?? '';
-			for (const line of lines) this.#take(line, reading);
+			for (const line of lines) this.#take(line);
 		});
 		child.unref();
 	}
 
-	#take(line: string, reading: number): void {
+	#take(line: string): void {
 		const said = parse(line);
 		if (said === undefined) return;
-		const { device, why, hung } = said;
-		if (hung !== undefined) this.#hung.set(device, hung);
-		const before = this.#found.get(device);
-		if (said.health.smart === SMART.failed && before?.why !== why)
-			this.#options.log.warn('the health of a disk could not be read', { device, why });
-		const former = before?.health;
+		const { device, why, hang } = said;
+		const nowMs = this.#options.clock.monotonic();
+		const former = this.#found.get(device);
+		if (said.health.smart >= SMART.failed && former?.why !== why)
+			this.#options.log.warn('the health of a disk could not be read', { device, why, evidence: hang?.evidence });
 		const isAsleep = said.health.smart === SMART.asleep && former !== undefined;
-		const { temperature: _, ...asItFellAsleep } = former ?? { smart: SMART.asleep };
-		const health = isAsleep ? { ...asItFellAsleep, smart: SMART.asleep } : said.health;
-		this.#found.set(device, { health, why, reading, atMs: this.#options.clock.monotonic() });
+		const { temperature: _, ...asItFellAsleep } = former?.health ?? { smart: SMART.asleep };
+		this.#found.set(device, {
+			health: isAsleep ? { ...asItFellAsleep, smart: SMART.asleep } : said.health,
+			why,
+			hang,
+			readAtMs: isAsleep ? former.readAtMs : said.health.smart === SMART.read ? nowMs : undefined,
+			saidAtMs: nowMs,
+		});
 	}
 
-	/** A disk whose program still hangs was not asked again: it is not read, rather than not there. */
-	#forget(reading: number): void {
-		for (const [device, kept] of this.#found) {
-			if (kept.reading === reading) continue;
-			if (this.#hung.has(device)) this.#found.set(device, { ...kept, reading, atMs: this.#options.clock.monotonic() });
-			else this.#found.delete(device);
-		}
+	/** Those that are there, and those that left while a process still waits for them. */
+	#devices(): readonly string[] {
+		const { sysRoot, folder } = this.#options;
+		const disks = listFolder(`${sysRoot}/block`).filter(isSmartctlDisk);
+		const controllers = listFolder(`${sysRoot}/class/nvme`).filter((name) => /^nvme\d+$/.test(name));
+		return [...new Set([...recordedDevices(folder), ...disks, ...controllers])].slice(0, DEVICES_MAX);
 	}
+
+	#isHung(device: string): boolean {
+		return this.#found.get(device)?.hang !== undefined;
+	}
+
+	#dueOf(device: string): number {
+		const askedAtMs = this.#askedAtMs.get(device) ?? Number.NEGATIVE_INFINITY;
+		return askedAtMs + (this.#isHung(device) ? HUNG_AGAIN_MS : AGAIN_MS);
+	}
+
+	/** One that is new is seen in an hour at the latest. */
+	#schedule(devices: readonly string[]): void {
+		const dues = devices.map((device) => this.#dueOf(device));
+		this.#dueAtMs = Math.min(this.#options.clock.monotonic() + AGAIN_MS, ...dues);
+	}
+}
+
+/** A namespace is its controller's: `nvme0n1` is of `nvme0`. */
+export function deviceOf(disk: string): string {
+	return /^nvme\d+/.exec(disk)?.[0] ?? disk;
 }
 
 function parse(line: string): DiskReading | undefined {

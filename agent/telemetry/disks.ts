@@ -1,5 +1,5 @@
 import { DISK_VALUES } from '../../proto/telemetry-schema/disk.ts';
-import type { DiskHealth } from '../probe/disk-health.ts';
+import type { SaidOfDisk } from './disk-health.ts';
 import type { Part } from './part.ts';
 import type { Sensors } from './sensors.ts';
 import { listFolder, readText } from './text-files.ts';
@@ -37,7 +37,7 @@ export function listDisks(sysRoot: string): readonly Disk[] {
 export function sampleDisks(
 	roots: { readonly procRoot: string; readonly sysRoot: string },
 	sensors: Sensors,
-	healthOf: (device: string) => DiskHealth | undefined,
+	saidOf: (device: string) => SaidOfDisk | undefined,
 ): readonly Part[] {
 	const statistics = new Map<string, readonly string[]>();
 	for (const line of (readText(`${roots.procRoot}/diskstats`) ?? '').split('\n')) {
@@ -46,13 +46,12 @@ export function sampleDisks(
 	}
 	return listDisks(roots.sysRoot).map(({ id, device }) => {
 		const fields = statistics.get(device) ?? [];
-		const health = healthOf(device);
-		const sensed = sensors.disk(device);
+		const { health, ageSeconds } = saidOf(device) ?? {};
 		const known: Readonly<Record<string, number | undefined>> = {
 			read: Number(fields[5] ?? Number.NaN) * SECTOR_BYTES,
 			written: Number(fields[9] ?? Number.NaN) * SECTOR_BYTES,
 			busy: Number(fields[12] ?? Number.NaN) / 1000,
-			temperature: Number.isNaN(sensed) ? health?.temperature : sensed,
+			temperature: sensors.disk(device),
 			wear: health?.wear,
 			spare: health?.spare,
 			media_errors: health?.mediaErrors,
@@ -65,6 +64,8 @@ export function sampleDisks(
 			uncorrectable: health?.uncorrectable,
 			power_on: health?.powerOnSeconds,
 			errors_logged: health?.errorsLogged,
+			'smart.temperature': health?.temperature,
+			'smart.age': ageSeconds,
 		};
 		return { id, index: 0, values: Float64Array.from(DISK_VALUES, ({ key }) => known[key] ?? Number.NaN) };
 	});

@@ -33,6 +33,7 @@ const SMART_WORDS: ReadonlyMap<number, string> = new Map([
 	[SMART.noProgram, 'SMART is not readable: smartctl is not installed (package smartmontools)'],
 	[SMART.none, 'the disk, or what is before it, passes no SMART on'],
 	[SMART.failed, 'SMART is not readable: asking for it failed (the log of the agent says why)'],
+	[SMART.hung, 'the disk does not answer'],
 ]);
 
 const DISK: readonly Watched[] = [
@@ -47,7 +48,8 @@ const DISK: readonly Watched[] = [
 	{
 		key: 'smart',
 		rule: 'state',
-		well: [SMART.read, SMART.asleep, SMART.none],
+		// That it does not answer is a fact of its own (disk-hang-watch.ts).
+		well: [SMART.read, SMART.asleep, SMART.none, SMART.hung],
 		kind: Kind.DISK,
 		code: () => 'not_readable',
 		words: (value) => SMART_WORDS.get(value) ?? `smart ${value}`,

@@ -143,7 +143,7 @@ describe('ports and disks', () => {
 		});
 		const roots = { procRoot: proc(), sysRoot: sys() };
 		const health = { smart: 1, wear: 0.03, spare: 1, mediaErrors: 0, criticalWarning: 0 };
-		const disks = sampleDisks(roots, new Sensors(sys()), () => health);
+		const disks = sampleDisks(roots, new Sensors(sys()), () => ({ health, ageSeconds: 60 }));
 		expect(disks.map(({ id }) => id)).toEqual(['S6EUNX0T']);
 		expect(known(DISK_VALUES, disks[0])).toEqual({
 			read: 51_200,
@@ -156,6 +156,7 @@ describe('ports and disks', () => {
 			critical_warning: 0,
 			live: 1,
 			smart: 1,
+			'smart.age': 60,
 		});
 		expect(readDisks(sys())).toMatchObject([
 			{ id: 'S6EUNX0T', device: 'nvme0n1', model: 'SAMSUNG MZQL21T9', bytes: 1_920_383_410_176n, transport: 'nvme' },

@@ -1,9 +1,11 @@
-import type { TelemetryPart } from '../../proto/telemetry-schema/schemas.ts';
+import { withoutOld } from '../../proto/telemetry-schema/age.ts';
+import { CURRENT_SCHEMA, type TelemetryPart } from '../../proto/telemetry-schema/schemas.ts';
 import type { Part } from './part.ts';
 
 /**
  * The newest hours of what this host measured, in memory: for each moment and part one block of numbers, oldest dropped.
- * Two limits bound it, age and bytes, so that a 1 s watch shortens the history instead of growing the agent.
+ * What was read too long before its sample is not in it. Two limits bound it, age and bytes, so that a 1 s watch shortens
+ * the history instead of growing the agent.
  */
 export interface RingLimits {
 	/** Default 3 h. */
@@ -86,7 +88,7 @@ export class TelemetryRing {
 		this.#names.set(part, names);
 		const width = rows[0]?.values.length ?? 0;
 		const values = new Float64Array(rows.length * width);
-		for (const [at, row] of rows.entries()) values.set(row.values, at * width);
+		for (const [at, row] of rows.entries()) values.set(withoutOld(CURRENT_SCHEMA[part], row.values), at * width);
 		return { names, width, values };
 	}
 

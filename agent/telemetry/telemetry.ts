@@ -19,8 +19,9 @@ import type { MachineFacts } from '../platform/machine-facts.ts';
 import type { ProbeKeeper } from '../probe/keeper.ts';
 import type { ProbeSample } from '../probe/protocol.ts';
 import { type Collected, Collector } from './collector.ts';
-import { DiskHealthReader } from './disk-health.ts';
-import { sampleDisks } from './disks.ts';
+import { DiskHangWatch } from './disk-hang-watch.ts';
+import { type DiskHealthOptions, DiskHealthReader } from './disk-health.ts';
+import { listDisks, sampleDisks } from './disks.ts';
 import { FabricManager, type FabricManagerRoots, MANAGER } from './fabric-manager.ts';
 import { GpuWatch } from './gpu-watch.ts';
 import { type GpuSettings, gpuReader, openGpus, reportAnswer } from './gpus.ts';
@@ -58,6 +59,7 @@ export interface TelemetryOptions {
 	readonly kmsgPath: string;
 	readonly roots?: FabricManagerRoots;
 	readonly runningTasks: () => number;
+	readonly disks: Pick<DiskHealthOptions, 'folder' | 'smartctl' | 'timeoutMs' | 'nvmeReader'>;
 	/** Tasks and terminals that run now. Default: none is known. */
 	readonly processOwners?: () => readonly ProcessOwner[];
 	readonly readMachine: () => Promise<MachineFacts | undefined>;
@@ -99,6 +101,8 @@ export class Telemetry implements AsyncDisposable {
 	readonly #xids: XidWatch;
 	readonly #gpuWatch: GpuWatch;
 	readonly #hostWatch: HostWatch;
+	readonly #diskHealth: DiskHealthReader;
+	readonly #diskHangs: DiskHangWatch;
 	readonly #nvlinkCounts: LevelWatch;
 	readonly #portRates: LevelWatch;
 	readonly #inventory: InventoryKeeper;
@@ -141,6 +145,8 @@ export class Telemetry implements AsyncDisposable {
 		});
 		this.#gpuWatch = new GpuWatch(this.#facts);
 		this.#hostWatch = new HostWatch(this.#facts, new KeptCounters({ bootId, log, kept: this.#setting(COUNTERS) }));
+		this.#diskHealth = new DiskHealthReader({ clock, log, sysRoot: roots.sysRoot, ...options.disks });
+		this.#diskHangs = new DiskHangWatch(this.#facts);
 		this.#nvlinkCounts = new LevelWatch({
 			facts: this.#facts,
 			kind: HealthFactKind.NVLINK_COUNT,
@@ -229,6 +235,7 @@ export class Telemetry implements AsyncDisposable {
 	/** In well under a second, whatever the driver does. */
 	async [Symbol.asyncDispose](): Promise<void> {
 		this.#sampler[Symbol.dispose]();
+		this.#diskHealth[Symbol.dispose]();
 		this.#xids[Symbol.dispose]();
 		await this.#probe?.stop();
 		this.#facts[Symbol.dispose]();
@@ -236,9 +243,8 @@ export class Telemetry implements AsyncDisposable {
 	}
 
 	#makeCollector(roots: FabricManagerRoots): Collector {
-		const { clock, log, dataFolder, runningTasks } = this.#options;
+		const { clock, dataFolder, runningTasks } = this.#options;
 		const sensors = new Sensors(roots.sysRoot);
-		const health = new DiskHealthReader({ clock, log, sysRoot: roots.sysRoot });
 		const probe = this.#probe;
 		const fabricManager = probe === undefined ? undefined : new FabricManager(roots);
 		return new Collector({
@@ -253,10 +259,11 @@ export class Telemetry implements AsyncDisposable {
 				values.set('fabric_manager.running', manager === MANAGER.notNeeded ? Number.NaN : manager);
 				return values;
 			},
-			sampleSlow: () => ({
-				ibPorts: sampleIbPorts(roots.sysRoot),
-				disks: sampleDisks(roots, sensors, (device) => health.of(device)),
-			}),
+			sampleSlow: () => {
+				this.#diskHealth.look();
+				const disks = sampleDisks(roots, sensors, (device) => this.#diskHealth.of(device));
+				return { ibPorts: sampleIbPorts(roots.sysRoot), disks };
+			},
 			probe:
 				probe === undefined
 					? undefined
@@ -299,7 +306,11 @@ export class Telemetry implements AsyncDisposable {
 		this.#ring.add(atMs, takenMs, parts);
 		this.#hostWatch.observe(host, slow, takenMs);
 		this.#hostWatch.observeFabricManager(this.#fabricManagerIs, takenMs);
-		if (slow !== undefined) this.#portRates.observe(portRateLevels(this.#sysRoot, slow.ibPorts));
+		if (slow !== undefined) {
+			this.#portRates.observe(portRateLevels(this.#sysRoot, slow.ibPorts));
+			const smartOf = (device: string) => this.#diskHealth.of(device)?.health.smart;
+			this.#diskHangs.observe(listDisks(this.#sysRoot), this.#diskHealth.hung, smartOf);
+		}
 		if (gpus !== undefined) {
 			this.#gpuCount = gpus.gpus.length;
 			reportAnswer(this.#facts);

@@ -1,6 +1,7 @@
 import type { NodeEntry } from '../app/telemetry/directory.ts';
 import type { Family, NameSet, Position } from '../app/telemetry/families.ts';
 import type { HostnameLabel, Labels } from '../app/telemetry/labels.ts';
+import { exportedSample } from '../app/telemetry/old-values.ts';
 import type { NodeSample } from '../app/telemetry/sample.ts';
 import { type SeriesVisitor, walkSeries } from '../app/telemetry/series.ts';
 import { headerOf, infoHeader, infoLines, labelText, seriesLine } from '../app/telemetry/series-text.ts';
@@ -8,7 +9,7 @@ import { type InfoOptions, infoFamilies } from './node-info.ts';
 
 /**
  * The page of one node's newest sample: our names and dcgm-exporter's beside them. No time stamps: a series that is gone
- * must get its stale marker.
+ * must get its stale marker. A value that was read too long ago is gone.
  */
 export interface NodePageOptions extends InfoOptions {
 	readonly names: ReadonlySet<NameSet>;
@@ -22,7 +23,7 @@ export function nodePage(
 	options: NodePageOptions,
 ): string {
 	const page = new PageWriter();
-	walkSeries(entry, sample, options, page);
+	walkSeries(entry, exportedSample(sample), options, page);
 	if (options.names.has('gpuaas'))
 		for (const family of infoFamilies(entry, sample, ageMs, options))
 			page.text += `${infoHeader(family)}${infoLines(family)}`;

@@ -20,6 +20,15 @@ export interface TelemetryMetric {
 	readonly max: number;
 	/** The name that dcgm-exporter gives it, where it has one. */
 	readonly dcgm?: DcgmMetric;
+	/** Of a value that is read less often than the frames that carry it. */
+	readonly asOf?: AsOf;
+}
+
+export interface AsOf {
+	/** The position of the same row that has its age, in seconds. */
+	readonly ageKey: string;
+	/** Older than this, or of no known age, it stands for nothing now: it is shown with its age, and exported no more. */
+	readonly exportedForSeconds: number;
 }
 
 export type MetricUnit =
@@ -66,7 +75,7 @@ const BOUNDS: Readonly<Record<MetricUnit, readonly [number, number]>> = {
 	bitmask: [0, 2 ** 53],
 };
 
-type Extra = Partial<Pick<TelemetryMetric, 'labels' | 'max' | 'min' | 'dcgm'>>;
+type Extra = Partial<Pick<TelemetryMetric, 'labels' | 'max' | 'min' | 'dcgm' | 'asOf'>>;
 
 function metric(
 	type: TelemetryMetric['type'],

@@ -1,20 +1,12 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SMART } from '../../agent/probe/disk-health.ts';
 import { parseSmartctl } from '../../agent/probe/smartctl-document.ts';
-import { DiskHealthReader } from '../../agent/telemetry/disk-health.ts';
-import { sampleDisks } from '../../agent/telemetry/disks.ts';
-import { type HealthFactInit, HealthFacts } from '../../agent/telemetry/health-facts.ts';
-import { HostWatch } from '../../agent/telemetry/host-watch.ts';
-import { Sensors } from '../../agent/telemetry/sensors.ts';
-import { silentLogger } from '../../kit/log.ts';
-import { VirtualClock } from '../../kit/virtual-clock.ts';
-import { DISK_VALUES } from '../../proto/telemetry-schema/disk.ts';
-import { eventually } from '../eventually.ts';
 import * as documents from '../fakes/smartctl/documents.ts';
 import { FakeSmartctl } from '../fakes/smartctl/smartctl.ts';
+import { addDisk, DiskHost } from './disk-host.ts';
 
 const parsed = (document: object) => parseSmartctl(JSON.stringify(document));
 
@@ -77,70 +69,35 @@ describe('a document of smartctl', () => {
 describe('a host', () => {
 	let root: string;
 	let fake: FakeSmartctl;
+	let hosts: DiskHost[];
 	beforeEach(() => {
 		root = mkdtempSync(join(tmpdir(), 'disk-health-'));
 		fake = new FakeSmartctl(join(root, 'fake'));
-		for (const device of ['sda', 'sdb']) disk(device);
+		hosts = [];
+		for (const device of ['sda', 'sdb']) addDisk(root, device);
 	});
-	afterEach(() => rmSync(root, { recursive: true, force: true }));
-
-	function disk(device: string): void {
-		const path = join(root, `sys/block/${device}/device/serial`);
-		mkdirSync(dirname(path), { recursive: true });
-		writeFileSync(path, `SERIAL-${device}\n`);
-	}
+	afterEach(() => {
+		for (const host of hosts) host[Symbol.dispose]();
+		rmSync(root, { recursive: true, force: true });
+	});
 
 	function open({ program = fake.program, timeoutMs = 60_000 } = {}) {
-		const clock = new VirtualClock();
-		const sent: HealthFactInit[] = [];
-		const facts = new HealthFacts({
-			...{ clock, log: silentLogger, bootId: 'b', isSimulated: () => false },
-			append: (fact) => sent.push(fact),
-		});
-		const watch = new HostWatch(facts);
-		const options = { clock, log: silentLogger, sysRoot: join(root, 'sys') };
-		const reader = new DiskHealthReader({ ...options, smartctl: program, smartctlTimeoutMs: timeoutMs });
-		const roots = { procRoot: join(root, 'proc'), sysRoot: join(root, 'sys') };
-		const sensors = new Sensors(roots.sysRoot);
-		return {
-			clock,
-			/** As each slow sample does. */
-			look() {
-				const disks = sampleDisks(roots, sensors, (device) => reader.of(device));
-				sent.length = 0;
-				watch.observe(new Float64Array(), { ibPorts: [], disks }, clock.monotonic());
-				const values = disks.map(({ id, values: row }) => {
-					const all = DISK_VALUES.map(({ key }, at): [string, number] => [key, row[at] ?? Number.NaN]);
-					return [id, Object.fromEntries(all.filter(([, value]) => !Number.isNaN(value)))] as const;
-				});
-				return {
-					values: new Map(values),
-					facts: sent.map(({ subject, code, after, raw }) => ({ id: subject?.id, code, after, raw })),
-				};
-			},
-		};
+		const host = new DiskHost(root, { smartctl: program, timeoutMs });
+		hosts.push(host);
+		return host;
 	}
-
-	type Looked = ReturnType<ReturnType<typeof open>['look']>;
-	const until = (what: string, host: ReturnType<typeof open>, isSo: (looked: Looked) => boolean) =>
-		eventually(what, () => {
-			const looked = host.look();
-			return isSo(looked) && looked;
-		});
 
 	it('has the values of its disks, asks only to read and never wakes one, and tells what is wrong', async () => {
 		fake.set('sda', documents.SATA_FAILING);
 		fake.set('sdb', documents.SAS_DISK);
-		const host = open();
-		const told: Looked['facts'][number][] = [];
-		const { values } = await until('both are read', host, (looked) => {
-			told.push(...looked.facts);
-			return looked.values.get('SERIAL-sda')?.['smart'] === 1 && looked.values.get('SERIAL-sdb')?.['smart'] === 1;
-		});
-		expect(values.get('SERIAL-sda')).toMatchObject({ passed: 0, reallocated: 72, pending: 8, temperature: 34 });
+		const { values, facts } = await open().until(
+			'both are read',
+			(looked) => looked.values.get('SERIAL-sda')?.['smart'] === 1 && looked.values.get('SERIAL-sdb')?.['smart'] === 1,
+		);
+		expect(values.get('SERIAL-sda')).toMatchObject({ passed: 0, reallocated: 72, pending: 8 });
 		expect(values.get('SERIAL-sdb')).toMatchObject({ wear: 0.03, media_errors: 3, power_on: 3862 * 3600 });
 		expect(fake.asked).toEqual(['a', 'b'].map((letter) => `--json=c --all --nocheck=standby /dev/sd${letter}`));
-		expect(told.filter(({ id }) => id === 'SERIAL-sda').map(({ code, after }) => [code, after])).toEqual([
+		expect(facts.filter(({ id }) => id === 'SERIAL-sda').map(({ code, after }) => [code, after])).toEqual([
 			['failing', 0],
 			['pending', 8],
 			['reallocated', 72],
@@ -152,46 +109,44 @@ describe('a host', () => {
 		fake.set('sda', documents.SATA_SSD);
 		fake.set('sdb', documents.USB_BRIDGE);
 		const host = open();
-		const { values } = await until('it is read', host, (looked) => looked.values.get('SERIAL-sdb')?.['smart'] === 4);
-		expect(values.get('SERIAL-sda')).toMatchObject({ smart: 1, wear: 0.09, temperature: 34 });
+		const { values } = await host.until('it is read', (looked) => looked.values.get('SERIAL-sdb')?.['smart'] === 4);
+		expect(values.get('SERIAL-sda')).toMatchObject({ smart: 1, wear: 0.09, 'smart.temperature': 34 });
 		fake.set('sda', documents.ASLEEP);
 		host.look();
 		expect(fake.asked).toHaveLength(2);
 		host.clock.advance(3_600_000);
-		const later = await until('it sleeps', host, (looked) => looked.values.get('SERIAL-sda')?.['smart'] === 2);
-		expect(later.values.get('SERIAL-sda')).toMatchObject({ wear: 0.09, passed: 1 });
-		expect(later.values.get('SERIAL-sda')).not.toHaveProperty('temperature');
+		const later = await host.until('it sleeps', (looked) => looked.values.get('SERIAL-sda')?.['smart'] === 2);
+		expect(later.values.get('SERIAL-sda')).toMatchObject({ wear: 0.09, passed: 1, 'smart.age': 3600 });
+		expect(later.values.get('SERIAL-sda')).not.toHaveProperty('smart.temperature');
 		expect(later.facts).toEqual([]);
 	});
 
+	it('says how old that is which a disk said of itself, and takes none of it for the temperature of now', async () => {
+		fake.set('sda', documents.SATA_SSD);
+		fake.set('sdb', documents.SAS_DISK);
+		const host = open();
+		const { values } = await host.until('it is read', (looked) => looked.values.get('SERIAL-sdb')?.['smart'] === 1);
+		expect(values.get('SERIAL-sda')).toMatchObject({ 'smart.temperature': 34, 'smart.age': 0 });
+		expect(values.get('SERIAL-sda')).not.toHaveProperty('temperature');
+		host.clock.advance(1_800_000);
+		expect(host.look().values.get('SERIAL-sda')).toMatchObject({ 'smart.temperature': 34, 'smart.age': 1800 });
+		expect(fake.asked).toHaveLength(2);
+	});
+
 	it('without smartctl says so, in words, and has no values', async () => {
-		const host = open({ program: join(root, 'none') });
-		const told: Looked['facts'][number][] = [];
-		const { values } = await until('it is known', host, (looked) => {
-			told.push(...looked.facts);
-			return looked.values.get('SERIAL-sdb')?.['smart'] === SMART.noProgram;
-		});
+		const { values, facts } = await open({ program: join(root, 'none') }).until(
+			'it is known',
+			(looked) => looked.values.get('SERIAL-sdb')?.['smart'] === SMART.noProgram,
+		);
 		expect(values.get('SERIAL-sda')).toEqual({ smart: SMART.noProgram });
-		expect(told[0]).toMatchObject({
+		expect(facts[0]).toMatchObject({
 			...{ id: 'SERIAL-sda', code: 'not_readable' },
 			raw: 'SMART is not readable: smartctl is not installed (package smartmontools)',
 		});
 	});
 
-	it('with a disk that keeps smartctl waiting ends it and has the values of the others', async () => {
-		fake.set('sdb', documents.SAS_DISK);
-		fake.hang('sda');
-		const host = open({ timeoutMs: 300 });
-		const { values } = await until(
-			'the other is read',
-			host,
-			(looked) => looked.values.get('SERIAL-sdb')?.['smart'] === 1,
-		);
-		expect(values.get('SERIAL-sda')).toEqual({ smart: SMART.failed });
-	});
-
 	it('has nothing to ask of a virtual disk', () => {
-		disk('vda');
+		addDisk(root, 'vda');
 		expect(open().look().values.get('SERIAL-vda')).toEqual({ smart: SMART.none });
 	});
 });

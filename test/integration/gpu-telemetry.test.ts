@@ -61,6 +61,7 @@ function start(journal = new MemoryJournal(), overrides: Partial<TelemetryOption
 				backoffMaxMs: 40,
 			},
 		},
+		disks: { folder: join(folder, 'disks') },
 		kmsgPath: join(folder, 'kmsg'),
 		runningTasks: () => 0,
 		readMachine: async () => undefined,

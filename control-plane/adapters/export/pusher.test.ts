@@ -9,6 +9,7 @@ import {
 	HealthSubjectKind,
 	type Inventory,
 	InventorySchema,
+	PartSampleSchema,
 } from '../../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
 import { CURRENT_SCHEMA } from '../../../proto/telemetry-schema/schemas.ts';
 import type { NodeEntry } from '../../app/telemetry/directory.ts';
@@ -118,6 +119,34 @@ test('series whose labels stay are never marked as gone', () => {
 	say();
 	expect(receiver.known.size).toBe(before);
 	expect([...receiver.known.values()].every(({ isAlive }) => isAlive)).toBe(true);
+});
+
+test('a value that was read too long ago is marked as gone once, while the frames that carry it go on', () => {
+	const name = 'gpuaas_disk_smart_temperature_celsius';
+	const values: Readonly<Record<string, number>> = { wear: 0.09, 'smart.temperature': 34, 'smart.age': 280 };
+	clock.advance(15_000);
+	wallMs += 15_000;
+	const frame = fixtureFrame({ atMs: wallMs, gpus: 2 });
+	frame.disks = [
+		create(PartSampleSchema, { id: 'S1', values: CURRENT_SCHEMA.disk.map(({ key }) => values[key] ?? Number.NaN) }),
+	];
+	ingest.ingest(NODE, frame);
+	const sayFast = () => {
+		clock.advance(15_000);
+		wallMs += 15_000;
+		ingest.ingest(NODE, fixtureFrame({ atMs: wallMs, gpus: 2, hasSlow: false }));
+	};
+	sayFast();
+	expect(receiver.alive(name)).toHaveLength(1);
+	sayFast();
+	expect(receiver.alive(name)).toEqual([]);
+	const ofTemperature = () => [...receiver.known].find(([series]) => series.startsWith(`${name}{`))?.[1];
+	const marked = ofTemperature();
+	expect(marked).toMatchObject({ isAlive: false });
+	sayFast();
+	expect(ofTemperature()).toEqual(marked);
+	expect(receiver.alive('gpuaas_disk_wear_ratio')).toHaveLength(1);
+	expect(receiver.refused).toBe(0);
 });
 
 test('a GPU that moves to another index ends its old series, and no other', () => {

@@ -5,6 +5,7 @@ import type { NodeDirectory, NodeEntry } from '../../app/telemetry/directory.ts'
 import type { Family, Position } from '../../app/telemetry/families.ts';
 import type { SampleListener } from '../../app/telemetry/ingest.ts';
 import type { Labels } from '../../app/telemetry/labels.ts';
+import { exportedSample } from '../../app/telemetry/old-values.ts';
 import type { NodeSample } from '../../app/telemetry/sample.ts';
 import { type SeriesOptions, type SeriesVisitor, walkSeries } from '../../app/telemetry/series.ts';
 import type { XidCounts } from '../../app/telemetry/xid-counts.ts';
@@ -60,7 +61,8 @@ export class Pusher implements SampleListener, AsyncDisposable {
 		this.#timer = every(deps.clock, FLUSH_MS, () => this.#flush(), onError);
 	}
 
-	onSample(sample: NodeSample): void {
+	onSample(heard: NodeSample): void {
+		const sample = exportedSample(heard);
 		const entry = this.#deps.directory.get(sample.nodeId);
 		const target = targetOf(entry, sample.nodeId);
 		const now: Sent = { entry, sample, target, xids: this.#xidsOf(entry, sample) };

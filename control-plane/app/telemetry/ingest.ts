@@ -7,6 +7,7 @@ import { type FrameRefusal, type JudgedFrame, judgeFrame } from './judge-frame.t
 import { KnownIds } from './known-ids.ts';
 import { LatestTelemetry } from './latest.ts';
 import type { TelemetryLimits } from './limits.ts';
+import { carriedRows } from './old-values.ts';
 import { type NodeSample, SLOW_PARTS } from './sample.ts';
 import { xidsAfter } from './tenant-xid.ts';
 
@@ -150,7 +151,8 @@ export class TelemetryIngest {
 		const answering = new Set(rows.gpu.map(({ id }) => id));
 		for (const part of SLOW_PARTS) {
 			const isOfGpu = part === 'gpuSlow' || part === 'nvlink';
-			rows[part] = isOfGpu ? before.rows[part].filter(({ id }) => answering.has(id)) : before.rows[part];
+			const still = isOfGpu ? before.rows[part].filter(({ id }) => answering.has(id)) : before.rows[part];
+			rows[part] = carriedRows(frame.schema, part, still, heardAtMs - before.heardAtMs);
 		}
 		const kept = before.processes?.processes.filter(({ gpu }) => hasThing(rows, gpu));
 		return {

@@ -8,7 +8,9 @@ import {
 	type NodeTelemetry,
 	NodeTelemetrySchema,
 	type TelemetryThingSchema,
+	type TelemetryValueSchema,
 } from '../../../proto/gen/gpuaas/telemetry/v1/telemetry_service_pb.ts';
+import { ageSecondsOf, isAge } from '../../../proto/telemetry-schema/age.ts';
 import { positionIn, schemaOf, type TelemetryPart } from '../../../proto/telemetry-schema/schemas.ts';
 import type { NodeRow } from '../../store/port/nodes.ts';
 import { CUSTODY } from '../wire/node.ts';
@@ -44,7 +46,7 @@ export function nodeTelemetryMessage(telemetry: Telemetry, node: Named, view: Ca
 		dropped: BigInt(sample.dropped),
 		clockSkewSeconds: (sample.takenAtMs - sample.receivedAtMs) / 1000,
 		refused,
-		things: stale ? [] : thingsOf(sample, directory.get(node.id)?.identities, view),
+		things: stale ? [] : thingsOf(sample, latest.ageMs(sample), directory.get(node.id)?.identities, view),
 		...(stale ? {} : processesOf(sample, view)),
 	});
 }
@@ -69,14 +71,15 @@ function processesOf(sample: NodeSample, view: CallerView) {
 	};
 }
 
-function thingsOf(sample: NodeSample, identities: NodeIdentities | undefined, view: CallerView) {
-	const things = new Map<
-		string,
-		MessageInitShape<typeof TelemetryThingSchema> & { values: { key: string; value: number; unit: string }[] }
-	>();
+type Values = MessageInitShape<typeof TelemetryValueSchema>[];
+
+function thingsOf(sample: NodeSample, ageMs: number, identities: NodeIdentities | undefined, view: CallerView) {
+	const things = new Map<string, MessageInitShape<typeof TelemetryThingSchema> & { values: Values }>();
 	for (const part of PARTS) {
 		const shown = shownPart(part);
 		const atMs = measuredAtMs(sample, part);
+		const table = schemaOf(sample.schema)?.[part] ?? [];
+		const carriedMs = sample.receivedAtMs - atMs;
 		for (const row of sample.rows[part]) {
 			if (!view.sees(shown, row.id, atMs)) continue;
 			const key = `${shown}/${row.id}/${row.index}`;
@@ -88,9 +91,12 @@ function thingsOf(sample: NodeSample, identities: NodeIdentities | undefined, vi
 				things.set(key, thing);
 			}
 			const { values } = withOwnXid(sample, part, row, view);
-			for (const [index, { key: name, unit }] of (schemaOf(sample.schema)?.[part] ?? []).entries()) {
+			for (const [index, { key: name, unit }] of table.entries()) {
 				const value = values[index] as number;
-				if (!Number.isNaN(value)) thing.values.push({ key: name, value, unit });
+				if (Number.isNaN(value)) continue;
+				const ownMs = isAge(table, index) ? 0 : (ageSecondsOf(table, values, index) ?? 0) * 1000 || carriedMs;
+				const age = ownMs > 0 ? { ageSeconds: (ageMs + ownMs) / 1000 } : {};
+				thing.values.push({ key: name, value, unit, ...age });
 			}
 		}
 	}

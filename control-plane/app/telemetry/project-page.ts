@@ -15,6 +15,7 @@ import {
 } from './info-families.ts';
 import type { Labels } from './labels.ts';
 import type { LatestTelemetry } from './latest.ts';
+import { exportedSample } from './old-values.ts';
 import { measuredAtMs, type NodeSample, PARTS, type Row, shownPart } from './sample.ts';
 import { type SeriesVisitor, walkSeries } from './series.ts';
 import { headerOf, infoHeader, infoLines, labelText, seriesLine } from './series-text.ts';
@@ -74,7 +75,7 @@ function addNode(
 	own: readonly AssignmentRow[],
 	{ names }: PageOptions,
 ): void {
-	walkSeries(entry, sample, { names, hostnameLabel: 'Hostname' }, page);
+	walkSeries(entry, exportedSample(sample), { names, hostnameLabel: 'Hostname' }, page);
 	if (!names.has('gpuaas')) return;
 	page.info(ageInfo(sample, ageMs));
 	page.info(simulatedInfo(sample));

@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
@@ -39,6 +39,11 @@ exit "$(cat '${folder}'/"$device.status")"
 
 	hang(device: string): void {
 		writeFileSync(join(this.#folder, `${device}.hang`), '');
+	}
+
+	/** Whoever is asked from now on. */
+	unhang(device: string): void {
+		rmSync(join(this.#folder, `${device}.hang`));
 	}
 
 	/** The arguments of each call, a line each. */
