@@ -14,7 +14,8 @@ import { type Clock, systemClock } from '../../kit/clock.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { FactSchema } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
-import { HealthService } from '../../proto/gen/gpuaas/telemetry/v1/health_pb.ts';
+import { TaskService } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import { HealthClearing, HealthService } from '../../proto/gen/gpuaas/telemetry/v1/health_pb.ts';
 import {
 	type HealthFact,
 	HealthFactKind,
@@ -164,7 +165,8 @@ export class HealthWorld implements AsyncDisposable {
 		const health = create(HealthFactSchema, value);
 		const made = create(FactSchema, { seq: BigInt(this.#seq), fact: { case: 'health', value: health } });
 		const ctx = systemContext('test', this.clock, silentLogger, 'test');
-		await recordFacts({ ...deps, clock: this.clock }, ctx, { nodeId, epoch: 0 }, [made]);
+		const onHealthFacts = deps.telemetry.xids.count;
+		await recordFacts({ ...deps, clock: this.clock, onHealthFacts }, ctx, { nodeId, epoch: 0 }, [made]);
 	}
 
 	xid(node: Pick<NodeRow, 'id'>, code: number, more: FactInit = {}): Promise<void> {
@@ -195,6 +197,26 @@ export class HealthWorld implements AsyncDisposable {
 			verdicts.find(({ subject }) => subject?.id === id),
 			'a verdict of the GPU',
 		);
+	}
+
+	/** A task of the operator that ran just now, as its receipt said. */
+	async passedTask({ id: node }: NodeRow): Promise<string> {
+		const tasks = this.api.client(TaskService, this.api.operatorKey);
+		const { task } = await tasks.createTask({ node, spec: { kind: { case: 'run', value: { argv: ['/x'] } } } });
+		const { id } = present(task, 'a task');
+		const atMs = this.clock.now();
+		await this.api.deps.store.unit((tx) =>
+			tx.tasks.update(id, { state: 'succeeded', startedAtMs: atMs, endedAtMs: atMs }),
+		);
+		return id;
+	}
+
+	async evidence({ id: node }: NodeRow, clearing: HealthClearing, taskId = ''): Promise<void> {
+		// A reset is of one GPU.
+		const isOfGpu = clearing === HealthClearing.GPU_RESET;
+		const subject = isOfGpu ? { subject: { kind: HealthSubjectKind.GPU, id: GPU_0 } } : {};
+		await this.operator.recordNodeHealthEvidence({ node, clearing, taskId, reason: 'looked', ...subject });
+		await this.look();
 	}
 
 	async [Symbol.asyncDispose](): Promise<void> {
