@@ -1,8 +1,6 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemRng } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
@@ -98,53 +96,3 @@ describe('a probe that hangs while it should let go of the driver', () => {
 		expect([probes.length, keeper.state]).toEqual([1, 'stopped']);
 	});
 });
-
-describe('a driver that hangs again and again', () => {
-	/** What is left after everything that nobody holds is gone. */
-	function heapBytes(): number {
-		setFlagsFromString('--expose-gc');
-		const collect = runInNewContext('gc') as () => void;
-		// What the first frees may hold what the second frees.
-		collect();
-		collect();
-		return process.memoryUsage().heapUsed;
-	}
-
-	it('leaves nothing behind of a hang that is over', async () => {
-		const clock = new VirtualClock();
-		let probe: ProbeListeners | undefined;
-		let hangs = 0;
-		const keeper = new ProbeKeeper({
-			...{ clock, rng: systemRng, log: silentLogger, limits: PROBE_LIMITS_DEFAULT },
-			...{ pidFile: new PidFile(join(folder, 'pid')), tracePath: join(folder, 'call') },
-			start: (listeners) => {
-				probe = listeners;
-				return { pid: process.pid, send: () => undefined, kill: () => undefined, abandon: () => undefined };
-			},
-			readEvidence: () => ({ state: 'S', waitsIn: '', stack: '' }),
-			onFinding: ({ kind }) => {
-				if (kind === 'hung') hangs += 1;
-			},
-		});
-		keeper.start();
-		const opened = { driver: '1', nvml: '1', cuda: 0, isSimulated: true, missing: [] };
-		const hang = async () => {
-			probe?.onAnswer({ id: 1, op: 'open', opened });
-			const sampled = keeper.sample(true);
-			clock.advance(PROBE_LIMITS_DEFAULT.hungAfterMs);
-			expect([await sampled, keeper.state]).toEqual([undefined, 'hung']);
-			probe?.onExit('signal SIGKILL');
-			clock.advance(backoffMaxMs);
-		};
-		for (let n = 0; n < WARM; n += 1) await hang();
-		const before = heapBytes();
-		for (let n = 0; n < MORE; n += 1) await hang();
-		const perHang = (heapBytes() - before) / MORE;
-		expect([hangs, clock.pending]).toEqual([WARM + MORE, 0]);
-		// A request that is kept takes 1000 bytes; what the collector leaves by chance is some 100.
-		expect(perHang).toBeLessThan(500);
-	});
-});
-
-const WARM = 200;
-const MORE = 600;

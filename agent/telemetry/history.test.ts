@@ -2,6 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { describe, expect, it } from 'vitest';
 import { type HistoryQuery, HistoryQuerySchema } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
+import { DISK_VALUES } from '../../proto/telemetry-schema/disk.ts';
 import { GPU_VALUES } from '../../proto/telemetry-schema/gpu.ts';
 import { NVLINK_VALUES } from '../../proto/telemetry-schema/links.ts';
 import type { TelemetryPart } from '../../proto/telemetry-schema/schemas.ts';
@@ -94,6 +95,20 @@ describe('the ring', () => {
 		const ring = ringOf(5000, (at) => [['gpu', gpus(at, 8)]], { keepMs: 1e9, bytesMax: 200_000 });
 		expect(ring.bytes).toBeLessThanOrEqual(200_000);
 		expect([...ring.moments()].length).toBeGreaterThan(20);
+	});
+
+	it('has nothing that was too old when it was sampled: an hourly temperature is no line of an hour', () => {
+		const disk = (ageSeconds: number): Part => {
+			const values: Readonly<Record<string, number>> = { wear: 0.09, 'smart.temperature': 34, 'smart.age': ageSeconds };
+			return { id: 'S1', index: 0, values: Float64Array.from(DISK_VALUES, ({ key }) => values[key] ?? Number.NaN) };
+		};
+		const ring = ringOf(4, (at) => [['disk', [disk(at * 120)]]]);
+		const { series } = ask(ring, { part: 'disk', keys: ['smart.temperature', 'wear', 'smart.age'] });
+		expect(series.map(({ values }) => values)).toEqual([
+			[34, 34, 34, Number.NaN],
+			[0.09, 0.09, 0.09, 0.09],
+			[0, 120, 240, 360],
+		]);
 	});
 
 	it('shares the names of what stays the same', () => {

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { TelemetryFleet } from '../conformance/telemetry-fleet.ts';
 import { eventually } from '../eventually.ts';
@@ -84,11 +85,14 @@ describe('telemetry on the command line', () => {
 
 	describe.skipIf(lacks('script'))('top in a terminal', () => {
 		/** `script` gives it a terminal of its own. */
-		function open() {
-			const command = `stty rows 24 cols 80; exec ${GPUAAS} top --interval 500ms`;
+		function open(columns = 80, rows = 24) {
+			const command = `stty rows ${rows} cols ${columns}; exec ${GPUAAS} top --interval 500ms`;
 			const child = spawn('script', ['-qec', command, '/dev/null'], { env, stdio: ['pipe', 'pipe', 'ignore'] });
 			const screen = { text: '' };
-			child.stdout.on('data', (data) => (screen.text += String(data)));
+			// Characters may come in pieces.
+			child.stdout.setEncoding('utf8').on('data', (text: string) => {
+				screen.text += text;
+			});
 			const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
 			return { child, screen, ended };
 		}
@@ -104,6 +108,34 @@ describe('telemetry on the command line', () => {
 			expect(await ended).toBe(0);
 			expect(screen.text.startsWith('\u001b[?1049h\u001b[?25l')).toBe(true);
 			expect(screen.text.trimEnd().endsWith(RESTORED)).toBe(true);
+		});
+
+		/** The lines of the last whole screen that was drawn. */
+		function lastScreen(text: string): string[] {
+			const end = text.lastIndexOf('\u001b[J');
+			const drawn = text.slice(text.lastIndexOf('\u001b[H', end) + '\u001b[H'.length, end);
+			// The terminal puts a return of its own before each end of a line.
+			return drawn.split(/\r+\n/).map((line) => stripVTControlCharacters(line));
+		}
+
+		test.each([
+			[80, 24, ['NODE', 'UTIL', 'POWER', 'TEMP', 'NOTE'], ['MODEL', 'LIMIT']],
+			[200, 60, ['NODE', 'UTIL', 'LIMIT', 'CLOCK', 'AGE', 'MODEL', 'H100 80GB HBM3', 'NOTE'], []],
+		])('fills a terminal of %i x %i, no line wider and none more, with what there is room for', async (...given) => {
+			const [columns, rows, shown, hidden] = given;
+			const { child, screen, ended } = open(columns, rows);
+			await eventually(
+				'the first screen',
+				() => screen.text.includes('UTIL▼') && lastScreen(screen.text).length === rows,
+			);
+			const lines = lastScreen(screen.text);
+			for (const line of lines) expect([...line]).toHaveLength(columns);
+			for (const word of shown) expect(lines.join('\n')).toContain(word);
+			for (const word of hidden) expect(lines.join('\n')).not.toContain(word);
+			// One, one, and one with two MIG devices.
+			expect(lines.filter((line) => line.startsWith('gpu-'))).toHaveLength(5);
+			child.stdin.write('q');
+			expect(await ended).toBe(0);
 		});
 
 		test.each(['SIGTERM', 'SIGHUP', 'SIGINT'])('gives it back on %s', async (signal) => {

@@ -157,28 +157,71 @@ function holders() {
 
 const QUESTIONS = 20;
 
-test('a driver that hangs takes its GPUs off the page; tasks and terminals go on, and the agent stops and starts', async () => {
-	const { own, holding } = holders();
-	expect(own.some(({ line }) => /\bagent\/main\.[jt]s/.test(line))).toBe(true);
-	expect(holding.map(({ line }) => /agent\/probe\/main\.[jt]s/.test(line))).toEqual([true]);
-	const talk = dialogue();
-	await talk.ask(0);
-	host.driver.set('model h100\ngpus 8\nhang nvmlDeviceGetFieldValues');
-	await eventually('no old values', async () => (await seriesOf('gpuaas_gpu_temperature_celsius')).length === 0);
-	await eventually('the hang is found, and the probe replaced', () => (host.status()?.restarts ?? 0) > 0);
-	expect(await seriesOf('gpuaas_node_load1')).toHaveLength(1);
-	const ran = await world.run('run', '-n', 'gpu-1', '--', 'echo', 'still here');
-	expect(ran).toMatchObject({ code: 0, stdout: 'still here\n' });
-	// From here to the next `set` each call of this name hangs for good: in the agent's own loop one would be the last
-	// thing that it did. Samples go on all the while.
-	for (let question = 1; question <= QUESTIONS; question += 1) await talk.ask(question);
-	const opened = await world.run('exec', 'gpu-1', '-n', '--', 'echo', 'a terminal, too');
-	expect(opened).toMatchObject({ code: 0, stdout: 'a terminal, too\n' });
-	talk.end();
-	const answers = Array.from({ length: QUESTIONS + 1 }, (_, question) => `answer ${question}\n`).join('');
-	expect(await talk.program.ended).toMatchObject({ code: 0, stdout: answers });
-	await host.stop();
-	host.driver.set('model h100\ngpus 8');
-	await host.start();
-	await eventually('the next agent has the driver again', () => host.status()?.probe === 'running');
+interface Health {
+	readonly verdicts: readonly {
+		readonly subject: { readonly kind: string; readonly id: string };
+		readonly state: string;
+		readonly reasons: readonly { readonly checkId: string }[];
+	}[];
+}
+
+/** The state of the node, or of a GPU, that names this check as a reason. */
+async function verdictBy(checkId: string): Promise<string | undefined> {
+	const { verdicts } = await world.json<Health>('node', 'health', 'gpu-1');
+	return verdicts.find(({ reasons }) => reasons.some((reason) => reason.checkId === checkId))?.state;
+}
+
+const FAST = ['telemetry', 'watch', 'gpu-1', '--fast', '--json'];
+const VALUES = 'gpuaas_gpu_temperature_celsius';
+
+/** What the driver does, what is judged of it, and how many GPUs still have values then. */
+const TROUBLES: readonly (readonly [what: string, scenario: string, check: string, state: string, left: number])[] = [
+	['hangs', 'hang nvmlDeviceGetFieldValues', 'probe.hung', 'UNKNOWN', 0],
+	['waits in D', 'dstate nvmlDeviceGetFieldValues', 'probe.hung', 'UNKNOWN', 0],
+	// 2.4 s of 8 GPUs, where 2 are given.
+	['answers after its deadline', 'delay nvmlDeviceGetUtilizationRates 300', 'probe.slow', 'DEGRADED', 0],
+	['loses a GPU', 'lost 3', 'gpu.lost', 'UNHEALTHY', 7],
+];
+
+test('a node with an XID of long ago is serviced', async () => {
+	await world.run('health', 'evidence', 'gpu-1', 'serviced', '--reason', 'replaced the GPU');
+	await eventually('it is well', async () => {
+		const { verdicts } = await world.json<Health>('node', 'health', 'gpu-1');
+		return verdicts.every(({ state }) => state === 'HEALTH_STATE_HEALTHY');
+	});
+});
+
+describe.each(TROUBLES)('a driver that %s', (_what, scenario, check, state, left) => {
+	test('is judged; tasks and terminals go on, no old value is shown, and the agent stops and starts', async () => {
+		await eventually(
+			'all is well',
+			async () => (await seriesOf(VALUES)).length === 8 && (await verdictBy(check)) === undefined,
+		);
+		const { own, holding } = holders();
+		expect(own.some(({ line }) => /\bagent\/main\.[jt]s/.test(line))).toBe(true);
+		// In the agent's own loop one such call would be the last thing that it did.
+		expect(holding.map(({ line }) => /agent\/probe\/main\.[jt]s/.test(line))).toEqual([true]);
+		// A frame a second; where each is asked for before the one before is late, that is a hang.
+		const watch = check === 'probe.slow' ? undefined : world.start(FAST);
+		const talk = dialogue();
+		await talk.ask(0);
+		host.driver.set(`model h100\ngpus 8\n${scenario}`);
+		await eventually('it is judged', async () => (await verdictBy(check)) === `HEALTH_STATE_${state}`, 120_000);
+		await eventually('no old values', async () => (await seriesOf(VALUES)).length === left);
+		expect(await seriesOf('gpuaas_node_load1')).toHaveLength(1);
+		const ran = await world.run('run', '-n', 'gpu-1', '--', 'echo', 'still here');
+		expect(ran).toMatchObject({ code: 0, stdout: 'still here\n' });
+		// Samples go on all the while.
+		for (let question = 1; question <= QUESTIONS; question += 1) await talk.ask(question);
+		const opened = await world.run('exec', 'gpu-1', '-n', '--', 'echo', 'a terminal, too');
+		expect(opened).toMatchObject({ code: 0, stdout: 'a terminal, too\n' });
+		talk.end();
+		const answers = Array.from({ length: QUESTIONS + 1 }, (_, question) => `answer ${question}\n`).join('');
+		expect(await talk.program.ended).toMatchObject({ code: 0, stdout: answers });
+		watch?.child.kill('SIGTERM');
+		await host.stop();
+		host.driver.set('model h100\ngpus 8');
+		await host.start();
+		await eventually('the next agent has the driver again', () => host.status()?.probe === 'running');
+	});
 });

@@ -156,6 +156,50 @@ describe('what nodes measure now', () => {
 	});
 });
 
+describe('an XID in a watched stream', () => {
+	const XID = CURRENT_SCHEMA.gpu.findIndex(({ key }) => key === 'xid.last');
+	const OWN_GPU = { gpus: 1, node: 61 } as const;
+
+	function sayXid(node: NodeRow, code: number): void {
+		const frame = fixtureFrame({ atMs: systemClock.now(), ...OWN_GPU });
+		for (const { values } of frame.gpus) values[XID] = code;
+		telemetry().ingest.ingest(node.id, frame);
+	}
+
+	/** The XID in each message; undefined: the GPU is shown without one. */
+	function watch(client: ReturnType<typeof telemetryClient>, node: NodeRow, signal: AbortSignal) {
+		const messages = client.watchNodeTelemetry({ node: node.name }, { signal })[Symbol.asyncIterator]();
+		return async () => {
+			const { value } = await messages.next();
+			const gpu = (value?.telemetry?.things ?? []).find(({ part }: { part: string }) => part === 'gpu');
+			return present(gpu, 'a GPU').values.find(({ key }: { key: string }) => key === 'xid.last')?.value;
+		};
+	}
+
+	test('of the tenant before is not in it, one of the watcher’s own time is; the operator sees both', async () => {
+		const node = await addGpuNode(OWN_GPU);
+		const rival = await assign(node, RIVAL);
+		sayXid(node, 0);
+		sayXid(node, 79);
+		await world.deps.store.unit((tx) => tx.assignments.close(rival.id, systemClock.now()));
+		const { fromMs } = await assign(node, ACME);
+		// What came in the same moment as the assignment is nobody's for sure.
+		await eventually('the next moment', () => systemClock.now() > fromMs);
+		sayXid(node, 79);
+		const ended = new AbortController();
+		const [mine, operators] = [watch(tenant, node, ended.signal), watch(operator, node, ended.signal)];
+		expect([await mine(), await operators()]).toEqual([undefined, 79]);
+		// The same code again is no change that anybody could tell from the former one standing still.
+		const again = [mine(), operators()];
+		sayXid(node, 79);
+		expect(await Promise.all(again)).toEqual([undefined, 79]);
+		const own = [mine(), operators()];
+		sayXid(node, 31);
+		expect(await Promise.all(own)).toEqual([31, 31]);
+		ended.abort();
+	});
+});
+
 describe('a project sees', () => {
 	test('only nodes that it has, and nothing of the time before', async () => {
 		const node = await addGpuNode();
