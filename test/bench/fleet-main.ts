@@ -18,6 +18,8 @@ export type FleetQuestion =
 	/** Starts an agent for each, `perSecond` of them a second. */
 	| { readonly ask: 'start'; readonly identities: readonly IdentityState[]; readonly perSecond: number }
 	| { readonly ask: 'state' }
+	/** Answered once all are connected, or after so long: whoever asks again and again takes the time of those who connect. */
+	| { readonly ask: 'connected'; readonly withinMs: number }
 	/** Forgets how often links were lost and how long they were silent. */
 	| { readonly ask: 'forget' }
 	| { readonly ask: 'stop' };
@@ -25,7 +27,7 @@ export type FleetQuestion =
 export interface FleetState {
 	readonly agents: number;
 	readonly connected: number;
-	/** Wall clock, of each agent that is connected. */
+	/** Wall clock, of each agent that is connected; empty unless `connected` was asked. */
 	readonly connectedAtMs: readonly number[];
 	/** Links that were lost since `forget`. */
 	readonly losses: number;
@@ -42,7 +44,8 @@ export interface FleetSettings {
 	readonly dialsAtOnce: number;
 }
 
-const SILENCE_LOOK_MS = 200;
+/** Heartbeats are seconds apart; each look is at every agent. */
+const SILENCE_LOOK_MS = 1000;
 
 const { index: fleetIndex, dialsAtOnce } = JSON.parse(process.argv[2] ?? '') as FleetSettings;
 useManySourceAddresses(fleetIndex);
@@ -59,6 +62,8 @@ const values = sampleHost({
 	runningTasks: () => 0,
 });
 let agents: SimulatedAgent[] = [];
+let connected = 0;
+let onAllConnected = () => {};
 let lossesBefore = 0;
 let silentMaxMs = 0;
 const look = async () => {
@@ -77,16 +82,19 @@ async function answer(question: FleetQuestion): Promise<FleetState> {
 	else if (question.ask === 'forget') {
 		lossesBefore = losses();
 		silentMaxMs = 0;
-	} else if (question.ask === 'stop') {
+	} else if (question.ask === 'connected') await allConnected(question.withinMs);
+	else if (question.ask === 'stop') {
 		await Promise.all(agents.map((agent) => agent.stop()));
 		agents = [];
 		lossesBefore = 0;
 	}
-	const connectedAtMs = agents.map((agent) => agent.connectedAtMs).filter((atMs) => atMs !== undefined);
 	return {
 		agents: agents.length,
-		connected: connectedAtMs.length,
-		connectedAtMs,
+		connected,
+		connectedAtMs:
+			question.ask === 'connected'
+				? agents.map((agent) => agent.connectedAtMs).filter((atMs) => atMs !== undefined)
+				: [],
 		losses: losses() - lossesBefore,
 		silentMaxMs,
 		trouble: agents.find((agent) => agent.connectedAtMs === undefined)?.trouble ?? '',
@@ -96,12 +104,25 @@ async function answer(question: FleetQuestion): Promise<FleetState> {
 async function start(identities: readonly IdentityState[], perSecond: number): Promise<void> {
 	const startedMs = systemClock.monotonic();
 	for (const [index, state] of identities.entries()) {
-		const agent = new SimulatedAgent(new StoredIdentity(identityFolder, state), transport, values);
+		const agent = new SimulatedAgent(new StoredIdentity(identityFolder, state), transport, values, onConnected);
 		agents.push(agent);
 		const dueMs = startedMs + (index / perSecond) * 1000;
 		await sleep(systemClock, dueMs - systemClock.monotonic());
 		agent.start();
 	}
+}
+
+function onConnected(isConnected: boolean): void {
+	connected += isConnected ? 1 : -1;
+	if (connected === agents.length) onAllConnected();
+}
+
+async function allConnected(withinMs: number): Promise<void> {
+	if (connected === agents.length) return;
+	const given = new AbortController();
+	onAllConnected = () => given.abort();
+	await sleep(systemClock, withinMs, given.signal);
+	onAllConnected = () => {};
 }
 
 function losses(): number {

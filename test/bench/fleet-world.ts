@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { IdentityState } from '../../agent/identity/state-file.ts';
 import { daemonNodeArgs } from '../../cli/daemon.ts';
+import { systemClock } from '../../kit/clock.ts';
 import { eventually } from '../eventually.ts';
 import { BenchChild } from './child.ts';
 import type { ControlPlaneQuestion, ControlPlaneReady, Usage } from './control-plane-main.ts';
@@ -86,14 +87,14 @@ export class FleetWorld implements AsyncDisposable {
 	}
 
 	async connected(count: number): Promise<FleetState> {
-		return await eventually(
-			`${count} agents are connected`,
-			async () => {
-				const state = await this.fleet({ ask: 'state' });
-				return state.connected === count && state;
-			},
-			600_000,
-		);
+		const endMs = systemClock.monotonic() + CONNECTED_WITHIN_MS;
+		for (;;) {
+			const withinMs = endMs - systemClock.monotonic();
+			const state = await this.fleet({ ask: 'connected', withinMs });
+			// Another process may have lost one while this one waited for its last.
+			if (state.connected === count) return state;
+			if (withinMs <= 0) throw new Error(`${state.connected} of ${count} agents are connected: ${state.trouble}`);
+		}
 	}
 
 	async disconnect(): Promise<void> {
@@ -130,6 +131,7 @@ const FLEETS = 4;
 const DIALS_AT_ONCE = 64;
 
 const STARTED_AT_ONCE = 500;
+const CONNECTED_WITHIN_MS = 600_000;
 
 /** What one of the processes is asked. */
 function shareOf(question: FleetQuestion, index: number): FleetQuestion {

@@ -3,6 +3,7 @@ import { eventually } from '../eventually.ts';
 import type { BareServerReady } from './bare-server-main.ts';
 import { BenchChild } from './child.ts';
 import type { Usage } from './control-plane-main.ts';
+import { cpuUsOf } from './cpu.ts';
 import { FleetWorld, HEAP } from './fleet-world.ts';
 import { percentile, timed } from './measure.ts';
 import { atMost, type Point, type Row } from './row.ts';
@@ -72,8 +73,13 @@ export const row: Row = {
 				}
 				await world.disconnect();
 				const bare = await bareConnections(world, n);
-				const { lastS, cpuMsPerAgent } = first;
-				const cpu = { cpuMsPerAgent, bareCpuMsPerConnection: bare.cpuMs };
+				const { lastS, cpuMsPerAgent, fleetCpuMsPerAgent } = first;
+				const cpu = {
+					cpuMsPerAgent,
+					fleetCpuMsPerAgent,
+					bareCpuMsPerConnection: bare.cpuMs,
+					bareFleetCpuMsPerConnection: bare.fleetCpuMs,
+				};
 				return {
 					value: first.p99S,
 					reference: bare.seconds,
@@ -94,8 +100,10 @@ async function storm(world: FleetWorld, n: number, outageS: number) {
 	const backAtMs = systemClock.now();
 	const atReady = await world.usage();
 	await world.fleet({ ask: 'forget' });
+	const { agents: fleetAtReadyUs = 0 } = world.cpuUs();
 	const { connectedAtMs, losses, silentMaxMs } = await world.connected(n);
 	const { cpuUs } = await world.usage();
+	const { agents: fleetUs = 0 } = world.cpuUs();
 	const seconds = connectedAtMs.map((atMs) => (atMs - backAtMs) / 1000);
 	return {
 		p99S: percentile(seconds, 99),
@@ -104,6 +112,7 @@ async function storm(world: FleetWorld, n: number, outageS: number) {
 		silentMaxMs,
 		tasksLost: await tasksNotSucceeded(world),
 		cpuMsPerAgent: (cpuUs - atReady.cpuUs) / 1000 / n,
+		fleetCpuMsPerAgent: (fleetUs - fleetAtReadyUs) / 1000 / n,
 	};
 }
 
@@ -130,7 +139,9 @@ async function bareConnections(world: FleetWorld, n: number) {
 	const count = Math.min(n, BARE_MAX);
 	const identities = await world.identities(count);
 	const before = await server.ask<Usage>('usage');
+	const clientsBeforeUs = cpuUsOf(clients.pid);
 	const ms = await timed(() => clients.ask({ ask: 'start', address, identities, parallel: 32, heartbeatMs: 10_000 }));
 	const { cpuUs } = await server.ask<Usage>('usage');
-	return { seconds: (ms / 1000) * (n / count), cpuMs: (cpuUs - before.cpuUs) / 1000 / count };
+	const fleetCpuMs = (cpuUsOf(clients.pid) - clientsBeforeUs) / 1000 / count;
+	return { seconds: (ms / 1000) * (n / count), cpuMs: (cpuUs - before.cpuUs) / 1000 / count, fleetCpuMs };
 }

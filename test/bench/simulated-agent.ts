@@ -33,7 +33,12 @@ export class SimulatedAgent {
 	#losses = 0;
 	#running: Promise<void> = Promise.resolve();
 
-	constructor(identity: AgentIdentity, transport: LinkTransport, values: Values) {
+	constructor(
+		identity: AgentIdentity,
+		transport: LinkTransport,
+		values: Values,
+		onConnected: (isConnected: boolean) => void,
+	) {
 		this.control = new Control({
 			clock: systemClock,
 			rng: systemRng,
@@ -56,11 +61,11 @@ export class SimulatedAgent {
 			prepare: async () => {},
 		});
 		this.control.onConnection((connection) => {
-			if (connection !== undefined) this.#connectedAtMs = systemClock.now();
-			else if (this.#connectedAtMs !== undefined) {
-				this.#connectedAtMs = undefined;
-				this.#losses += 1;
-			}
+			const wasConnected = this.#connectedAtMs !== undefined;
+			this.#connectedAtMs = connection === undefined ? undefined : systemClock.now();
+			if (wasConnected === (connection !== undefined)) return;
+			if (wasConnected) this.#losses += 1;
+			onConnected(!wasConnected);
 		});
 		const { nodeId } = identity;
 		const send = this.control.sendTelemetry.bind(this.control);
