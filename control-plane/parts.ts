@@ -4,6 +4,7 @@ import { parsePolicy } from '../health/parse-policy.ts';
 import type { PolicyDocument } from '../health/policy.ts';
 import { GpuaasError, messageOf } from '../kit/error.ts';
 import { chainOrigin } from '../pki/verify/chain-head.ts';
+import { certificatePem, certificatesOfPem } from '../pki/x509/pem.ts';
 import type { ReplicaCredential } from './app/certificates/replica-certificate.ts';
 import type { RunningAuthority } from './app/certificates/running-authority.ts';
 import { APP_LIMITS_DEFAULT, type AppLimits } from './app/deps.ts';
@@ -73,9 +74,18 @@ export function loginSettings({ oidc, edge }: ControlPlaneConfig): LoginSettings
 	return { issuers, cliClient, stepUpAcr, stepUpMaxAgeMs, edge: edge.kind === 'none' ? '' : edge.kind };
 }
 
-/** Node certificates chain to the same root; OpenSSL judges the path, the stream guard everything else. */
+/**
+ * Node certificates chain to the same root; OpenSSL judges the path, the stream guard everything else. The root itself, last
+ * in a credential for whoever enrolls, is left out: every agent has it, and would parse it in each handshake.
+ */
 export function gatewayIdentity({ chainPem, keyPem }: ReplicaCredential, authority: RunningAuthority): GatewayIdentity {
-	return { chainPem, keyPem, clientRootsPem: authority.rootsPem() };
+	const roots = new Set(authority.rootsPem());
+	const chain = certificatesOfPem(chainPem).map(certificatePem);
+	return {
+		chainPem: chain.filter((pem) => !roots.has(pem)).join(''),
+		keyPem,
+		clientAnchorsPem: authority.trustAnchorsPem(),
+	};
 }
 
 /** `log`: its number, which stands beside the anchored heads. */

@@ -34,7 +34,8 @@ function contextOf(credential: AgentCredential, bundle: AgentBundle): SecureCont
 	const context = createSecureContext({
 		cert: credential.chainPem,
 		key: credential.keyPem,
-		ca: bundle.rootsPem,
+		ca: bundle.trustAnchorsPem,
+		allowPartialTrustChain: true,
 		minVersion: 'TLSv1.3',
 	});
 	contexts.set(credential, { bundle, context });

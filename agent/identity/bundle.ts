@@ -1,5 +1,12 @@
 import { GpuaasError } from '../../kit/error.ts';
-import { acceptedIssuerKeyIds, decideBundle, rootPins, rootsPem, type TrustBundle } from '../../pki/trust/bundle.ts';
+import {
+	acceptedIssuerKeyIds,
+	decideBundle,
+	rootPins,
+	rootsPem,
+	type TrustBundle,
+	trustAnchorsPem,
+} from '../../pki/trust/bundle.ts';
 import { isSignedBy } from '../../pki/trust/chain.ts';
 import { VerifyKey } from '../../pki/verify/signature.ts';
 import { parseCertificate } from '../../pki/x509/parse.ts';
@@ -9,6 +16,7 @@ export function agentBundleOf(bundle: TrustBundle): AgentBundle {
 	return {
 		seq: bundle.sequence,
 		rootsPem: rootsPem(bundle).join(''),
+		trustAnchorsPem: trustAnchorsPem(bundle).join(''),
 		replicaIssuers: acceptedIssuerKeyIds(bundle, 'replica'),
 		taskSigners: bundle.taskSigners,
 	};

@@ -46,8 +46,10 @@ export interface AgentCredential {
 
 export interface AgentBundle {
 	readonly seq: number;
-	/** Roots that a gateway must chain to, PEM. */
+	/** Roots that an enroll listener must chain to, PEM. */
 	readonly rootsPem: string;
+	/** CAs that a gateway must chain to, PEM, for `allowPartialTrustChain`: the roots and what they were seen to have signed. */
+	readonly trustAnchorsPem: string;
 	/** Issuer key ids of replica certificates that are accepted. */
 	readonly replicaIssuers: ReadonlySet<string>;
 	/** DER certificates of task-signing keys that are accepted. */

@@ -1,5 +1,5 @@
 import type { SecureServerOptions } from 'node:http2';
-import type { SecureContextOptions } from 'node:tls';
+import { createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls';
 import { ServerCredentials } from '@grpc/grpc-js';
 
 /**
@@ -16,8 +16,8 @@ export interface GatewayIdentity {
 	readonly chainPem: string;
 	/** PKCS#8 PEM. */
 	readonly keyPem: string;
-	/** Roots that node certificates chain to, PEM. */
-	readonly clientRootsPem: string;
+	/** CAs that node certificates chain to, PEM: the roots, and issuing CAs that are known to be signed by one. */
+	readonly clientAnchorsPem: string;
 }
 
 export interface GatewayTlsLimits {
@@ -42,12 +42,20 @@ export const GATEWAY_TLS_LIMITS_DEFAULT: GatewayTlsLimits = Object.freeze({
 	headerPairsMax: 64,
 });
 
-function contextOptions({ chainPem, keyPem, clientRootsPem }: GatewayIdentity): SecureContextOptions {
-	return { cert: chainPem, key: keyPem, ca: clientRootsPem, minVersion: 'TLSv1.3' };
+function contextOptions({ chainPem, keyPem, clientAnchorsPem }: GatewayIdentity): SecureContextOptions {
+	return { cert: chainPem, key: keyPem, ca: clientAnchorsPem, minVersion: 'TLSv1.3' };
 }
 
-function constructorOptions(limits: GatewayTlsLimits): SecureServerOptions {
+/** pki/trust/bundle.ts says why. Which issuer is accepted is asked at every stream open, as ever. */
+function anchoredContext(identity: GatewayIdentity): SecureContext {
+	return createSecureContext({ ...contextOptions(identity), allowPartialTrustChain: true });
+}
+
+function constructorOptions(limits: GatewayTlsLimits, current: Current): SecureServerOptions {
 	return {
+		// `setSecureContext`, by which grpc-js swaps, drops `allowPartialTrustChain`. Who names us in SNI, as every agent
+		// does, gets a context that has it; others get one with the same certificates and verify more.
+		SNICallback: (_name, done) => done(null, current.context),
 		requestCert: true,
 		rejectUnauthorized: true,
 		handshakeTimeout: limits.handshakeTimeoutMs,
@@ -65,14 +73,24 @@ function constructorOptions(limits: GatewayTlsLimits): SecureServerOptions {
 	};
 }
 
+interface Current {
+	context: SecureContext;
+}
+
 export class GatewayCredentials extends ServerCredentials {
+	readonly #current: Current;
+
 	constructor(identity: GatewayIdentity, limits: GatewayTlsLimits = GATEWAY_TLS_LIMITS_DEFAULT) {
-		super(constructorOptions(limits), contextOptions(identity));
+		const current = { context: anchoredContext(identity) };
+		super(constructorOptions(limits, current), contextOptions(identity));
+		this.#current = current;
 	}
 
-	/** New connections are judged by this from now on; live ones go on. */
+	/** New connections are judged by this from now on; live ones go on. Throws, and changes nothing, for what can't be read. */
 	swap(identity: GatewayIdentity): void {
+		const context = anchoredContext(identity);
 		this.updateSecureContextOptions(contextOptions(identity));
+		this.#current.context = context;
 	}
 
 	override _equals(other: ServerCredentials): boolean {

@@ -3,6 +3,7 @@ import { systemRng } from '../../kit/ids.ts';
 import { createRoot } from '../ca/authority.ts';
 import { issueTestLeaf, makeTestPki, TEST_NODE, TEST_REPLICA, type TestPki } from '../ca/test-pki.ts';
 import { generateSigner } from '../keys/signer.ts';
+import { certificatePem } from '../x509/pem.ts';
 import {
 	acceptedIssuerKeyIds,
 	decideBundle,
@@ -12,6 +13,7 @@ import {
 	rootsPem,
 	type TrustBundle,
 	taskSignerKeys,
+	trustAnchorsPem,
 } from './bundle.ts';
 
 let pki: TestPki;
@@ -109,6 +111,19 @@ describe('what a bundle says', () => {
 		};
 		expect(rootPins(two)).toEqual([pki.root.keyId, next.keyId]);
 		expect(rootsPem(two)).toHaveLength(2);
+	});
+
+	it('names as anchors of TLS its roots and what they have signed, and nobody else', async () => {
+		const pems = bundle.authorities.map(({ certificateDer }) => certificatePem(certificateDer));
+		expect(trustAnchorsPem(bundle)).toEqual(pems);
+		const stranger = await makeTestPki();
+		const foreign = { role: 'node' as const, state: 'active' as const, certificateDer: stranger.node.certificateDer };
+		expect(trustAnchorsPem({ ...bundle, authorities: [...bundle.authorities, foreign] })).toEqual(pems);
+		// One byte of the root's signature: its key identifiers still name our root.
+		const altered = pki.replica.certificateDer.slice();
+		altered[altered.length - 1] = (altered.at(-1) ?? 0) ^ 1;
+		const broken = { role: 'replica' as const, state: 'active' as const, certificateDer: altered };
+		expect(trustAnchorsPem({ ...bundle, authorities: [...bundle.authorities, broken] })).toEqual(pems);
 	});
 
 	it('gives the keys that may sign tasks', () => {

@@ -167,6 +167,30 @@ export function rootsPem(bundle: TrustBundle): string[] {
 		.map(({ certificateDer }) => certificatePem(certificateDer));
 }
 
+/**
+ * The roots and every CA that one of them has signed, as PEM, for `tls` (`ca`) together with `allowPartialTrustChain`: a
+ * path may end at an issuing CA, so that the root's P-384 signature over it is verified here, once a bundle, and not in
+ * every handshake, of which it is the dearest part. A CA that is left out still needs its path to a root. Which issuers are
+ * accepted is for `identityOf` to say, as ever.
+ */
+export function trustAnchorsPem(bundle: TrustBundle): string[] {
+	const roots = bundle.authorities
+		.filter(({ role }) => role === 'root')
+		.map(({ certificateDer }) => keyOfCertificate(certificateDer))
+		.filter((key) => key !== undefined);
+	return bundle.authorities
+		.filter(({ role, certificateDer }) => {
+			const parsed = parseCertificate(certificateDer);
+			return role === 'root' || (parsed.kind === 'ok' && roots.some((root) => isSignedBy(parsed.certificate, root)));
+		})
+		.map(({ certificateDer }) => certificatePem(certificateDer));
+}
+
+function keyOfCertificate(certificateDer: Uint8Array): VerifyKey | undefined {
+	const parsed = parseCertificate(certificateDer);
+	return parsed.kind === 'ok' ? VerifyKey.parse(parsed.certificate.spki) : undefined;
+}
+
 /** Key ids of the roots: what a join token pins. */
 export function rootPins(bundle: TrustBundle): string[] {
 	const roots = bundle.authorities.filter(({ role }) => role === 'root');

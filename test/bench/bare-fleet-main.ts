@@ -1,11 +1,10 @@
 import { createSecureContext } from 'node:tls';
 import { Client, type ClientDuplexStream, credentials } from '@grpc/grpc-js';
-import { agentBundleOf } from '../../agent/identity/bundle.ts';
 import type { IdentityState } from '../../agent/identity/state-file.ts';
 import { fromBase64 } from '../../agent/identity/stored-identity.ts';
 import { keepAlive, sleep, systemClock } from '../../kit/clock.ts';
 import { systemRng } from '../../kit/ids.ts';
-import { decodeBundle } from '../../pki/trust/bundle.ts';
+import { decodeBundle, rootsPem } from '../../pki/trust/bundle.ts';
 import { gatewayDnsName } from '../../pki/trust/spiffe.ts';
 import { certificatePem } from '../../pki/x509/pem.ts';
 import { BARE_PATH, HEARTBEAT_BYTES, identity, TELEMETRY_BYTES } from './bare-stream.ts';
@@ -80,7 +79,7 @@ function connect(address: string, { current, bundle, trustDomain }: IdentityStat
 	const context = createSecureContext({
 		cert: current.chain.map((der) => certificatePem(fromBase64(der))).join(''),
 		key: current.keyPem,
-		ca: agentBundleOf(decodeBundle(fromBase64(bundle))).rootsPem,
+		ca: rootsPem(decodeBundle(fromBase64(bundle))),
 		minVersion: 'TLSv1.3',
 	});
 	const client = new Client(address, credentials.createFromSecureContext(context), {

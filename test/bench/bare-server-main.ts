@@ -44,7 +44,7 @@ async function listen(credentials: ServerCredentials): Promise<string> {
 
 const standard = await listen(
 	ServerCredentials.createSsl(
-		Buffer.from(tls.clientRootsPem),
+		Buffer.from(tls.clientAnchorsPem),
 		[{ cert_chain: Buffer.from(tls.chainPem), private_key: Buffer.from(tls.keyPem) }],
 		true,
 	),

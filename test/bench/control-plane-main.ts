@@ -18,7 +18,7 @@ import { parallel } from './measure.ts';
 /** A control plane in a process of its own, and what a row asks it. */
 export interface ControlPlaneReady {
 	readonly gateway: string;
-	readonly identity: { readonly chainPem: string; readonly keyPem: string; readonly clientRootsPem: string };
+	readonly identity: { readonly chainPem: string; readonly keyPem: string; readonly clientAnchorsPem: string };
 }
 
 export type ControlPlaneQuestion =

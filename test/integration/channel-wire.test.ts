@@ -432,7 +432,11 @@ describe('whom an agent opens channels to', () => {
 		const { chainPem, keyPem } = (await world.enroll()).credential();
 		const posing = await startGateway(
 			{ ...world.linkDeps, joinChannel },
-			{ host: '127.0.0.1', port: 0, identity: { chainPem, keyPem, clientRootsPem: identity.bundle().rootsPem } },
+			{
+				host: '127.0.0.1',
+				port: 0,
+				identity: { chainPem, keyPem, clientAnchorsPem: identity.bundle().trustAnchorsPem },
+			},
 		);
 		const connection = new GrpcTransport(systemClock).open(targetOf(identity, `127.0.0.1:${posing.port}`));
 		const talk = ourTalk(connection);

@@ -16,7 +16,7 @@ import type { StoredIdentity } from '../../agent/identity/stored-identity.ts';
 import { GATEWAY_TLS_LIMITS_DEFAULT, GatewayCredentials } from '../../control-plane/gateway/credentials.ts';
 import { startGateway } from '../../control-plane/gateway/server.ts';
 import { systemClock } from '../../kit/clock.ts';
-import { certificatesOfPem } from '../../pki/x509/pem.ts';
+import { certificatePem, certificatesOfPem } from '../../pki/x509/pem.ts';
 import {
 	CloseCode,
 	ConnectRequestSchema,
@@ -105,6 +105,36 @@ test('TLS 1.2 is refused before and after a swap; a swap keeps live streams and 
 	expect(link.end).toBeUndefined();
 });
 
+test('an issuing CA is an anchor of TLS at both ends, before and after a swap, and only for what it has signed itself', async () => {
+	const [, nodeCa] = certificatesOfPem(identity.credential().chainPem).map(certificatePem);
+	const [, replicaCa] = certificatesOfPem(world.gatewayIdentity.chainPem).map(certificatePem);
+	const gateway = await world.startGateway();
+	// Without the root, whose signature over an issuing CA is then nobody's to verify.
+	const withAnchor = async (pem = '') => ({ ...(await world.newReplicaIdentity()), clientAnchorsPem: pem });
+	for (let swaps = 0; swaps < 2; swaps += 1) {
+		gateway.swapIdentity(await withAnchor(nodeCa));
+		expect(await handshake(gateway.port, nodeTls())).toBe('TLSv1.3');
+		gateway.swapIdentity(await withAnchor(replicaCa));
+		expect(await handshake(gateway.port, nodeTls())).toMatch(/^refused/);
+	}
+	const outcome = async (trustAnchorsPem = '') => {
+		const bundle = { ...identity.bundle(), trustAnchorsPem };
+		const connection = transport.open({ ...targetOf(identity, `127.0.0.1:${world.gateway.port}`), bundle });
+		const seen: string[] = [];
+		const stream = connection.connect({
+			onFrame: ({ message }) => seen.push(message.case ?? ''),
+			onWritable: () => {},
+			onClosed: ({ message }) => seen.push(message),
+		});
+		stream.send(create(ConnectRequestSchema, { message: { case: 'goodbye', value: {} } }));
+		await eventually('it is answered', () => seen.length > 0);
+		connection.close();
+		return seen[0];
+	};
+	expect(await outcome(replicaCa)).toBe('close');
+	expect(await outcome(nodeCa)).toContain('unable to get local issuer certificate');
+});
+
 test('a client without certificate, or with one of another trust domain, gets no HTTP/2', async () => {
 	const { port } = world.gateway;
 	expect(await handshake(port, {})).toMatch(/^refused/);
@@ -175,7 +205,7 @@ test('a node certificate that poses as a gateway is refused by the agent', async
 	const posing = await startGateway(world.linkDeps, {
 		host: '127.0.0.1',
 		port: 0,
-		identity: { chainPem, keyPem, clientRootsPem: identity.bundle().rootsPem },
+		identity: { chainPem, keyPem, clientAnchorsPem: identity.bundle().trustAnchorsPem },
 	});
 	const link = raw(identity, posing.port);
 	link.hello();
@@ -225,8 +255,8 @@ test('a gateway raises the window of the connection too, with its first stream: 
 });
 
 test('an agent raises it as well', async () => {
-	const { chainPem, keyPem, clientRootsPem } = world.gatewayIdentity;
-	const server = createSecureServer({ cert: chainPem, key: keyPem, ca: clientRootsPem, requestCert: true });
+	const { chainPem, keyPem, clientAnchorsPem } = world.gatewayIdentity;
+	const server = createSecureServer({ cert: chainPem, key: keyPem, ca: clientAnchorsPem, requestCert: true });
 	const sessions: ServerHttp2Session[] = [];
 	server.on('session', (session) => sessions.push(session));
 	server.on('stream', (stream) => stream.on('error', () => {}));
@@ -429,9 +459,9 @@ test('a node that asks for certificates without end is told when to come again; 
 });
 
 test('the credentials of grpc-js alone would not do: this is what the subclass is for', async () => {
-	const { chainPem, keyPem, clientRootsPem } = world.gatewayIdentity;
+	const { chainPem, keyPem, clientAnchorsPem } = world.gatewayIdentity;
 	const plain = ServerCredentials.createSsl(
-		Buffer.from(clientRootsPem),
+		Buffer.from(clientAnchorsPem),
 		[{ cert_chain: Buffer.from(chainPem), private_key: Buffer.from(keyPem) }],
 		true,
 	);

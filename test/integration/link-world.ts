@@ -9,7 +9,6 @@ import { GrpcTransport } from '../../agent/control/grpc-transport.ts';
 import type { LinkTarget, LinkTransport } from '../../agent/control/link-transport.ts';
 import type { Control } from '../../agent/control/session.ts';
 import { Control as ControlClass } from '../../agent/control/session.ts';
-import { agentBundleOf } from '../../agent/identity/bundle.ts';
 import { IdentityFolder, STATE_FORMAT } from '../../agent/identity/state-file.ts';
 import { StoredIdentity, storedCredential, toBase64 } from '../../agent/identity/stored-identity.ts';
 import { MemoryJournal } from '../../agent/journal/memory.ts';
@@ -17,10 +16,7 @@ import { createAppendAudit } from '../../control-plane/app/audit/append.ts';
 import type { AppendAudit } from '../../control-plane/app/audit/event.ts';
 import type { HeadKeeper } from '../../control-plane/app/audit/head-keeper.ts';
 import { Denylist } from '../../control-plane/app/certificates/denylist.ts';
-import {
-	issueReplicaCertificate,
-	type ReplicaCredential,
-} from '../../control-plane/app/certificates/replica-certificate.ts';
+import { issueReplicaCertificate } from '../../control-plane/app/certificates/replica-certificate.ts';
 import {
 	openCertificateAuthority,
 	type RunningAuthority,
@@ -40,6 +36,7 @@ import { InProcessBus } from '../../control-plane/bus/in-process.ts';
 import type { GatewayIdentity } from '../../control-plane/gateway/credentials.ts';
 import type { LinkDeps, SessionOpened } from '../../control-plane/gateway/link-deps.ts';
 import { type Gateway, type GatewayOptions, startGateway } from '../../control-plane/gateway/server.ts';
+import { gatewayIdentity } from '../../control-plane/parts.ts';
 import type { NodeRow } from '../../control-plane/store/port/nodes.ts';
 import type { Store } from '../../control-plane/store/port/store.ts';
 import { SqliteStore } from '../../control-plane/store/sqlite/store.ts';
@@ -49,7 +46,6 @@ import { systemRng, uuidv7 } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { KeyFolder } from '../../pki/keys/file.ts';
 import { generateNodeKey } from '../../pki/keys/node-key.ts';
-import { decodeBundle } from '../../pki/trust/bundle.ts';
 import { createCsr } from '../../pki/x509/csr.ts';
 import { type Command, type Fact, FactSchema } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 
@@ -200,15 +196,14 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
 	const newReplicaIdentity = async (): Promise<GatewayIdentity> => {
 		replicas += 1;
 		const names = { replicaId: `replica-${replicas}`, dnsNames: [], ipAddresses: [] };
-		const { chainPem, keyPem }: ReplicaCredential = await issueReplicaCertificate(app, authority, names);
-		return { chainPem, keyPem, clientRootsPem: agentBundleOf(decodeBundle(authority.bundle().bytes)).rootsPem };
+		return gatewayIdentity(await issueReplicaCertificate(app, authority, names), authority);
 	};
-	const gatewayIdentity = await newReplicaIdentity();
+	const firstIdentity = await newReplicaIdentity();
 	const gateways: Gateway[] = [];
 	const start = async (deps: Partial<LinkDeps> = {}) => {
 		const gateway = await startGateway(
 			{ ...linkDeps, ...deps },
-			{ host: '127.0.0.1', port: 0, identity: gatewayIdentity, ...options.gateway },
+			{ host: '127.0.0.1', port: 0, identity: firstIdentity, ...options.gateway },
 		);
 		gateways.push(gateway);
 		return gateway;
@@ -236,7 +231,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
 		committed,
 		telemetry,
 		linkDeps,
-		gatewayIdentity,
+		gatewayIdentity: firstIdentity,
 		enroll,
 		agent,
 		startGateway: start,

@@ -7,7 +7,14 @@ import type { Logger } from '../../../kit/log.ts';
 import { AuthorityCertIssuer, type IssueResult, type LeafSubject } from '../../../pki/ca/issuer.ts';
 import { signJoinState, verifyJoinState } from '../../../pki/keys/join-state.ts';
 import type { Signer, SyncSigner } from '../../../pki/keys/signer.ts';
-import { acceptedIssuerKeyIds, encodeBundle, rootPins, rootsPem, type TrustBundle } from '../../../pki/trust/bundle.ts';
+import {
+	acceptedIssuerKeyIds,
+	encodeBundle,
+	rootPins,
+	rootsPem,
+	type TrustBundle,
+	trustAnchorsPem,
+} from '../../../pki/trust/bundle.ts';
 import { signDsse } from '../../../pki/verify/dsse.ts';
 import { DsseEnvelopeSchema } from '../../../proto/gen/gpuaas/common/v1/types_pb.ts';
 import { systemContext } from '../../context.ts';
@@ -50,6 +57,7 @@ interface Derived {
 	readonly bundle: TrustBundle;
 	readonly bundleBytes: Uint8Array;
 	readonly acceptedNodeIssuers: ReadonlySet<string>;
+	readonly trustAnchorsPem: string;
 	readonly pins: readonly string[];
 	readonly nodeIssuer: AuthorityCertIssuer;
 	readonly replicaIssuer: AuthorityCertIssuer;
@@ -195,9 +203,13 @@ export class RunningAuthority implements CertificateAuthority {
 		return [];
 	}
 
-	/** Roots that a node's certificate must chain to, PEM: `ca` of the gateway's TLS. */
-	rootsPem(): string {
-		return rootsPem(this.#now.bundle).join('');
+	rootsPem(): readonly string[] {
+		return rootsPem(this.#now.bundle);
+	}
+
+	/** What a node's certificate must chain to, PEM: `ca` of the gateway's TLS. */
+	trustAnchorsPem(): string {
+		return this.#now.trustAnchorsPem;
 	}
 
 	/** Key id of the CA that replica certificates come from now. */
@@ -261,6 +273,7 @@ export class RunningAuthority implements CertificateAuthority {
 			bundle,
 			bundleBytes: encodeBundle(bundle),
 			acceptedNodeIssuers: acceptedIssuerKeyIds(bundle, 'node'),
+			trustAnchorsPem: trustAnchorsPem(bundle).join(''),
 			pins: rootPins(bundle),
 			nodeIssuer: new AuthorityCertIssuer(this.#takeUp('node', set), this.#options.rng),
 			replicaIssuer: new AuthorityCertIssuer(this.#takeUp('replica', set), this.#options.rng),
