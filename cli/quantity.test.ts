@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { ageText, quantity, rate } from './quantity.ts';
+import { measured, quantity, rate } from './quantity.ts';
 import { sparkline } from './sparkline.ts';
 
 test('numbers are short and carry the unit that people use', () => {
@@ -19,8 +19,12 @@ test('numbers are short and carry the unit that people use', () => {
 	expect(rate(400, 'joules')).toBe('400 W');
 });
 
-test('an age is in seconds as long as they matter', () => {
-	expect([4.4, 119, 121, 7000, 26_000].map(ageText)).toEqual(['4 s', '119 s', '2 min', '117 min', '7 h']);
+test('a value that is older than its sample says so, in seconds as long as they matter', () => {
+	const of = (ageSeconds?: number) => measured({ value: 34, unit: 'celsius', ageSeconds });
+	expect([undefined, 4.4, 119, 121, 7000, 26_000].map(of)).toEqual([
+		...['34 °C', '34 °C, 4 s old', '34 °C, 119 s old'],
+		...['34 °C, 2 min old', '34 °C, 117 min old', '34 °C, 7 h old'],
+	]);
 });
 
 test('a sparkline goes from the least to the most, with gaps where nothing was measured', () => {

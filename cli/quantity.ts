@@ -34,8 +34,20 @@ export function rate(value: number, unit: string): string {
 	return `${short(value)}/s`;
 }
 
+/** A value of a sample, with its age where that is more than the sample's. */
+export function measured({ value, unit, ageSeconds }: Measured): string {
+	const age = ageSeconds === undefined ? '' : `, ${ageText(ageSeconds)} old`;
+	return `${quantity(value, unit)}${age}`;
+}
+
+interface Measured {
+	readonly value: number;
+	readonly unit: string;
+	readonly ageSeconds?: number | undefined;
+}
+
 /** How long ago something was measured: seconds as long as they matter. */
-export function ageText(seconds: number): string {
+function ageText(seconds: number): string {
 	if (seconds < 120) return `${Math.round(seconds)} s`;
 	return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
 }

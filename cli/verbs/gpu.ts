@@ -12,7 +12,7 @@ import { type Command, pairs, take } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
 import { stateName } from '../health/show-verdict.ts';
 import { paint, printJson, printTable, write } from '../io.ts';
-import { quantity } from '../quantity.ts';
+import { measured, quantity } from '../quantity.ts';
 import { fields, json } from '../show.ts';
 
 const NODES_MAX = 100_000;
@@ -121,7 +121,7 @@ const show: Command = {
 				['node', telemetry.name],
 				['health', `${stateName(one.gpu.health)}${one.gpu.healthSimulated ? ' (simulated)' : ''}`],
 				['model', `${thing.model}${thing.profile === '' ? '' : ` (${thing.profile})`}`],
-				...thing.values.map(({ key, value, unit }) => [key, quantity(value, unit)] as const),
+				...thing.values.map((value) => [value.key, measured(value)] as const),
 			]),
 		);
 		if (processes.length === 0) return EXIT.ok;

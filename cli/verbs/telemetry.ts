@@ -15,7 +15,7 @@ import { type Command, durationMs, usageError } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
 import { type Io, paint, printJson, write } from '../io.ts';
 import { hasOutlivedToken } from '../oidc/outlived.ts';
-import { ageText, quantity, rate } from '../quantity.ts';
+import { measured, quantity, rate } from '../quantity.ts';
 import { scopeName } from '../scope-names.ts';
 import { enumName, json } from '../show.ts';
 import { sparkline } from '../sparkline.ts';
@@ -173,10 +173,7 @@ async function printSample(io: Io, sample: NodeTelemetry, asJson: boolean): Prom
 	for (const { part, id, index, values } of sample.things) {
 		const name = [part, id, part === 'nvlink' || part === 'ibPort' ? String(index) : ''].filter((word) => word !== '');
 		lines.push(`  ${name.join(' ')}`);
-		for (const { key, value, unit, ageSeconds } of values) {
-			const age = ageSeconds === undefined ? '' : `, ${ageText(ageSeconds)} old`;
-			lines.push(`    ${key.padEnd(28)} ${quantity(value, unit)}${age}`);
-		}
+		for (const value of values) lines.push(`    ${value.key.padEnd(28)} ${measured(value)}`);
 	}
 	await write(io.stdout, `${lines.join('\n')}\n`);
 }

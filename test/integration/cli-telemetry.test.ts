@@ -4,6 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { fixtureFrame } from '../../control-plane/app/telemetry/frames-fixture.ts';
+import { present } from '../../kit/assert.ts';
+import { systemClock } from '../../kit/clock.ts';
 import { TelemetryFleet } from '../conformance/telemetry-fleet.ts';
 import { eventually } from '../eventually.ts';
 import { lacks } from '../tools.ts';
@@ -61,11 +64,24 @@ describe('telemetry on the command line', () => {
 			simulated: true,
 			things: [{ part: 'gpu', values: [{ key: 'power.usage' }] }],
 		});
-		expect((await run('telemetry', 'query', 'gpu-0', 'load.1', '--part', 'host')).out).toMatch(
+		// It has no disk; of what it has a minute may be over by now.
+		expect((await run('telemetry', 'query', 'gpu-0', 'wear', '--part', 'disk')).out).toMatch(
 			/nothing was measured then/,
 		);
 		expect((await run('telemetry', 'query', 'gpu-0', 'lod.1', '--part', 'host')).out).toMatch(/it has: .*load.1/);
 		expect((await run('telemetry', 'watch', 'gpu-0', '--fast')).out).toMatch(/not connected/);
+	});
+
+	test('says how old a value is that is older than its sample', async () => {
+		const { ingest } = fleet.world.deps.telemetry;
+		const node = present(fleet.nodes[0], 'a node');
+		// The fleet goes on: what is shown may be of a frame that has all.
+		await eventually('one is shown', async () => {
+			ingest.ingest(node.id, fixtureFrame({ atMs: systemClock.now(), gpus: 1, hasSlow: false }));
+			const { out } = await run('gpu', 'show', 'gpu-0/0');
+			expect(out).toMatch(/^temperature.gpu: +[\d.]+ °C$/m);
+			return /^memory.total: +[\d.]+ GiB, \d+ s old$/m.test(out);
+		});
 	});
 
 	test('shows what a node consists of', async () => {
