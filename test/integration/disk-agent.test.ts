@@ -37,7 +37,7 @@ test('an agent with a controller in D sends the other disks, and facts that the 
 			...{ nodeId: '0190d7a0-0000-7000-8000-000000000000', dataFolder: join(root, 'data') },
 			plan: { periodMs: 500, fastPeriodMs: 0, fastUntilMs: 0 },
 			gpu: { mode: 'off', library: '', folder: join(root, 'probe') },
-			disks: { folder: join(root, 'disks'), nvmeReader: nvme.command, timeoutMs: 4000 },
+			disks: { folder: join(root, 'disks'), nvmeReader: nvme.command, timeoutMs: 8000 },
 			kmsgPath: join(root, 'kmsg'),
 			roots: { procRoot: '/proc', sysRoot },
 			runningTasks: () => 0,

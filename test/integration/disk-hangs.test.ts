@@ -72,7 +72,7 @@ describe('a controller that does not answer', () => {
 		nvme.set('nvme1', { wear: 0.5 });
 		smartctl.set('sdb', documents.SAS_DISK);
 		const kept = {};
-		const host = open(4000, kept);
+		const host = open(8000, kept);
 		const { values, facts } = await host.until(
 			'all were asked',
 			(looked) => looked.values.get('SERIAL-nvme1n1')?.['smart'] === 1,
