@@ -12,7 +12,7 @@ import type { ProbeListeners } from './probe-process.ts';
 
 /** Time is virtual here; the real process is in test/integration/gpu-probe.test.ts. */
 const UNTIL_MS = 120_000;
-const { quiesceMs, backoffMaxMs } = PROBE_LIMITS_DEFAULT;
+const { byeMs, fastDeadlineMs, hungAfterMs, quiesceMs, backoffMaxMs } = PROBE_LIMITS_DEFAULT;
 
 let folder: string;
 beforeEach(() => {
@@ -94,5 +94,56 @@ describe('a probe that hangs while it should let go of the driver', () => {
 		probes[0]?.onExit('signal SIGKILL');
 		clock.advance(UNTIL_MS);
 		expect([probes.length, keeper.state]).toEqual([1, 'stopped']);
+	});
+});
+
+describe('an agent that stops', () => {
+	/** What the driver is in when the agent goes, and how long that may cost. */
+	const TROUBLES: readonly (readonly [
+		what: string,
+		trouble: (of: ReturnType<typeof startRunning>) => void,
+		ms: number,
+	])[] = [
+		['does nothing', () => undefined, byeMs],
+		['is in a call', ({ keeper }) => void keeper.sample(false), byeMs],
+		[
+			'is late',
+			({ keeper, clock }) => {
+				void keeper.sample(false);
+				clock.advance(fastDeadlineMs);
+				expect(keeper.state).toBe('slow');
+			},
+			byeMs,
+		],
+		[
+			'hangs',
+			({ keeper, clock }) => {
+				void keeper.sample(false);
+				clock.advance(hungAfterMs);
+				expect(keeper.state).toBe('hung');
+			},
+			0,
+		],
+	];
+
+	it.each(TROUBLES)('is gone within its goodbye while the driver %s', async (_what, trouble, ms) => {
+		const started = startRunning();
+		trouble(started);
+		const { clock, keeper, signals } = started;
+		const before = clock.monotonic();
+		let isDone = false;
+		const stopped = keeper.stop().then(() => {
+			isDone = true;
+		});
+		clock.advance(Math.max(0, ms - 1));
+		await Promise.resolve();
+		expect(isDone).toBe(ms === 0);
+		clock.advance(Math.min(1, ms));
+		await stopped;
+		expect([clock.monotonic() - before, keeper.state]).toEqual([ms, 'stopped']);
+		// Never by SIGKILL: that can take the GPU with it. One that hangs was asked to end before.
+		expect(signals.at(-1)).toBe('SIGTERM');
+		expect(signals).not.toContain('SIGKILL');
+		expect(ms).toBeLessThan(1000);
 	});
 });

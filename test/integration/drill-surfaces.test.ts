@@ -8,8 +8,10 @@ import { QUARANTINE_LIMITS_DEFAULT } from '../../control-plane/app/health/quaran
 import { OpsServer } from '../../control-plane/ops/server.ts';
 import type { NodeRow } from '../../control-plane/store/port/nodes.ts';
 import { present } from '../../kit/assert.ts';
+import { HealthService } from '../../proto/gen/gpuaas/telemetry/v1/health_pb.ts';
 import { HealthFactKind, HealthSubjectKind } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
 import { GPU_0, HealthWorld } from './health-world.ts';
+import { refusalOf } from './refusal.ts';
 
 /**
  * A drill on a node whose driver is real, as far as anybody is told: wherever a person or a program looks, what came of it
@@ -118,6 +120,18 @@ describe.each(SURFACES)('%s', (_what, ask) => {
 		expect(real.length, 'the real fault is there').toBeGreaterThan(0);
 		for (const line of real) expect(line).not.toMatch(/simulated|\bsim\b/i);
 	});
+});
+
+test('is in the audit log: who, where, which faults, until when; a refused one too', async () => {
+	const client = world.api.client(HealthService, world.api.operatorKey);
+	const fault = { kind: HealthFactKind.XID, code: 'xid:79', subject: { kind: HealthSubjectKind.GPU, id: GPU_0 } };
+	const forbidden = { node: broken.id, faults: [fault], duration: durationFromMs(60_000), reason: 'drill' };
+	expect((await refusalOf(client.injectNodeFault(forbidden))).reason).toBe('FAULT_INJECTION_FORBIDDEN');
+	const records = (await world.api.audit()).filter(({ action }) => action === 'health.inject');
+	expect(records.filter(({ result }) => result === 'ok')).toMatchObject([
+		{ target: `nodes/${drilled.id}`, detail: { name: 'drilled', faults: 'XID xid:79', until: expect.any(String) } },
+	]);
+	expect(records.filter(({ result }) => result !== 'ok')).toMatchObject([{ reason: 'FAULT_INJECTION_FORBIDDEN' }]);
 });
 
 test('in the numbers of the fleet it is counted apart', async () => {
