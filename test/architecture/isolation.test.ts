@@ -72,8 +72,8 @@ describe('the platform’s eyes inside a tenant’s unit', () => {
 		'control-plane/app/iam/fresh-actor.ts': 'who the caller is',
 		'control-plane/app/iam/policy-view.ts': 'who may do what, shared by all callers',
 		'control-plane/app/login/end.ts': 'logins are the platform’s',
+		'control-plane/app/nodes/gates.ts': 'a limit of the node, whose slices tenants share',
 		'control-plane/app/nodes/name.ts': 'the name of the node of a record that was found',
-		'control-plane/app/tasks/create.ts': 'a limit of the node, whose slices tenants share',
 		'control-plane/app/tasks/end-tasks.ts': 'closings are signed by the platform, hints are its own',
 		'control-plane/app/terminals/open-channel.ts': 'a limit of the node, whose slices tenants share',
 		'control-plane/app/terminals/share.ts': 'the platform’s people can be let into a terminal',
@@ -87,10 +87,14 @@ describe('the platform’s eyes inside a tenant’s unit', () => {
 		expect(asking.toSorted()).toEqual(Object.keys(AS_PLATFORM));
 	});
 
-	test('row security is turned off in the isolation tests alone', () => {
+	test('row security is turned off in the isolation tests, and where its cost is measured, alone', () => {
 		const turning = listFiles()
 			.filter((path) => /\.(ts|json|toml|md|sh)$/.test(path) && path !== 'test/architecture/isolation.test.ts')
 			.filter((path) => /\browSecurity\b/.test(readText(path)));
-		expect(turning.toSorted()).toEqual(['control-plane/store/pg/pool.ts', 'test/isolation/modes.ts']);
+		expect(turning.toSorted()).toEqual([
+			'control-plane/store/pg/pool.ts',
+			'test/bench/admission.ts',
+			'test/isolation/modes.ts',
+		]);
 	});
 });

@@ -8,7 +8,7 @@ import { assert, present } from '../../kit/assert.ts';
 
 /**
  * A real PostgreSQL server for tests, from the distribution's own binaries: it listens on a Unix socket only, in a
- * folder of its own, and keeps fsync on, because what tests ask about is durability. It refuses to run as root, so as
+ * folder of its own, and keeps fsync on unless told otherwise, because what tests ask about is durability. It refuses to run as root, so as
  * root it runs under another uid. One server a test file, a database a test.
  */
 const run = promisify(execFile);
@@ -36,7 +36,8 @@ export class PostgresServer implements AsyncDisposable {
 		this.#bin = bin;
 	}
 
-	static async start(): Promise<PostgresServer> {
+	/** `durable: false`, where nothing is asked about durability: commits don't wait for the disk. */
+	static async start({ durable = true }: { readonly durable?: boolean } = {}): Promise<PostgresServer> {
 		// Short: a Unix socket's path has at most 107 bytes.
 		const folder = mkdtempSync(join(tmpdir(), 'pg-'));
 		if (process.getuid?.() === 0) chownSync(folder, UNPRIVILEGED_ID, UNPRIVILEGED_ID);
@@ -46,7 +47,7 @@ export class PostgresServer implements AsyncDisposable {
 			await run(join(server.#bin, 'initdb'), ['-D', server.#data, ...options], server.#user);
 			writeFileSync(
 				join(server.#data, 'postgresql.auto.conf'),
-				`listen_addresses = ''\nunix_socket_directories = '${folder}'\nfsync = on\nmax_connections = 200\n`,
+				`listen_addresses = ''\nunix_socket_directories = '${folder}'\nfsync = ${durable ? 'on' : 'off'}\nmax_connections = 200\n`,
 			);
 			await server.boot();
 		} catch (error) {

@@ -11,7 +11,8 @@ export interface CaseResult {
 	readonly rpc: string;
 	/** `get`, `filter node`, `audit`, `positive` ... */
 	readonly case: string;
-	readonly outcome: 'pass' | 'fail';
+	/** `omitted`: the mode can't hold it, and `detail` says why. */
+	readonly outcome: 'pass' | 'fail' | 'omitted';
 	/** What was seen: the reason of the answer; when it failed, why. */
 	readonly detail: string;
 }

@@ -12,7 +12,7 @@ import { type IsolationReport, reportOf, summary } from './report.ts';
  * proof as JSON. Ends with 1 when a case failed.
  */
 async function runModes(): Promise<IsolationReport['modes']> {
-	await using server = await PostgresServer.start();
+	await using server = await PostgresServer.start({ durable: false });
 	const done: IsolationReport['modes'][number][] = [];
 	for (const mode of MODES) {
 		await using open = await openMode(mode, server);

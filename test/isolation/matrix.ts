@@ -49,7 +49,8 @@ export async function runMatrix(mode: OpenMode, isOpen = false): Promise<readonl
 		const ofStranger = fresh.filter(({ actor, result }) => actor.id === stranger.principalId && result !== 'ok');
 		results.push(audited(rpc, ofStranger, refused));
 	}
-	if (mode.nearStrangers) results.push(...(await strangersResults(run)), ...(await nestedResults(run)));
+	// Of whom nothing is kept it is no question what they nearly may.
+	if (!isOpen) results.push(...(await strangersResults(run)), ...(await nestedResults(run)));
 	// Last, because these calls do what they ask for.
 	for (const rpc of rpcs()) results.push(await ownersAnswer(run, rpc));
 	return results;

@@ -17,27 +17,13 @@ export interface Mode {
 	readonly store: 'sqlite' | 'postgres';
 	readonly applicationFilter: boolean;
 	readonly rowSecurity: boolean;
-	/** Whether those who nearly may (strangers.ts) and names deep inside requests are tried too. */
-	readonly nearStrangers: boolean;
 }
 
 export const MODES: readonly Mode[] = [
-	{ name: 'sqlite', store: 'sqlite', applicationFilter: true, rowSecurity: false, nearStrangers: true },
-	{ name: 'postgres', store: 'postgres', applicationFilter: true, rowSecurity: true, nearStrangers: true },
-	{
-		name: 'postgres, row security alone',
-		store: 'postgres',
-		applicationFilter: false,
-		rowSecurity: true,
-		nearStrangers: false,
-	},
-	{
-		name: 'postgres, application filter alone',
-		store: 'postgres',
-		applicationFilter: true,
-		rowSecurity: false,
-		nearStrangers: false,
-	},
+	{ name: 'sqlite', store: 'sqlite', applicationFilter: true, rowSecurity: false },
+	{ name: 'postgres', store: 'postgres', applicationFilter: true, rowSecurity: true },
+	{ name: 'postgres, row security alone', store: 'postgres', applicationFilter: false, rowSecurity: true },
+	{ name: 'postgres, application filter alone', store: 'postgres', applicationFilter: true, rowSecurity: false },
 ];
 
 /** Neither: what the matrix has to find open, or it would find nothing. */
@@ -46,13 +32,11 @@ export const OPEN: Mode = {
 	store: 'postgres',
 	applicationFilter: false,
 	rowSecurity: false,
-	nearStrangers: false,
 };
 
 /** A control plane's API in one of the modes, and an eye on its tables that no filter holds. */
 export interface OpenMode extends AsyncDisposable {
 	readonly applicationFilter: boolean;
-	readonly nearStrangers: boolean;
 	readonly world: ApiWorld;
 	/** By table: what it holds. Without the audit log, when a key was last used, and what readiness writes. */
 	tables(): Promise<ReadonlyMap<string, string>>;
@@ -95,12 +79,12 @@ export async function openMode(mode: Mode, server: PostgresServer): Promise<Open
 }
 
 function closing(
-	{ applicationFilter, nearStrangers }: Mode,
+	{ applicationFilter }: Mode,
 	stack: AsyncDisposableStack,
 	world: ApiWorld,
 	tables: OpenMode['tables'],
 ): OpenMode {
-	return { applicationFilter, nearStrangers, world, tables, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+	return { applicationFilter, world, tables, [Symbol.asyncDispose]: () => stack.disposeAsync() };
 }
 
 function sqliteTables(database: Database.Database): ReadonlyMap<string, string> {

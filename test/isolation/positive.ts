@@ -65,7 +65,7 @@ const ENDS: Readonly<Record<string, string>> = {
 	ApproveApproval: 'APPROVER_NOT_ALLOWED',
 	RejectApproval: 'APPROVER_NOT_ALLOWED',
 	ResumeScope: 'SCOPE_STATE_INVALID',
-	DeleteScope: 'DELETION_PLAN_CHANGED',
+	DeleteScope: 'SCOPE_IN_USE',
 };
 
 /** What the list of each kind shows of the sample. */

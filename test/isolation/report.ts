@@ -27,7 +27,9 @@ export interface IsolationReport {
 	readonly environment: { readonly node: string; readonly platform: string; readonly simulated: false };
 	readonly passed: number;
 	readonly failed: number;
-	/** Who tried; but for the first, in the modes that say so. */
+	/** Strangers whom a mode can't hold; its results say why. */
+	readonly omitted: number;
+	/** Who tried, in every mode but where one is omitted. */
 	readonly strangers: readonly string[];
 	readonly exempt: readonly { readonly rpc: string; readonly why: string }[];
 	readonly modes: readonly (Mode & { readonly results: readonly CaseResult[] })[];
@@ -38,7 +40,7 @@ export async function reportOf(modes: IsolationReport['modes'], atMs: number): P
 	const hash = createHash('sha256');
 	for (const { proto } of contract) hash.update(toBinary(FileDescriptorProtoSchema, proto));
 	const results = modes.flatMap(({ results: all }) => all);
-	const passed = results.filter(({ outcome }) => outcome === 'pass').length;
+	const count = (of: CaseResult['outcome']) => results.filter(({ outcome }) => outcome === of).length;
 	const exempt = listMethods(contract).flatMap((method) => {
 		const policy = policyOf(method);
 		const why = policy === undefined ? undefined : exemptionOf(method, policy);
@@ -51,8 +53,9 @@ export async function reportOf(modes: IsolationReport['modes'], atMs: number): P
 		version: (JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string }).version,
 		commit: commit(),
 		environment: { node: process.version, platform: `${process.platform} ${process.arch}`, simulated: false },
-		passed,
-		failed: results.length - passed,
+		passed: count('pass'),
+		failed: count('fail'),
+		omitted: count('omitted'),
 		strangers: ['the owner of another organization', ...STRANGERS],
 		exempt,
 		modes,
@@ -76,7 +79,10 @@ export function summary({ modes, exempt, contractSha256, strangers }: IsolationR
 		const failed = results.filter(({ outcome }) => outcome === 'fail').length;
 		const rpcs = new Set(results.map(({ rpc }) => rpc)).size;
 		const mark = failed === 0 ? 'ok  ' : 'FAIL';
-		return `${mark}  ${name.padEnd(34)} ${rpcs} RPCs, ${results.length} cases, ${failed} failed`;
+		const omitted = results.filter(({ outcome }) => outcome === 'omitted');
+		const not = omitted.map((result) => `      not here: ${result.case.replace(/^by /, '')} (${result.detail})`);
+		const cases = results.length - omitted.length;
+		return [`${mark}  ${name.padEnd(34)} ${rpcs} RPCs, ${cases} cases, ${failed} failed`, ...not].join('\n');
 	});
 	const failures = modes.flatMap(({ name, results }) =>
 		results

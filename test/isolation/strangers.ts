@@ -25,8 +25,8 @@ export interface Stranger {
 	readonly on: Sample;
 	/** Ids of the organizations that they may read of. */
 	readonly organizations: readonly string[];
-	/** Their right ends with the application's rules, which row security doesn't know. */
-	readonly byApplicationAlone: boolean;
+	/** Why row security alone can't keep them out; empty where it must. */
+	readonly byApplicationAlone: string;
 	/** Whether it takes something of them that an RPC needs, so that it is tried. */
 	tries(rpc: Rpc): boolean;
 	/** A call that shows that they are who they are; its reason. */
@@ -63,7 +63,7 @@ export async function strangersOf(run: Run): Promise<readonly Stranger[]> {
 	const parts: readonly Part[] = [
 		{ key: former, own, on: theirs, organizations: [OWN] },
 		{ ...namesake, on: theirs, organizations: ['twin'] },
-		{ ...sibling, on: theirs, organizations: [THEIRS], byApplicationAlone: true },
+		{ ...sibling, on: theirs, organizations: [THEIRS], byApplicationAlone: SAME_ORGANIZATION },
 		{ key: expired, own: theirs, on: theirs, organizations: [], lives: reads(theirs, 'UNAUTHENTICATED') },
 		{ ...suspended, on: theirs, organizations: ['suspended'] },
 		{ ...suspended, on: suspended.own, organizations: ['suspended'], ...atHome },
@@ -78,14 +78,17 @@ export async function strangersOf(run: Run): Promise<readonly Stranger[]> {
 	];
 	return STRANGERS.map((name, index) => {
 		const part = present(parts[index], 'each has a name');
-		const usual = { judged: 'alike', byApplicationAlone: false, tries: () => true, lives: reads(part.own) } as const;
+		const usual = { judged: 'alike', byApplicationAlone: '', tries: () => true, lives: reads(part.own) } as const;
 		return { name, principalId: idOf(part.key), ...usual, ...part };
 	});
 }
 
+const SAME_ORGANIZATION =
+	'of the organization itself: row security knows whose rows they are, and projects, roles and suspension are the application’s';
+
 const atHome = {
 	judged: 'refused',
-	byApplicationAlone: true,
+	byApplicationAlone: SAME_ORGANIZATION,
 	// Ending the suspension of what stands below is a matter of what stands above.
 	tries: (rpc: Rpc) => changes(rpc) && rpc.policy.permission !== 'scopes.resume',
 } as const;
