@@ -111,7 +111,7 @@ class Admitting implements AsyncDisposable {
 	static async start(bench: IamBench): Promise<Admitting> {
 		await bench.found(100);
 		await bench.store.unit(function* (tx) {
-			yield* tx.nodes.insert(nodeRow('n'));
+			yield* tx.nodes.insert(nodeRow('n', { name: 'n' }));
 			yield* tx.assignments.insert(assignmentRow('a', 'n', { ...OWNED, mode: 'operator' }));
 			for (const scope of [PROJECT, 'organizations/acme']) {
 				yield* tx.quotas.lock('acme', [scope], 'tasks');

@@ -4,21 +4,23 @@ import { join } from 'node:path';
 import { UNLIMITED } from '../../control-plane/app/iam/decide.ts';
 import { PolicyCache } from '../../control-plane/app/iam/policy-view.ts';
 import { loadActor, NO_LIMITS, type PrincipalActor } from '../../control-plane/app/iam/principal.ts';
+import type { Store } from '../../control-plane/store/port/store.ts';
 import { SqliteStore } from '../../control-plane/store/sqlite/store.ts';
 import { present } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { bindingRow, principalRow, scopeRow } from '../contract/store/rows.ts';
 
-/** A SQLite store with an organization of many projects, or with many bindings of many principals. */
+/** A store, of SQLite unless said, with an organization of many projects, or with many bindings of many principals. */
 export class IamBench implements AsyncDisposable {
-	readonly store: SqliteStore;
+	readonly store: Store;
 	readonly policies = new PolicyCache();
 	readonly #folder = mkdtempSync(join(tmpdir(), 'gpuaas-bench-iam-'));
 	#projects = 0;
 	#bindings = 0;
 
-	constructor() {
-		this.store = new SqliteStore({ at: { path: join(this.#folder, 'store.db') }, clock: systemClock });
+	/** Owns the store that it is given. */
+	constructor(store?: Store) {
+		this.store = store ?? new SqliteStore({ at: { path: join(this.#folder, 'store.db') }, clock: systemClock });
 	}
 
 	/** Ada is a developer of every project. */

@@ -4,6 +4,7 @@ import type { Row } from './row.ts';
 export const ROWS: Readonly<Record<string, () => Promise<Row>>> = {
 	decide: async () => (await import('./decide.ts')).row,
 	authorize: async () => (await import('./authorize.ts')).row,
+	admission: async () => (await import('./admission.ts')).row,
 	'list-projects': async () => (await import('./list-projects.ts')).row,
 	'cli-start': async () => (await import('./cli-start.ts')).row,
 	store: async () => (await import('./store.ts')).row,
