@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { type LoadedConfig, loadConfig } from '../kit/config.ts';
@@ -31,6 +31,18 @@ function readConfigFile(path: string): string {
 			message: `the configuration file can't be read: ${messageOf(error)}`,
 		});
 	}
+}
+
+/** One line that nobody else on the host may read. Throws CONFIG_INVALID. */
+function readSecretFile(path: string): string {
+	const text = readConfigFile(path).trim();
+	const mode = statSync(path).mode & 0o777;
+	if ((mode & 0o177) === 0) return text;
+	throw new GpuaasError({
+		code: 'FAILED_PRECONDITION',
+		reason: 'CONFIG_INVALID',
+		message: `${path} holds a secret and has mode 0${mode.toString(8)}, so others on this host may read it; replace the secret if they could have, then chmod 0600`,
+	});
 }
 
 /** Where this control plane keeps what, below its data folder. */
@@ -87,7 +99,7 @@ export function listenerNames(config: ControlPlaneConfig): {
 export function directorySettings({ oidc }: Pick<ControlPlaneConfig, 'oidc'>): KeycloakDirectorySettings | undefined {
 	const { directoryClient: clientId, directorySecretFile, issuers } = oidc;
 	if (clientId === undefined) return undefined;
-	const clientSecret = directorySecretFile === undefined ? '' : readConfigFile(directorySecretFile).trim();
+	const clientSecret = directorySecretFile === undefined ? '' : readSecretFile(directorySecretFile);
 	if (clientSecret !== '' && issuers.some(isRealm)) return { clientId, clientSecret, issuers };
 	throw new GpuaasError({
 		code: 'FAILED_PRECONDITION',
@@ -101,7 +113,7 @@ export function directorySettings({ oidc }: Pick<ControlPlaneConfig, 'oidc'>): K
 export function scimSettings({ oidc }: Pick<ControlPlaneConfig, 'oidc'>): ScimDirectorySettings | undefined {
 	const { scimUrl: url, scimTokenFile, scimIssuer, scimSubject: subject, issuers } = oidc;
 	if (url === undefined) return undefined;
-	const token = scimTokenFile === undefined ? '' : readConfigFile(scimTokenFile).trim();
+	const token = scimTokenFile === undefined ? '' : readSecretFile(scimTokenFile);
 	const issuer = scimIssuer ?? issuers[0] ?? '';
 	// Else fetch refuses the header with all of it in its message, which is logged.
 	if (token !== '' && !/^[\x21-\x7e]+$/.test(token))
@@ -124,7 +136,7 @@ export function scimSettings({ oidc }: Pick<ControlPlaneConfig, 'oidc'>): ScimDi
 export function webClientSettings({ oidc }: Pick<ControlPlaneConfig, 'oidc'>): WebClientSettings | undefined {
 	const { consoleUrl, consoleClient, consoleSecretFile } = oidc;
 	if (consoleUrl === undefined) return undefined;
-	const clientSecret = consoleSecretFile === undefined ? '' : readConfigFile(consoleSecretFile).trim();
+	const clientSecret = consoleSecretFile === undefined ? '' : readSecretFile(consoleSecretFile);
 	if (clientSecret === '' || oidc.issuers.length === 0) {
 		throw new GpuaasError({
 			code: 'FAILED_PRECONDITION',

@@ -25,6 +25,8 @@ export class DirectoryReconciler implements AsyncDisposable {
 			});
 		};
 		this.#timer = every(deps.clock, LOOK_MS, start, () => {});
+		// A control plane that restarts more often than that looks too.
+		start();
 	}
 
 	/** Never rejects. */
