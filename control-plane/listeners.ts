@@ -11,6 +11,7 @@ import { refusalRecords } from './app/enrollment/deps.ts';
 import { renewCertificate } from './app/enrollment/renew.ts';
 import type { HealthMonitor } from './app/health/monitor.ts';
 import { HEALTH_RECORD_TOPIC } from './app/health/record-evidence.ts';
+import { LeakCount } from './app/keys/leak-count.ts';
 import { KeyUses } from './app/keys/uses.ts';
 import { EDGE_HEADERS } from './app/login/edge-gate.ts';
 import { LINK_LIMITS_DEFAULT } from './app/sessions/limits.ts';
@@ -58,6 +59,7 @@ export async function startListeners(
 	await telemetry.start();
 	const registry = new Registry();
 	registerQuotaDrift(registry, quotaCounters);
+	registerLeaks(registry, scope.use(new LeakCount(deps.bus)));
 	const link = await linkDeps(app, config, onSessionOpen, scope);
 	const { host, port } = config.gateway;
 	const gateway = scope.use(await startGateway(link, { host, port, identity: gatewayIdentity(first, authority) }));
@@ -107,6 +109,18 @@ function registerQuotaDrift(registry: Registry, { corrected }: Hooks['quotaCount
 		(emit) => {
 			for (const [kind, count] of corrected) emit(count, kind);
 		},
+	);
+}
+
+function registerLeaks(registry: Registry, leaks: LeakCount): void {
+	registry.collect(
+		{
+			name: 'gpuaas_api_keys_leaked_total',
+			type: 'counter',
+			help: 'API keys that were reported as leaked and are revoked, as this replica heard of it; each is in the audit log.',
+			labelNames: [],
+		},
+		(emit) => emit(leaks.total),
 	);
 }
 

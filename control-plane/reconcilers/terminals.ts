@@ -1,5 +1,6 @@
 import { every, type Timer } from '../../kit/clock.ts';
 import type { PolicyCache } from '../app/iam/policy-view.ts';
+import { KEY_LEAKED } from '../app/keys/report-leaked.ts';
 import { attendance } from '../app/terminals/attendance.ts';
 import { type EndDeps, endTerminal } from '../app/terminals/end.ts';
 import { EndJudge, type WhyEnd } from '../app/terminals/why-end.ts';
@@ -17,7 +18,7 @@ import type { Plan } from '../store/port/unit.ts';
  */
 const LOOK_MS = 500;
 const PER_READ_MAX = 200;
-const TOPICS = ['iam.changed', 'assignments.ended', 'nodes.changed', 'terminals.changed'] as const;
+const TOPICS = ['iam.changed', KEY_LEAKED, 'assignments.ended', 'nodes.changed', 'terminals.changed'] as const;
 
 export interface TerminalReconcilerDeps extends EndDeps {
 	readonly policies: PolicyCache;
