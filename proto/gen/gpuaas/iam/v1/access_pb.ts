@@ -221,8 +221,10 @@ export const GuardrailSchema: GenMessage<Guardrail> = /*@__PURE__*/
  */
 export type GateResult = Message<"gpuaas.iam.v1.GateResult"> & {
   /**
-   * authn | edge | tenant | lifecycle | guardrail | binding | credential | assurance, then of calls that take something:
-   * entitlement | quota
+   * authn | edge | tenant | lifecycle | guardrail | binding | credential | assurance; then what the call meets, in its order:
+   * of nodes node | connection | assignment | custody | admission | health | drain | label | injections | room, of scopes plane
+   * | state | use, of what stands in them grant | key | owner | use, of terminals opener | state; then of calls that name
+   * another scope or take something destination | standing | departure | place | idle | entitlement | quota
    *
    * @generated from field: string gate = 1;
    */
@@ -1124,8 +1126,9 @@ export const AccessService: GenService<{
     output: typeof DeleteGuardrailResponseSchema;
   },
   /**
-   * The decision on one call, gate by gate, with what the call would meet after it: entitlement and quota, as they are now;
-   * nothing is reserved. About others only where you hold access.explain.
+   * The decision on one call, gate by gate, with what the call would meet after it: the state of its object, then entitlement
+   * and quota, as they are now; nothing is reserved. What hangs on the rest of the request (its etag, its text, how much it
+   * asks for) is judged with the call. About others only where you hold access.explain.
    *
    * @generated from rpc gpuaas.iam.v1.AccessService.Explain
    */
