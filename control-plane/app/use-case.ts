@@ -20,6 +20,8 @@ import { type ApprovalGate, approvalGate } from './approvals/gate.ts';
 import type { AppendAudit, AuditEvent } from './audit/event.ts';
 import { withRequestFacts } from './audit/request-facts.ts';
 import type { AppDeps } from './deps.ts';
+import { type Gate, passGates } from './gates.ts';
+import { freshActor } from './iam/fresh-actor.ts';
 import { type CheckedPolicy, checkedPolicy, type TargetKind } from './iam/method-policy.ts';
 import type { KeySecrets } from './iam/pepper.ts';
 import type { PolicyCache } from './iam/policy-view.ts';
@@ -38,7 +40,7 @@ import type { Telemetry } from './telemetry/telemetry.ts';
  * one audit record and the outbox rows with the change, and only then lets side effects happen. So no use case can
  * forget authorization, idempotency or audit: there is no other way to reach `apply`.
  *
- * mutation: prepare (async: keys, other reads) -> apply (one unit) -> effects (after commit).
+ * mutation: prepare (async: keys, other reads) -> gates -> apply (one unit) -> effects (after commit).
  * query: read (one snapshot) -> answer. stream: open decides, then events.
  */
 export interface UseCaseDeps extends AppDeps {
@@ -48,12 +50,19 @@ export interface UseCaseDeps extends AppDeps {
 	readonly recordings: RecordingStore;
 	readonly login: LoginSettings;
 	/** Of the API listener, by name; set by it. */
-	readonly methods?: ReadonlyMap<string, { readonly method: DescMethod; readonly policy: CheckedPolicy }>;
+	readonly methods?: ReadonlyMap<string, ServedMethod>;
 	readonly policies: PolicyCache;
 	readonly secrets: KeySecrets;
 	readonly telemetry: Telemetry;
 	/** That nodes are judged by. Absent: the one that ships. */
 	readonly healthPolicy?: PolicyDocument;
+}
+
+/** What Explain and approvals look up of a method that is served. */
+export interface ServedMethod {
+	readonly method: DescMethod;
+	readonly policy: CheckedPolicy;
+	readonly useCase: Pick<UseCase, 'gates'>;
 }
 
 /** One call of a use case. */
@@ -72,6 +81,8 @@ export interface UnaryUseCase<I extends DescMessage = DescMessage, O extends Des
 	readonly kind: 'unary';
 	readonly method: DescMethodUnary<I, O>;
 	readonly policy: CheckedPolicy;
+	/** Of a mutation. */
+	readonly gates?: readonly Gate[];
 	run(deps: UseCaseDeps, ctx: CallContext, request: MessageShape<I>): Promise<MessageShape<O>>;
 }
 
@@ -79,6 +90,7 @@ export interface StreamUseCase<I extends DescMessage = DescMessage, O extends De
 	readonly kind: 'stream';
 	readonly method: DescMethodServerStreaming<I, O>;
 	readonly policy: CheckedPolicy;
+	readonly gates?: undefined;
 	run(deps: UseCaseDeps, ctx: CallContext, request: MessageShape<I>): AsyncIterable<MessageShape<O>>;
 }
 
@@ -87,6 +99,7 @@ export interface BidiUseCase<I extends DescMessage = DescMessage, O extends Desc
 	readonly kind: 'bidi';
 	readonly method: DescMethodBiDiStreaming<I, O>;
 	readonly policy: CheckedPolicy;
+	readonly gates?: undefined;
 	run(
 		deps: UseCaseDeps,
 		contextOf: (first: MessageShape<I>) => CallContext,
@@ -140,6 +153,10 @@ export interface Change<Response> {
 export interface MutationSteps<I extends DescMessage, O extends DescMessage, K extends TargetKind, Prepared> {
 	/** Before the unit, after a first decision, where there is one: may read, sign, ask a key store. */
 	prepare?(call: Call<MessageShape<I>>, target: TargetOf[K]): Promise<Prepared> | Prepared;
+	/** What the call meets before `apply`, in the unit and in this order; Explain shows the same. */
+	readonly gates?: readonly Gate<K>[];
+	/** What has to hold still while the gates are looked at. */
+	lock?(tx: Tx): Plan<void>;
 	/** In the unit. Looks again at whatever `prepare` saw. May be run more than once. */
 	apply(tx: Tx, call: Call<MessageShape<I>>, target: TargetOf[K], prepared: Prepared): Plan<Change<MessageShape<O>>>;
 }
@@ -155,6 +172,7 @@ export function mutation<I extends DescMessage, O extends DescMessage, K extends
 		kind: 'unary',
 		method,
 		policy,
+		...(steps.gates === undefined ? {} : { gates: steps.gates as readonly Gate[] }),
 		async run(given, ctx, request) {
 			const deps = depsOf(given, ctx, policy, request);
 			const call: Call<MessageShape<I>> = { deps, ctx, request, nowMs: deps.clock.now(), policy };
@@ -232,6 +250,12 @@ function* unitOf<I extends DescMessage, O extends DescMessage, K extends TargetK
 		if (!Buffer.from(known.bodySha256).equals(key.bodySha256)) throw reused();
 		return { response: fromBinary(method.output, known.response), leafId: undefined, events: [], effects: undefined };
 	}
+	const { lock, gates = [] } = input.steps;
+	if (lock !== undefined) yield* lock(tx);
+	const granter = function* () {
+		return { view, actor: yield* freshActor(tx, view, ctx.actor, nowMs) };
+	};
+	yield* passGates(tx, gates, { target, actor: ctx.actor, granter, policy, deps, nowMs });
 	const change = yield* input.steps.apply(tx, call, target, input.prepared);
 	const audit = { ...change.audit, organization: change.audit.organization ?? ownOrganization(call) };
 	const event = approval === undefined ? audit : approval.noted(audit);

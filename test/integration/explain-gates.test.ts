@@ -89,10 +89,11 @@ function assign(node: string, organization: string) {
 	});
 }
 
-/** The verdict, and the gates that come after those of the decision. */
+/** The verdict, and what is judged where the call gives or takes; what it meets at its object is in explain-state. */
 async function explained(asked: object, key = world.operatorKey) {
 	const { allowed, reason, gates } = await at(key).access.explain(asked);
-	const later = gates.slice(7).map(({ gate, outcome, detail }) => `${gate} ${outcome}: ${detail}`);
+	const taken = gates.filter(({ gate }) => ['destination', 'entitlement', 'quota'].includes(gate));
+	const later = taken.map(({ gate, outcome, detail }) => `${gate} ${outcome}: ${detail}`);
 	return { allowed, reason, later };
 }
 

@@ -11,6 +11,7 @@ import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
 import { assertMayLast, breakGlassEndMs } from '../break-glass/lasting.ts';
 import { BREAK_GLASS_PRINCIPAL_ID, BREAK_GLASS_ROLE } from '../break-glass/rules.ts';
+import type { Gate } from '../gates.ts';
 import { changed } from '../iam/change.ts';
 import { assertEtag } from '../iam/etag.ts';
 import { assertHoldsBindings, granterOf } from '../iam/grants.ts';
@@ -47,15 +48,25 @@ export const updateBinding = mutation('scope', AccessService.method.updateBindin
 	},
 });
 
+/** Throws BREAK_GLASS_FORBIDDEN, LAST_OWNER. */
+const OWNER_STAYS: Gate<'scope'> = {
+	gate: 'owner',
+	*check(tx, { target, policy }) {
+		const binding = yield* bindingAt(tx, policy, target);
+		yield* assertOwnerStays(tx, target.scope, binding);
+		return 'it is not of the last owner';
+	},
+};
+
 export const deleteBinding = mutation('scope', AccessService.method.deleteBinding, {
 	prepare: () => undefined,
+	lock: (tx) => tx.access.lockPolicy(),
+	gates: [OWNER_STAYS],
 	*apply(tx, call, target) {
 		const { request, policy } = call;
-		yield* tx.access.lockPolicy();
 		const { actor } = yield* granterOf(tx, call);
 		const binding = yield* bindingAt(tx, policy, target);
 		assertEtag(request.etag, binding, 'binding');
-		yield* assertOwnerStays(tx, target.scope, binding);
 		yield* tx.access.deleteBinding(binding.id, binding.version);
 		if (binding.principalId === actor.id) {
 			// As it would be then: in this unit the binding is gone already.

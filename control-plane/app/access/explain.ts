@@ -3,6 +3,7 @@ import { AccessService, ExplainResponseSchema } from '../../../proto/gen/gpuaas/
 import type { ScopeRow } from '../../store/port/scopes.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
+import { explainGates, type GateFound, notReached } from '../gates.ts';
 import { type Granter, granterOf, mayAt } from '../iam/grants.ts';
 import type { CheckedPolicy } from '../iam/method-policy.ts';
 import { notFound } from '../iam/not-found.ts';
@@ -11,13 +12,14 @@ import { loadActor, NO_LIMITS, type PrincipalActor, unusablePrincipal } from '..
 import { type GateResult, type Trace, trace } from '../iam/trace.ts';
 import type { LoginSettings } from '../login/settings.ts';
 import { belongs } from '../principals/belongs.ts';
-import { query } from '../use-case.ts';
+import { type Call, query } from '../use-case.ts';
 import { type AskedAbout, askedAbout, askedMethod, questionOf } from './asked-about.ts';
-import { type Asker, type LaterGate, laterGates, laterGatesNotReached } from './later-gates.ts';
+import { type Asker, laterGates, laterGatesNotReached } from './later-gates.ts';
 
 /**
  * The decision on one call, gate by gate: of oneself with the credential in use, of others with all that they hold; then
- * what an allowed one would meet at the scope that it names beside its object, at entitlements and quotas, which the call's own refusal would say just so.
+ * what an allowed one would meet: the state of its object, the scope that it names beside that, entitlements and quotas, which
+ * the call's own refusal would say just so.
  * About others only at places where the caller holds access.explain, and only about those who belong there: elsewhere it
  * reads as if there were no such object, and a stranger as if there were nobody of that id.
  */
@@ -37,7 +39,7 @@ export const explain = query('any', AccessService.method.explain, {
 		if (!isOneself && !(yield* isSeenAt(tx, granter, subject.id, place, nowMs))) throw notFound(policy);
 		const shown = trace(subject, questionOf(asked, nowMs));
 		const hides = isOneself && !mayExplain(granter, place, nowMs) && !shown.decision.allowed;
-		const later = yield* laterOf(tx, asked, shown, to, { granter, subject, nowMs });
+		const later = yield* laterOf(tx, call, asked, shown, to, { granter, subject, nowMs });
 		const gates = withEdge(shown.gates, deps.login, isOneself);
 		return { decision: shown.decision, gates, later, hides, epoch: granter.view.epoch };
 	},
@@ -52,16 +54,25 @@ export const explain = query('any', AccessService.method.explain, {
 	},
 });
 
+/** Those of the use case first, then what it asks or takes elsewhere. */
 function* laterOf(
 	tx: Tx,
-	asked: AskedAbout,
+	{ deps }: Pick<Call<unknown>, 'deps'>,
+	{ policy, resolve }: AskedAbout,
 	{ decision }: Trace,
 	to: ScopeRow | undefined,
 	asker: Asker,
-): Plan<readonly LaterGate[]> {
-	const target = decision.allowed ? asked.resolve(decision) : undefined;
-	if (target === undefined) return laterGatesNotReached(asked.policy.name);
-	return yield* laterGates(tx, asked.policy.name, target, to, asker);
+): Plan<readonly GateFound[]> {
+	const gates = deps.methods?.get(policy.name)?.useCase.gates ?? [];
+	const target = decision.allowed ? resolve(decision) : undefined;
+	if (target === undefined) return [...gates.map(({ gate }) => notReached(gate)), ...laterGatesNotReached(policy.name)];
+	const { subject: actor, nowMs } = asker;
+	const granter = function* () {
+		return { view: asker.granter.view, actor };
+	};
+	const own = yield* explainGates(tx, gates, { target, actor, granter, policy, deps, nowMs });
+	if (own.some(({ outcome }) => outcome === 'failed')) return [...own, ...laterGatesNotReached(policy.name)];
+	return [...own, ...(yield* laterGates(tx, policy.name, target, to, asker))];
 }
 
 /** Where a proxy guards the API: nobody's request comes as far as the other gates without its word. */

@@ -3,26 +3,28 @@ import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
 import { missingEntitlements } from '../entitlements/assert-entitled.ts';
 import { HOST_MODE } from '../entitlements/subjects.ts';
+import { type GateFound, notReached, triedGate } from '../gates.ts';
 import { type Granter, mayAt } from '../iam/grants.ts';
 import { ancestorsOf } from '../iam/place.ts';
 import type { PrincipalActor } from '../iam/principal.ts';
 import type { Target } from '../iam/target.ts';
+import { hasOpenWork } from '../nodes/assign.ts';
 import { hasRoom, QUOTA_NOUNS } from '../quotas/exceeded.ts';
-import { entitlementsAskedBy, quotasTakenBy, TAKING, type Taken } from './takes.ts';
+import { assertMayLeave } from '../scopes/may-leave.ts';
+import { assertCanStand, assertFits } from '../scopes/move.ts';
+import {
+	entitlementsAskedBy,
+	type LaterGateName,
+	type MoveGateName,
+	quotasTakenBy,
+	TAKING,
+	type Taken,
+} from './takes.ts';
 
-/** A gate that a call meets after it was allowed, as Explain shows it. */
-export interface LaterGate {
-	readonly gate: 'destination' | 'entitlement' | 'quota';
-	readonly outcome: 'passed' | 'failed' | 'not reached' | 'not asked';
-	readonly detail: string;
-	/** With which the call itself would be refused. */
-	readonly reason?:
-		| 'ENTITLEMENT_MISSING'
-		| 'QUOTA_EXCEEDED'
-		| 'INVENTORY_MISSING'
-		| 'SCOPE_NOT_FOUND'
-		| 'SCOPE_STATE_INVALID';
-}
+/**
+ * What a call meets past the gates of its use case (app/gates.ts): at the scope that it names beside its object, which Explain
+ * is told, at entitlements, and at quotas, where the call itself takes what is only looked at here.
+ */
 
 /** Who asks, which need not be who would call: of a level that they may not look at they learn no more than the verdict. */
 export interface Asker {
@@ -38,8 +40,8 @@ function* may(tx: Tx, { granter, nowMs }: Asker, permission: string, scope: stri
 }
 
 /** Of a call that was refused before. */
-export function laterGatesNotReached(method: string): readonly LaterGate[] {
-	return (TAKING[method]?.gates ?? []).map((gate) => ({ gate, outcome: 'not reached', detail: '' }));
+export function laterGatesNotReached(method: string): readonly GateFound[] {
+	return (TAKING[method]?.gates ?? []).map(notReached);
 }
 
 /**
@@ -52,16 +54,80 @@ export function* laterGates(
 	target: Target,
 	to: ScopeRow | undefined,
 	asker: Asker,
-): Plan<readonly LaterGate[]> {
-	const found: LaterGate[] = [];
+): Plan<readonly GateFound[]> {
+	const found: GateFound[] = [];
 	for (const gate of TAKING[method]?.gates ?? []) {
 		const isOver = found.some(({ outcome }) => outcome === 'failed');
-		if (isOver) found.push({ gate, outcome: 'not reached', detail: '' });
-		else if (gate === 'destination') found.push(yield* destinationGate(tx, method, to, asker));
-		else if (gate === 'entitlement') found.push(yield* entitlementGate(tx, method, target, to, asker));
-		else found.push(yield* quotaGate(tx, yield* quotasTakenBy(tx, method, target, to), asker));
+		if (isOver) found.push(notReached(gate));
+		else found.push(yield* laterGate(tx, gate, { method, target, to }, asker));
 	}
 	return found;
+}
+
+interface AskedCall {
+	readonly method: string;
+	readonly target: Target;
+	/** Named beside the target. */
+	readonly to: ScopeRow | undefined;
+}
+
+function* laterGate(tx: Tx, gate: LaterGateName, { method, target, to }: AskedCall, asker: Asker): Plan<GateFound> {
+	switch (gate) {
+		case 'destination':
+			return yield* destinationGate(tx, method, to, asker);
+		case 'idle':
+			return yield* idleGate(tx, target);
+		case 'entitlement':
+			return yield* entitlementGate(tx, method, target, to, asker);
+		case 'quota':
+			return yield* quotaGate(tx, yield* quotasTakenBy(tx, method, target, to), asker);
+		default:
+			return to === undefined || target.kind !== 'scope'
+				? { gate, outcome: 'not asked', detail: 'say for which scope' }
+				: yield* moveGate(tx, gate, target.scope, to, asker);
+	}
+}
+
+/** What a move meets at its new parent and at its old one, by the checks of the move itself. */
+function* moveGate(
+	tx: Tx,
+	gate: MoveGateName,
+	scope: ScopeRow,
+	to: ScopeRow,
+	{ granter: { view, actor }, subject, nowMs }: Asker,
+): Plan<GateFound> {
+	switch (gate) {
+		case 'standing':
+			return yield* triedGate(gate, () => {
+				assertCanStand(scope, to);
+				return `a ${scope.kind} can stand in ${to.name}`;
+			});
+		case 'departure': {
+			const found = yield* triedGate(gate, function* () {
+				yield* assertMayLeave(tx, { view, actor: subject }, scope, to, nowMs);
+				return 'it may be taken from where it stands, and leaves no guardrail that they may not lift';
+			});
+			// Which guardrails there are above is shown to whoever meets them.
+			const isOther = found.outcome === 'failed' && subject.id !== actor.id;
+			return isOther
+				? { ...found, detail: 'they may not take it from where it stands, or from a guardrail there' }
+				: found;
+		}
+		case 'place':
+			return yield* triedGate(gate, function* () {
+				yield* assertFits(tx, scope, to);
+				return 'name, depth and number of what moves fit there';
+			});
+	}
+}
+
+/** Of an assignment in host mode alone, which Explain isn't asked about by itself. */
+function* idleGate(tx: Tx, target: Target): Plan<GateFound> {
+	const isBusy = target.kind === 'node' && (yield* hasOpenWork(tx, target.node.id));
+	const detail = isBusy
+		? 'tasks or terminals are open on the node; in host mode it would be refused (NODE_BUSY)'
+		: 'nothing is open on the node';
+	return { gate: 'idle', outcome: 'passed', detail };
 }
 
 /** Whether the scope that the call names beside its target takes what comes: a decision of its own, or a project's state. */
@@ -70,7 +136,7 @@ function* destinationGate(
 	method: string,
 	to: ScopeRow | undefined,
 	{ granter: { view }, subject, nowMs }: Asker,
-): Plan<LaterGate> {
+): Plan<GateFound> {
 	const gate = 'destination';
 	if (to === undefined) return { gate, outcome: 'not asked', detail: 'say for which scope' };
 	if (TAKING[method]?.takes === 'move') {
@@ -93,7 +159,7 @@ function* entitlementGate(
 	target: Target,
 	to: ScopeRow | undefined,
 	asker: Asker,
-): Plan<LaterGate> {
+): Plan<GateFound> {
 	const gate = 'entitlement';
 	const { nowMs } = asker;
 	if (to === undefined) return { gate, outcome: 'not asked', detail: 'say for which scope' };
@@ -110,7 +176,7 @@ function* entitlementGate(
 	return { gate, outcome: 'passed', detail };
 }
 
-function* quotaGate(tx: Tx, taken: Taken, asker: Asker): Plan<LaterGate> {
+function* quotaGate(tx: Tx, taken: Taken, asker: Asker): Plan<GateFound> {
 	const gate = 'quota';
 	if (taken.kind === 'unknown') return { gate, outcome: 'not asked', detail: taken.why };
 	if (taken.kind === 'nothing') return { gate, outcome: 'passed', detail: taken.why };

@@ -15,6 +15,7 @@ import type { RoleRow } from '../../store/port/access.ts';
 import type { ScopeRow } from '../../store/port/scopes.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
+import type { Gate } from '../gates.ts';
 import { changed } from '../iam/change.ts';
 import { checkedDisplayName } from '../iam/display-name.ts';
 import { assertEtag } from '../iam/etag.ts';
@@ -110,13 +111,23 @@ export const updateRole = mutation('scope', AccessService.method.updateRole, {
 	},
 });
 
+/** Throws ROLE_IN_USE. */
+const UNBOUND: Gate<'scope'> = {
+	gate: 'use',
+	*check(tx, { target, policy }) {
+		const { name } = yield* roleAt(tx, policy, target);
+		if ((yield* tx.access.listBindingsOfRole(name, null, 1)).length > 0) throw bound();
+		return 'nobody has the role';
+	},
+};
+
 export const deleteRole = mutation('scope', AccessService.method.deleteRole, {
 	prepare: () => undefined,
+	lock: (tx) => tx.access.lockPolicy(),
+	gates: [UNBOUND],
 	*apply(tx, { request, nowMs, ctx, policy }, target) {
-		yield* tx.access.lockPolicy();
 		const role = yield* roleAt(tx, policy, target);
 		assertEtag(request.etag, role, 'role');
-		if ((yield* tx.access.listBindingsOfRole(role.name, null, 1)).length > 0) throw bound();
 		yield* tx.access.updateRole(
 			role.name,
 			{ deletedAtMs: nowMs },

@@ -15,15 +15,22 @@ import { levelsOfMove } from '../quotas/move.ts';
  */
 type TakesKind = 'assignment' | 'node work' | 'key' | 'another version' | 'move';
 
+export type MoveGateName = 'standing' | 'departure' | 'place';
+export type LaterGateName = 'destination' | 'idle' | 'entitlement' | 'quota' | MoveGateName;
+
 interface Taking {
 	readonly takes: TakesKind;
-	readonly gates: readonly ('destination' | 'entitlement' | 'quota')[];
+	/** In the order in which the call meets them. */
+	readonly gates: readonly LaterGateName[];
 	/** Of work on a node. */
 	readonly kind?: QuotaKind;
 }
 
 export const TAKING: Readonly<Record<string, Taking>> = {
-	'gpuaas.nodes.v1.NodeService/AssignNode': { takes: 'assignment', gates: ['destination', 'entitlement', 'quota'] },
+	'gpuaas.nodes.v1.NodeService/AssignNode': {
+		takes: 'assignment',
+		gates: ['destination', 'idle', 'entitlement', 'quota'],
+	},
 	'gpuaas.tasks.v1.TaskService/CreateTask': { takes: 'node work', gates: ['quota'], kind: 'tasks' },
 	'gpuaas.terminals.v1.TerminalService/OpenTerminal': { takes: 'node work', gates: ['quota'], kind: 'terminals' },
 	'gpuaas.terminals.v1.FileService/ReadFiles': { takes: 'node work', gates: ['quota'], kind: 'terminals' },
@@ -31,7 +38,10 @@ export const TAKING: Readonly<Record<string, Taking>> = {
 	'gpuaas.terminals.v1.PortService/ForwardPort': { takes: 'node work', gates: ['quota'], kind: 'terminals' },
 	'gpuaas.iam.v1.KeyService/CreateKey': { takes: 'key', gates: ['quota'] },
 	'gpuaas.iam.v1.KeyService/RotateKey': { takes: 'another version', gates: ['quota'] },
-	'gpuaas.iam.v1.ScopeService/MoveScope': { takes: 'move', gates: ['destination', 'quota'] },
+	'gpuaas.iam.v1.ScopeService/MoveScope': {
+		takes: 'move',
+		gates: ['destination', 'standing', 'departure', 'place', 'quota'],
+	},
 };
 
 export interface QuotaWish {

@@ -7,9 +7,9 @@ import { GpuaasError } from '../../../kit/error.ts';
 import { uuidv7 } from '../../../kit/ids.ts';
 import { InjectFaultSpecSchema, TaskSpecSchema } from '../../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { HealthService, InjectNodeFaultResponseSchema } from '../../../proto/gen/gpuaas/telemetry/v1/health_pb.ts';
-import { checkCustody } from '../nodes/admission.ts';
-import { assertNotRetired } from '../nodes/change.ts';
-import { checkRoom, queuedTask } from '../tasks/create.ts';
+import type { Gate } from '../gates.ts';
+import { IN_PLATFORM_CUSTODY, NOT_RETIRED, ROOM_FOR_TASK } from '../nodes/gates.ts';
+import { queuedTask } from '../tasks/create.ts';
 import { mutation } from '../use-case.ts';
 
 /** The label that a node must have, and its value. */
@@ -19,20 +19,34 @@ const ALLOWED = 'allowed';
 const QUEUE_TIMEOUT_MS = 60_000;
 const OUTPUT_BYTES_MAX = 4096;
 
+/** Throws FAULT_INJECTION_FORBIDDEN. */
+const LABELLED: Gate<'node'> = {
+	gate: 'label',
+	check(_tx, { target: { node } }) {
+		if (node.labels[FAULT_LABEL] !== ALLOWED) throw notLabelled(node.name);
+		return `it has the label ${FAULT_LABEL}=${ALLOWED}`;
+	},
+};
+
+/** Past it the engine would drop what it says, and nobody would know why nothing happens. Throws FAULT_INJECTION_LIMIT. */
+const FEW_INJECTIONS: Gate<'node'> = {
+	gate: 'injections',
+	*check(tx, { target: { node }, nowMs }) {
+		const count = yield* tx.tasks.countInjections(node.id, nowMs);
+		if (count >= INJECTIONS_MAX) throw tooMany(node.name);
+		return `${count} of ${INJECTIONS_MAX} injections last`;
+	},
+};
+
 /**
  * A signed task that lets the agent say that something is wrong; its local policy must list the kind. What it says comes
  * back as any health fact does, marked as simulated and with its end.
  */
 export const injectNodeFault = mutation('node', HealthService.method.injectNodeFault, {
 	prepare: ({ deps, nowMs }) => uuidv7(nowMs, deps.rng),
+	gates: [NOT_RETIRED, LABELLED, IN_PLATFORM_CUSTODY, ROOM_FOR_TASK, FEW_INJECTIONS],
 	*apply(tx, call, { node }, id) {
-		const { request, nowMs, deps } = call;
-		assertNotRetired(node);
-		if (node.labels[FAULT_LABEL] !== ALLOWED) throw notLabelled(node.name);
-		checkCustody(node, undefined);
-		yield* checkRoom(tx, node.id, deps.limits.tasksOpenPerNodeMax);
-		// Past it the engine would drop what it says, and nobody would know why nothing happens.
-		if ((yield* tx.tasks.countInjections(node.id, nowMs)) >= INJECTIONS_MAX) throw tooMany(node.name);
+		const { request, nowMs } = call;
 		const lastsMs = durationMs(present(request.duration, 'the contract demands it'));
 		const endsAtMs = nowMs + lastsMs;
 		const endsAt = timestampFromMs(endsAtMs);

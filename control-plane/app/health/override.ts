@@ -7,7 +7,7 @@ import {
 	SetNodeHealthOverrideResponseSchema,
 } from '../../../proto/gen/gpuaas/telemetry/v1/health_pb.ts';
 import type { HealthOverrideRow } from '../../store/port/node-health.ts';
-import { assertNotRetired } from '../nodes/change.ts';
+import { NOT_RETIRED } from '../nodes/gates.ts';
 import { mutation } from '../use-case.ts';
 import { HEALTH_TOPIC } from './commit.ts';
 import { glanceMessage, healthOfNode } from './glance.ts';
@@ -15,8 +15,8 @@ import { glanceMessage, healthOfNode } from './glance.ts';
 /** Somebody's word against the verdict, until a time; shown as such wherever health is. */
 export const setNodeHealthOverride = mutation('node', HealthService.method.setNodeHealthOverride, {
 	prepare: () => undefined,
+	gates: [NOT_RETIRED],
 	*apply(tx, { ctx, request, nowMs }, { node }) {
-		assertNotRetired(node);
 		const { schedulable, reason } = request;
 		const row: HealthOverrideRow = {
 			nodeId: node.id,

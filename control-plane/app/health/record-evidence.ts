@@ -9,7 +9,8 @@ import type { HealthEvidenceRow } from '../../store/port/node-health.ts';
 import type { NodeRow } from '../../store/port/nodes.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
-import { assertNotRetired } from '../nodes/change.ts';
+import type { Gate } from '../gates.ts';
+import { NOT_RETIRED } from '../nodes/gates.ts';
 import { mutation } from '../use-case.ts';
 import { risingId } from './rising-id.ts';
 import { clearingName, subjectKindName } from './wire.ts';
@@ -18,6 +19,16 @@ import { clearingName, subjectKindName } from './wire.ts';
 export const HEALTH_RECORD_TOPIC = 'nodes.health_record';
 const EVIDENCE_MAX = 512;
 
+/** Throws HEALTH_EVIDENCE_INVALID. */
+const BELIEVED: Gate<'node'> = {
+	gate: 'custody',
+	check(_tx, { target: { node } }) {
+		if (node.custody !== 'platform')
+			throw invalid('the node is not in platform custody: nothing that is found there ends what the platform saw');
+		return 'it is in platform custody';
+	},
+};
+
 /**
  * What the platform did or found out. A reset and a diagnostic are shown by a task that ran on this node in platform
  * custody, began after the verdict was what it is now, and succeeded: its receipt is signed. That somebody worked on the
@@ -25,15 +36,13 @@ const EVIDENCE_MAX = 512;
  */
 export const recordNodeHealthEvidence = mutation('node', HealthService.method.recordNodeHealthEvidence, {
 	prepare: ({ deps, nowMs }) => uuidv7(nowMs, deps.rng),
+	gates: [NOT_RETIRED, BELIEVED],
 	*apply(tx, { ctx, request, nowMs }, { node }, freshId) {
-		assertNotRetired(node);
 		const clearing = clearingName(request.clearing) ?? '';
 		const subject = request.subject;
 		const kind = subject === undefined ? 'node' : subjectKindName(subject.kind);
 		if (kind === undefined) throw invalid('it is about something that has no verdict: node, GPU, slice, NIC or link');
 		if (kind !== 'node' && (subject?.id ?? '') === '') throw invalid(`it names no ${kind}`);
-		if (node.custody !== 'platform')
-			throw invalid('the node is not in platform custody: nothing that is found there ends what the platform saw');
 		if (clearing === 'gpu_reset' && kind !== 'gpu') throw invalid('a reset is of one GPU: name it (--gpu)');
 		if (clearing !== 'serviced') yield* checkTask(tx, node, request.taskId);
 		const last = (yield* tx.nodeHealth.evidenceAfter(node.id, '', EVIDENCE_MAX)).at(-1);

@@ -12,6 +12,7 @@ import type { ApiKeyRow } from '../../store/port/api-keys.ts';
 import type { PrincipalRow } from '../../store/port/identities.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
+import type { Gate } from '../gates.ts';
 import { changed } from '../iam/change.ts';
 import { assertCidrs } from '../iam/cidr.ts';
 import { assertHoldsBindings, granterOf } from '../iam/grants.ts';
@@ -22,7 +23,7 @@ import type { TargetOf } from '../iam/target.ts';
 import { nextPageToken, pageOf } from '../list-page.ts';
 import { namedPrincipal } from '../principals/named.ts';
 import { mutation, query } from '../use-case.ts';
-import { assertKnownPermissions, reachOf } from './checks.ts';
+import { assertKnownPermissions, assertNotRevoked, reachOf } from './checks.ts';
 import { extendForKey, takeForKey } from './counted.ts';
 import { assertKeyScope } from './reach.ts';
 import { addVersion, revoke } from './rotation.ts';
@@ -80,13 +81,31 @@ export const listKeys = query('scope', KeyService.method.listKeys, {
 		}),
 });
 
+/** Throws GRANT_EXCEEDS_OWN. */
+const HOLDS_AS_MUCH: Gate<'scope'> = {
+	gate: 'grant',
+	*check(tx, { target, policy, granter }) {
+		const { key, account } = yield* keyAt(tx, policy, target);
+		yield* assertHoldsBindings(tx, yield* granter(tx), yield* heldBindings(tx, account.id), reachOf(key));
+		return 'they hold all that the key gives';
+	},
+};
+
+/** Throws KEY_REVOKED. */
+const NOT_REVOKED: Gate<'scope'> = {
+	gate: 'key',
+	*check(tx, { target, policy }) {
+		assertNotRevoked((yield* keyAt(tx, policy, target)).key);
+		return 'the key is not revoked';
+	},
+};
+
 export const rotateKey = mutation('scope', KeyService.method.rotateKey, {
+	gates: [HOLDS_AS_MUCH, NOT_REVOKED],
 	prepare: (call) => mintSecret(call, 'sk', call.request.ttl),
 	*apply(tx, call, target, minted) {
 		const { request, nowMs, policy } = call;
-		const granter = yield* granterOf(tx, call);
 		const { key, account } = yield* keyAt(tx, policy, target);
-		yield* assertHoldsBindings(tx, granter, yield* heldBindings(tx, account.id), reachOf(key));
 		yield* addVersion(tx, key, minted, { etag: request.etag, overlap: request.overlap, nowMs });
 		yield* extendForKey(tx, account, key.id, nowMs);
 		const response = create(RotateKeyResponseSchema, {

@@ -3,17 +3,35 @@ import { GpuaasError } from '../../../kit/error.ts';
 import { uuidv7 } from '../../../kit/ids.ts';
 import { AssignNodeResponseSchema, NodeService } from '../../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import type { AssignmentRow } from '../../store/port/assignments.ts';
-import type { NodeRow, ProjectRef } from '../../store/port/nodes.ts';
+import type { ProjectRef } from '../../store/port/nodes.ts';
 import type { ScopeRow } from '../../store/port/scopes.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
-import { checkHealth } from '../health/gate.ts';
+import type { Gate } from '../gates.ts';
 import { ancestorsOf } from '../iam/place.ts';
 import { projectName } from '../iam/resource-name.ts';
 import { mutation } from '../use-case.ts';
 import { assignmentMessage, modeOf } from '../wire/node.ts';
 import { takeForAssignment } from './assignment-terms.ts';
-import { assertNotRetired } from './change.ts';
+import { HEALTHY, NOT_RETIRED, TAKES_WORK } from './gates.ts';
+
+/** Throws NODE_ALREADY_ASSIGNED. */
+const UNASSIGNED: Gate<'node'> = {
+	gate: 'assignment',
+	check(_tx, { target: { assignment } }) {
+		if (assignment !== undefined) throw alreadyAssigned(assignment);
+		return 'nobody has it';
+	},
+};
+
+/** Throws NODE_IN_TENANT_CUSTODY. */
+const CLEAN: Gate<'node'> = {
+	gate: 'custody',
+	check(_tx, { target: { node } }) {
+		if (node.custody !== 'platform') throw unclean();
+		return 'it is in platform custody';
+	},
+};
 
 /**
  * Opens the assignment that scopes everything a project may see and do on the node. In host mode the project gets root,
@@ -21,16 +39,12 @@ import { assertNotRetired } from './change.ts';
  */
 export const assignNode = mutation('node', NodeService.method.assignNode, {
 	prepare: ({ deps, nowMs }) => uuidv7(nowMs, deps.rng),
-	*apply(tx, { request, nowMs }, { node, assignment }, id) {
-		assertNotRetired(node);
-		if (assignment !== undefined) throw alreadyAssigned(assignment);
-		checkUsable(node);
-		yield* checkHealth(tx, node, nowMs);
+	gates: [NOT_RETIRED, UNASSIGNED, CLEAN, TAKES_WORK, HEALTHY],
+	*apply(tx, { request, nowMs }, { node }, id) {
 		const project = yield* checkProject(tx, request);
 		const mode = modeOf(request.mode);
 		if (mode === 'host') {
-			const isBusy = (yield* tx.tasks.countOpen(node.id)) > 0 || (yield* tx.terminals.countOpen(node.id)) > 0;
-			if (isBusy) throw busy();
+			if (yield* hasOpenWork(tx, node.id)) throw busy();
 			yield* tx.nodes.update(node.id, { custody: 'tenant' });
 		}
 		const row: AssignmentRow = {
@@ -81,21 +95,16 @@ function* checkProject(tx: Tx, project: ProjectRef): Plan<ScopeRow> {
 	);
 }
 
-function checkUsable(node: NodeRow): void {
-	if (node.custody !== 'platform') {
-		throw refused(
-			'NODE_IN_TENANT_CUSTODY',
-			'the node was in the hands of a tenant and is not known to be clean; reimage its host, remove the node and enroll it again',
-		);
-	}
-	if (node.locked)
-		throw refused(
-			'NODE_LOCKED',
-			"two holders of this node's identity were seen; look at the host, then unlock the node",
-		);
-	if (node.state === 'draining')
-		throw refused('NODE_DRAINING', 'the node is being drained; wait for the drain, or cancel it');
-	if (node.cordoned) throw refused('NODE_CORDONED', 'the node is cordoned; uncordon it first');
+/** Which host mode, in which a tenant gets root beside it, allows none of. */
+export function* hasOpenWork(tx: Tx, nodeId: string): Plan<boolean> {
+	return (yield* tx.tasks.countOpen(nodeId)) > 0 || (yield* tx.terminals.countOpen(nodeId)) > 0;
+}
+
+function unclean(): GpuaasError {
+	return refused(
+		'NODE_IN_TENANT_CUSTODY',
+		'the node was in the hands of a tenant and is not known to be clean; reimage its host, remove the node and enroll it again',
+	);
 }
 
 function alreadyAssigned(open: AssignmentRow): GpuaasError {

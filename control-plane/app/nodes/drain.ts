@@ -2,21 +2,31 @@ import { create } from '@bufbuild/protobuf';
 import { GpuaasError } from '../../../kit/error.ts';
 import { uuidv7 } from '../../../kit/ids.ts';
 import { DrainNodeResponseSchema, NodeService } from '../../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
+import type { Gate } from '../gates.ts';
 import { DRAIN_DATA_NEW, encodeDrain } from '../operations/drain-operation.ts';
 import { mutation } from '../use-case.ts';
 import { factsOfNode, nodeMessage } from '../wire/node.ts';
 import { msFromDuration } from '../wire/time.ts';
-import { assertNotRetired, changeNode } from './change.ts';
+import { changeNode } from './change.ts';
+import { NOT_RETIRED } from './gates.ts';
 
 const DEADLINE_DEFAULT_MS = 600_000;
+
+/** Throws NODE_DRAINING. */
+const NO_DRAIN: Gate<'node'> = {
+	gate: 'drain',
+	*check(tx, { target: { node } }) {
+		const running = yield* tx.operations.runningOfTarget(node.id, 'nodes.drain');
+		if (running !== undefined) throw alreadyDraining(running.id);
+		return 'no drain is under way';
+	},
+};
 
 /** Cordons and starts the operation that workflows/drain carries on: work may end until the deadline, then it is cancelled. */
 export const drainNode = mutation('node', NodeService.method.drainNode, {
 	prepare: ({ deps, nowMs }) => uuidv7(nowMs, deps.rng),
+	gates: [NOT_RETIRED, NO_DRAIN],
 	*apply(tx, { ctx, request, nowMs }, { node }, operationId) {
-		assertNotRetired(node);
-		const running = yield* tx.operations.runningOfTarget(node.id, 'nodes.drain');
-		if (running !== undefined) throw alreadyDraining(running.id);
 		const deadlineMs = nowMs + (msFromDuration(request.deadline) ?? DEADLINE_DEFAULT_MS);
 		yield* tx.operations.insert({
 			id: operationId,

@@ -10,7 +10,8 @@ import { applyEndings, type Ending, prepareEndings } from '../tasks/end-tasks.ts
 import { mutation } from '../use-case.ts';
 import { factsOfNode, nodeMessage } from '../wire/node.ts';
 import { giveBackAssignment } from './assignment-terms.ts';
-import { assertNotRetired, changeNode } from './change.ts';
+import { changeNode } from './change.ts';
+import { NOT_RETIRED } from './gates.ts';
 
 /**
  * Retires the node for good: its certificates are revoked, its assignment and drain end, its open tasks end
@@ -22,8 +23,8 @@ export const removeNode = mutation('node', NodeService.method.removeNode, {
 		const open = await deps.store.read((tx) => openTasks(tx, node.id, deps.limits.tasksOpenPerNodeMax));
 		return await prepareEndings(deps, open, endingOf);
 	},
+	gates: [NOT_RETIRED],
 	*apply(tx, { deps, request, nowMs }, { node, assignment }, endings) {
-		assertNotRetired(node);
 		const revoked: string[] = [];
 		for (const { serial } of yield* tx.certificates.listLive(node.id, nowMs)) {
 			yield* tx.certificates.update(serial, {

@@ -1,10 +1,20 @@
 import { create } from '@bufbuild/protobuf';
 import { GpuaasError } from '../../../kit/error.ts';
 import { NodeService, UnassignNodeResponseSchema } from '../../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
+import type { Gate } from '../gates.ts';
 import { prepareStop, stopTasks } from '../tasks/stop-tasks.ts';
 import { mutation } from '../use-case.ts';
 import { assignmentMessage } from '../wire/node.ts';
 import { giveBackAssignment } from './assignment-terms.ts';
+
+/** Throws NODE_NOT_ASSIGNED. */
+const ASSIGNED: Gate<'node'> = {
+	gate: 'assignment',
+	check(_tx, { target: { assignment } }) {
+		if (assignment === undefined) throw notAssigned();
+		return `it is assigned to ${assignment.organization}/${assignment.project}`;
+	},
+};
 
 /**
  * Ends the assignment and its tasks: queued ones at once, with endings; running ones are told to stop and end by their
@@ -12,6 +22,7 @@ import { giveBackAssignment } from './assignment-terms.ts';
  * no work and no assignment until it was reimaged and enrolled again.
  */
 export const unassignNode = mutation('node', NodeService.method.unassignNode, {
+	gates: [ASSIGNED],
 	async prepare({ deps }, { assignment }) {
 		if (assignment === undefined) return [];
 		const open = await deps.store.read((tx) =>
@@ -20,6 +31,7 @@ export const unassignNode = mutation('node', NodeService.method.unassignNode, {
 		return await prepareStop(deps, open, END);
 	},
 	*apply(tx, { deps, request, nowMs }, { node, assignment }, endings) {
+		// One that ended meanwhile is none any more.
 		const closed = assignment === undefined ? undefined : yield* tx.assignments.close(assignment.id, nowMs);
 		if (closed === undefined) throw notAssigned();
 		yield* giveBackAssignment(tx, [closed.id]);

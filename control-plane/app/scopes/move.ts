@@ -3,6 +3,8 @@ import { present } from '../../../kit/assert.ts';
 import { GpuaasError } from '../../../kit/error.ts';
 import { MoveScopeResponseSchema, ScopeService } from '../../../proto/gen/gpuaas/iam/v1/scopes_pb.ts';
 import type { ScopeRow } from '../../store/port/scopes.ts';
+import type { Tx } from '../../store/port/store.ts';
+import type { Plan } from '../../store/port/unit.ts';
 import { changed } from '../iam/change.ts';
 import { assertEtag } from '../iam/etag.ts';
 import { granterOf, mayAt } from '../iam/grants.ts';
@@ -33,11 +35,7 @@ export const moveScope = mutation('scope', ScopeService.method.moveScope, {
 		assertEtag(request.etag, scope, 'scope');
 		assertCanStand(scope, parent);
 		yield* assertMayLeave(tx, granter, scope, parent, nowMs);
-		const path = `${parent.path}${scope.kind === 'project' ? 'p' : 'd'}.${scope.id}/`;
-		yield* assertSkeletonFree(tx, { ...scope, parent: parent.name });
-		const below = yield* tx.scopes.listBelow(scope.path, BELOW_MAX + 1);
-		if (below.length > BELOW_MAX) throw tooLarge();
-		for (const moved of [path, ...below.map((row) => path + row.path.slice(scope.path.length))]) assertDepth(moved);
+		const path = yield* assertFits(tx, scope, parent);
 		yield* moveQuotas(tx, scope, parent);
 		yield* tx.scopes.movePaths(scope.path, path);
 		const patch = { parent: parent.name, path };
@@ -50,7 +48,18 @@ export const moveScope = mutation('scope', ScopeService.method.moveScope, {
 /** What one unit moves; more would hold the writer for too long. */
 const BELOW_MAX = 20_000;
 
-function assertCanStand(scope: ScopeRow, parent: ScopeRow): void {
+/** Whether what would stand there has room there by name, depth and number; its path then. Also for Explain. */
+export function* assertFits(tx: Tx, scope: ScopeRow, parent: ScopeRow): Plan<string> {
+	const path = `${parent.path}${scope.kind === 'project' ? 'p' : 'd'}.${scope.id}/`;
+	yield* assertSkeletonFree(tx, { ...scope, parent: parent.name });
+	const below = yield* tx.scopes.listBelow(scope.path, BELOW_MAX + 1);
+	if (below.length > BELOW_MAX) throw tooLarge();
+	for (const moved of [path, ...below.map((row) => path + row.path.slice(scope.path.length))]) assertDepth(moved);
+	return path;
+}
+
+/** Throws SCOPE_KIND_INVALID, SCOPE_CYCLE. Also for Explain. */
+export function assertCanStand(scope: ScopeRow, parent: ScopeRow): void {
 	const isMovable = scope.kind === 'department' || scope.kind === 'project';
 	const isParent = parent.kind === 'organization' || parent.kind === 'department';
 	if (!isMovable || !isParent || scope.organization !== parent.organization) {

@@ -10,11 +10,10 @@ import {
 } from '../../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import type { AssignmentRow } from '../../store/port/assignments.ts';
 import type { NodeRow } from '../../store/port/nodes.ts';
-import type { Tx } from '../../store/port/store.ts';
 import type { TaskKind, TaskRow } from '../../store/port/tasks.ts';
-import { asPlatform, type Plan } from '../../store/port/unit.ts';
 import { projectName } from '../iam/resource-name.ts';
-import { checkCustody, checkTakesWork, ownerOf } from '../nodes/admission.ts';
+import { ownerOf } from '../nodes/admission.ts';
+import { IN_CUSTODY, ROOM_FOR_TASK, TAKES_WORK } from '../nodes/gates.ts';
 import { takeQuota } from '../quotas/reserve.ts';
 import { type Call, mutation } from '../use-case.ts';
 import { msFromDuration } from '../wire/time.ts';
@@ -27,14 +26,12 @@ const AUDIT_ARGV_CHARS_MAX = 4096;
 
 /** Stores a task for a node's agent, with the assignment that it is made under. */
 export const createTask = mutation('node', TaskService.method.createTask, {
+	gates: [TAKES_WORK, IN_CUSTODY, ROOM_FOR_TASK],
 	*apply(tx, call, target) {
 		const { deps, ctx, request, nowMs } = call;
 		const spec = checkedSpec(request.spec);
 		const { node } = target;
 		const owner = ownerOf(target);
-		checkTakesWork(node);
-		checkCustody(node, owner);
-		yield* checkRoom(tx, node.id, deps.limits.tasksOpenPerNodeMax);
 		const id = uuidv7(nowMs, deps.rng);
 		const { limits } = deps;
 		const row = queuedTask(call, node, owner, {
@@ -181,18 +178,4 @@ function checkArguments(spec: TaskSpec): void {
 
 function unusableSpec(message: string): GpuaasError {
 	return new GpuaasError({ code: 'INVALID_ARGUMENT', reason: 'INVALID_REQUEST', message });
-}
-
-/** All of the node's, whoever asks. */
-export function* checkRoom(tx: Tx, nodeId: string, tasksMax: number): Plan<void> {
-	if ((yield* asPlatform(tx.tasks.countOpen(nodeId))) >= tasksMax) throw queueFull(tasksMax);
-}
-
-function queueFull(tasksMax: number): GpuaasError {
-	return new GpuaasError({
-		code: 'RESOURCE_EXHAUSTED',
-		reason: 'QUEUE_FULL',
-		message: `the node has ${tasksMax} open tasks, which is its limit; wait until some have ended, or choose another node`,
-		metadata: { tasks_max: String(tasksMax), 'retry-after': '5' },
-	});
 }

@@ -12,7 +12,7 @@ import {
 } from '../../../proto/gen/gpuaas/terminals/v1/files_pb.ts';
 import { mutation } from '../use-case.ts';
 import { unattendedGraceMs } from './limits.ts';
-import { applyChannel, type ChannelRequest, permissionOf, prepareChannel } from './open-channel.ts';
+import { applyChannel, CHANNEL_GATES, type ChannelRequest, permissionOf, prepareChannel } from './open-channel.ts';
 import { terminalMessage } from './view.ts';
 
 /** Files from a node, and to it: two permissions, because the one says nothing about the other. */
@@ -20,6 +20,7 @@ const READ = FileService.method.readFiles;
 const WRITE = FileService.method.writeFiles;
 
 export const readFiles = mutation('node', READ, {
+	gates: CHANNEL_GATES,
 	async prepare(call, target) {
 		const { path, recursive } = call.request;
 		const copy = { access: CopyAccess.READ, path, recursive };
@@ -33,6 +34,7 @@ export const readFiles = mutation('node', READ, {
 });
 
 export const writeFiles = mutation('node', WRITE, {
+	gates: CHANNEL_GATES,
 	async prepare(call, target) {
 		const { path, force } = call.request;
 		const copy = { access: CopyAccess.WRITE, path, force };

@@ -10,10 +10,12 @@ import type { Tx } from '../../store/port/store.ts';
 import type { TerminalKind, TerminalRow } from '../../store/port/terminals.ts';
 import { asPlatform, type Plan } from '../../store/port/unit.ts';
 import type { AuditEvent } from '../audit/event.ts';
+import type { Gate } from '../gates.ts';
 import { checkedPolicy } from '../iam/method-policy.ts';
 import { projectName } from '../iam/resource-name.ts';
 import type { TargetOf } from '../iam/target.ts';
-import { checkCustody, checkTakesWork, ownerOf } from '../nodes/admission.ts';
+import { ownerOf } from '../nodes/admission.ts';
+import { assertConnected, CONNECTED, IN_CUSTODY, TAKES_WORK } from '../nodes/gates.ts';
 import { reserveQuota, type Wish } from '../quotas/reserve.ts';
 import type { Call } from '../use-case.ts';
 import { grantTtlMs, reservedMs } from './limits.ts';
@@ -64,7 +66,7 @@ export async function prepareChannel(
 ): Promise<PreparedChannel> {
 	const { node } = target;
 	if (deps.limits.terminalPurposeRequired && request.purpose.trim() === '') throw purposeRequired();
-	if (!deps.sessions.isConnected(node.id)) throw unreachable();
+	assertConnected(deps, node.id);
 	const id = uuidv7(nowMs, deps.rng);
 	const owner = ownerOf(target);
 	const grant = create(ChannelGrantSchema, {
@@ -91,7 +93,26 @@ export async function prepareChannel(
 	return { ...request, id, generation: node.generation, assignmentId: owner?.id ?? null, grant: envelope };
 }
 
-/** In the unit. Throws what the node's state, custody and number of terminals forbid. */
+/** All of the node's, whoever asks, and then what one person has. Throws TOO_MANY_TERMINALS. */
+const ROOM_FOR_TERMINAL: Gate<'node'> = {
+	gate: 'room',
+	*check(tx, { target, actor, deps: { limits } }) {
+		const { terminalsOpenPerNodeMax, terminalsOpenPerPersonMax } = limits;
+		const open = yield* asPlatform(tx.terminals.countOpen(target.node.id));
+		if (open >= terminalsOpenPerNodeMax) throw tooMany(terminalsOpenPerNodeMax);
+		const owner = ownerOf(target);
+		if (owner === undefined || !target.isHolder) return 'the node has room for one more';
+		// Also where the organization has no quota, or a large one: nobody takes all of it from the others.
+		const own = yield* asPlatform(tx.terminals.countOpenOf(actor.id, owner.organization));
+		if (own >= terminalsOpenPerPersonMax) throw tooManyOfPerson(terminalsOpenPerPersonMax);
+		return `the node has room for one more, and so has the person: ${own} of ${terminalsOpenPerPersonMax} open`;
+	},
+};
+
+/** What whoever opens a channel meets, of whatever kind it is. */
+export const CHANNEL_GATES: readonly Gate<'node'>[] = [CONNECTED, TAKES_WORK, IN_CUSTODY, ROOM_FOR_TERMINAL];
+
+/** In the unit, past the gates. Throws NODE_BUSY, QUOTA_EXCEEDED. */
 export function* applyChannel(
 	tx: Tx,
 	{ deps, ctx, nowMs }: OpenCall,
@@ -100,11 +121,7 @@ export function* applyChannel(
 ): Plan<OpenedChannel> {
 	const { node } = target;
 	const owner = ownerOf(target);
-	checkTakesWork(node);
-	checkCustody(node, owner);
 	if (prepared.generation !== node.generation || prepared.assignmentId !== (owner?.id ?? null)) throw movedOn();
-	if ((yield* asPlatform(tx.terminals.countOpen(node.id))) >= deps.limits.terminalsOpenPerNodeMax)
-		throw tooMany(deps.limits.terminalsOpenPerNodeMax);
 	const { limits } = deps;
 	const row: TerminalRow = {
 		id: prepared.id,
@@ -138,12 +155,7 @@ export function* applyChannel(
 		correlationId: ctx.correlationId,
 	};
 	// What the platform's own people do on a tenant's node is not the tenant's use.
-	if (owner !== undefined && target.isHolder) {
-		// Also where the organization has no quota, or a large one: nobody takes all of it from the others.
-		const own = yield* asPlatform(tx.terminals.countOpenOf(ctx.actor.id, owner.organization));
-		if (own >= limits.terminalsOpenPerPersonMax) throw tooManyOfPerson(limits.terminalsOpenPerPersonMax);
-		yield* reserveQuota(tx, wishOf(row, owner, nowMs), nowMs + reservedMs);
-	}
+	if (owner !== undefined && target.isHolder) yield* reserveQuota(tx, wishOf(row, owner, nowMs), nowMs + reservedMs);
 	yield* tx.terminals.insert(row);
 	return {
 		row,
@@ -178,14 +190,6 @@ function wishOf({ id }: Pick<TerminalRow, 'id'>, owner: ProjectRef, nowMs: numbe
 /** The permission of a method, for `ChannelRequest`. */
 export function permissionOf(method: Parameters<typeof checkedPolicy>[0]): string {
 	return checkedPolicy(method).permission;
-}
-
-function unreachable(): GpuaasError {
-	return new GpuaasError({
-		code: 'FAILED_PRECONDITION',
-		reason: 'NODE_UNREACHABLE',
-		message: 'the node is not connected now, so nothing was opened; gpuaas node why says since when, and what is tried',
-	});
 }
 
 function purposeRequired(): GpuaasError {

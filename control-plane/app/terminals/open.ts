@@ -3,13 +3,14 @@ import { GpuaasError } from '../../../kit/error.ts';
 import { type ChannelSpec, ChannelSpecSchema } from '../../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
 import { OpenTerminalResponseSchema, TerminalService } from '../../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import { mutation } from '../use-case.ts';
-import { applyChannel, type ChannelRequest, permissionOf, prepareChannel } from './open-channel.ts';
+import { applyChannel, CHANNEL_GATES, type ChannelRequest, permissionOf, prepareChannel } from './open-channel.ts';
 import { terminalMessage } from './view.ts';
 
 const METHOD = TerminalService.method.openTerminal;
 
 /** A shell, or one command, on a node. */
 export const openTerminal = mutation('node', METHOD, {
+	gates: CHANNEL_GATES,
 	async prepare(call, target) {
 		return await prepareChannel(call, target, requestOf(call.request.spec, call.request.purpose));
 	},

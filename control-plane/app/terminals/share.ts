@@ -9,6 +9,7 @@ import type { PrincipalRow } from '../../store/port/identities.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { TerminalRow } from '../../store/port/terminals.ts';
 import { asPlatform, type Plan } from '../../store/port/unit.ts';
+import type { Gate } from '../gates.ts';
 import { heldAt } from '../iam/decide.ts';
 import { holds } from '../iam/permissions.ts';
 import { inProject } from '../iam/target.ts';
@@ -16,15 +17,32 @@ import { nodeName as nameOfNode } from '../nodes/name.ts';
 import { mutation, type UseCaseDeps } from '../use-case.ts';
 import { terminalMessage } from './view.ts';
 
+/** Throws TERMINAL_NOT_SHARED. */
+const OWN: Gate<'terminal'> = {
+	gate: 'opener',
+	check(_tx, { target: { terminal }, actor }) {
+		if (terminal.createdBy !== actor.id) throw notOwner();
+		return 'they opened it';
+	},
+};
+
+/** Throws TERMINAL_ENDED. */
+const OPEN: Gate<'terminal'> = {
+	gate: 'state',
+	check(_tx, { target: { terminal } }) {
+		if (terminal.state === 'closed') throw ended();
+		return `the terminal is ${terminal.state}`;
+	},
+};
+
 /**
  * The owner lets one more principal in, or no longer. It adds to what that principal may do anyway: without the
  * permission to attach or observe there, a share alone opens nothing. Withdrawing ends what it allowed within a second.
  */
 export const shareTerminal = mutation('terminal', TerminalService.method.shareTerminal, {
 	prepare: () => undefined,
+	gates: [OWN, OPEN],
 	*apply(tx, { deps, ctx, request, nowMs }, { terminal }) {
-		if (terminal.createdBy !== ctx.actor.id) throw notOwner();
-		if (terminal.state === 'closed') throw ended();
 		const principal = yield* guest(tx, deps, terminal, request.principalId, nowMs);
 		// What was shared can be withdrawn, whatever became of them.
 		const isKnown = principal !== undefined && (yield* tx.terminals.getShare(terminal.id, principal.id)) !== undefined;
