@@ -3,6 +3,7 @@ import { buffersCame } from '../../kit/young-garbage.ts';
 import { ProtocolError } from '../process-host/framing.ts';
 import { readStat, signal } from '../process-host/proc.ts';
 import type { TaskBox } from '../process-host/task-box.ts';
+import { FlushPace } from './flush-pace.ts';
 import * as bounds from './limits.ts';
 import { OutputBuffer } from './output-buffer.ts';
 import type { Program, ProgramEvents } from './program.ts';
@@ -50,7 +51,7 @@ export class HostChannel {
 	#isFresh = true;
 	/** Output waits while a screen is on its way, so that the two stay in order. */
 	#isHeld = false;
-	#isFlushDue = false;
+	readonly #pace: FlushPace;
 	#stdinNext = 0;
 	#stdinAcked = 0;
 	/** What the listener was told of it. */
@@ -73,6 +74,8 @@ export class HostChannel {
 			isCut: false,
 		});
 		this.#outputs = { stdout: output('stdout', false), stderr: output('stderr', parts.tty !== undefined) };
+		const gatherBytes = parts.tty === undefined ? bounds.pipeGatherBytes : bounds.ttyGatherBytes;
+		this.#pace = new FlushPace(parts.clock, gatherBytes, () => this.#flush());
 		this.#size = parts.tty;
 		this.#screen = parts.tty === undefined ? undefined : new Screen(parts.tty, parts.turns, () => this.#regulate());
 	}
@@ -223,16 +226,9 @@ export class HostChannel {
 		output.buffer.append(bytes);
 		if (this.#endedBy === undefined || !this.#isBehind()) this.#screen?.feed(bytes);
 		this.#letGo();
-		// The first of a turn goes at once, for the echo's sake; what comes with it goes together, for the bulk's.
-		if (!this.#isFlushDue) {
-			this.#flush();
-			this.#isFlushDue = true;
-			this.#parts.clock.defer(() => {
-				this.#isFlushDue = false;
-				this.#flush();
-			});
-		}
+		this.#pace.came(bytes.length, output.buffer.next - output.sent);
 		this.#regulate();
+		if (output.isPaused) this.#pace.now();
 	}
 
 	#isBehind(): boolean {
@@ -306,6 +302,7 @@ export class HostChannel {
 				this.#program?.pause(output.name);
 			} else if (output.isPaused && isLow) {
 				output.isPaused = false;
+				this.#pace.resumed();
 				this.#program?.resume(output.name);
 			}
 		}

@@ -6,6 +6,9 @@ export const frameBytesMax = 4 << 20;
 export const screenBytesMax = 3_000_000;
 /** Data of one frame: large enough that bulk costs few frames, small enough that a keystroke's echo never waits long. */
 export const dataBytesMax = 64 << 10;
+/** A flood that comes in smaller pieces goes together (flush-pace.ts): a third of a terminal's window, half a read of a pipe. */
+export const ttyGatherBytes = 32 << 10;
+export const pipeGatherBytes = 32 << 10;
 /** Unacknowledged output of a terminal: past it the program waits, so that Ctrl-C isn't followed by a minute of backlog. */
 export const ttyWindowBytes = 100_000;
 export const ttyResumeBytes = 5_000;

@@ -21,7 +21,11 @@ export class OutputBuffer {
 	}
 
 	append(bytes: Buffer): void {
-		this.#chunks.push(bytes);
+		const last = this.#chunks.at(-1);
+		// Reads into one buffer (read-slab.ts): together they are one piece, which needs no copy.
+		if (last !== undefined && last.buffer === bytes.buffer && last.byteOffset + last.length === bytes.byteOffset)
+			this.#chunks[this.#chunks.length - 1] = Buffer.from(last.buffer, last.byteOffset, last.length + bytes.length);
+		else this.#chunks.push(bytes);
 		this.#next += bytes.length;
 	}
 

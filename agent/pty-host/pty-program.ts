@@ -4,6 +4,7 @@ import nodePty from 'node-pty/requireBinary.js';
 import type { UnixUser } from '../process-host/users.ts';
 import type { Launch, Program, ProgramEvents } from './program.ts';
 import type { ChannelSize } from './pty-host.ts';
+import { ReadSlab } from './read-slab.ts';
 
 /**
  * A program on a pseudo-terminal. node-pty's binding forks and resizes; its JavaScript wrapper isn't used, because it
@@ -29,18 +30,23 @@ export function startOnPty(
 		chownSync(forked.pty, user.uid, -1);
 		chmodSync(forked.pty, TTY_MODE);
 	}
-	const stream = new ReadStream(forked.fd);
+	const slab = new ReadSlab();
+	const callback = (bytes: number) => {
+		events.onData('stdout', slab.took(bytes));
+		return true;
+	};
+	const stream = new ReadStream(forked.fd, { onread: { buffer: () => slab.room(), callback } });
 	let isOver = false;
 	const over = () => {
 		if (isOver) return;
 		isOver = true;
 		events.onEnd('stdout');
 	};
-	stream.on('data', (bytes: Buffer) => events.onData('stdout', bytes));
 	// EIO is how the last close of the other side looks from here.
 	stream.on('error', () => stream.destroy());
 	stream.on('end', () => stream.destroy());
 	stream.on('close', over);
+	stream.resume();
 	return {
 		pid: forked.pid,
 		write: (bytes, done) => void (isOver ? undefined : stream.write(bytes, (error) => error ?? done())),
