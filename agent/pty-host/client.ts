@@ -2,18 +2,19 @@
  * `PtyHost` over the socket of protocol.ts; runs in the agent's process. One connection, never renewed: when it ends,
  * `closed` resolves, every waiting call rejects, and the agent starts or finds the next host (start.ts).
  */
-import { connect, type Socket } from 'node:net';
+import { connect, type OnReadOpts, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { type ErrorCode, GpuaasError } from '../../kit/error.ts';
 import { buffersCame } from '../../kit/young-garbage.ts';
 import type { DeviceMechanism } from '../platform/device-rules.ts';
 import type { Connected } from '../process-host/detached.ts';
+import { FrameReader } from '../process-host/frame-reader.ts';
 import { encodeJson } from '../process-host/framing.ts';
 import { agreeOnVersion, type Greeting, takesRetire } from '../process-host/greeting.ts';
 import { readHostLock } from '../process-host/lock.ts';
 import { socketName } from '../process-host/state.ts';
 import { frameBytesMax } from './limits.ts';
-import { encodeAck, encodeDataHead, type Frame, FrameDecoder } from './protocol.ts';
+import { decodeFrame, encodeAck, encodeDataHead, type Frame } from './protocol.ts';
 import type {
 	Attachment,
 	ChannelListener,
@@ -40,12 +41,10 @@ function lost(message: string): GpuaasError {
 
 /** Rejects when nobody listens, or when the peer isn't the holder of the directory's lock. `directory`: a real path. */
 export async function connectPtyHost(directory: string): Promise<Connected<SocketPtyHost>> {
-	const socket = connect(join(directory, socketName));
-	await new Promise<void>((resolve, reject) => {
-		socket.once('connect', () => resolve());
-		socket.once('error', (error) => reject(lost(error.message)));
-	});
-	return { greeted: greet(new SocketPtyHost(socket), directory), close: () => socket.destroy() };
+	const path = join(directory, socketName);
+	const host = new SocketPtyHost((onread) => connect({ path, onread }));
+	await host.connected();
+	return { greeted: greet(host, directory), close: () => void host.close() };
 }
 
 async function greet(host: SocketPtyHost, directory: string): Promise<SocketPtyHost> {
@@ -73,24 +72,17 @@ export class SocketPtyHost implements PtyHost {
 	release = '';
 	devices: DeviceMechanism | undefined;
 	readonly #socket: Socket;
-	readonly #decoder = new FrameDecoder();
+	readonly #reader = new FrameReader(frameBytesMax);
 	readonly #waiting = new Map<number, Waiting>();
 	readonly #listeners = new Map<number, ChannelListener>();
 	#nextId = 1;
 	#nextChannel = 1;
 	#error: GpuaasError | undefined;
 
-	constructor(socket: Socket) {
+	constructor(dial: (onread: OnReadOpts) => Socket) {
+		const socket = dial({ buffer: () => this.#reader.room(), callback: (bytes) => this.#receive(bytes) });
 		this.#socket = socket;
 		let why = 'it closed the connection';
-		socket.on('data', (chunk: Buffer) => {
-			buffersCame(chunk.length);
-			try {
-				for (const frame of this.#decoder.push(chunk)) this.#accept(frame);
-			} catch (error) {
-				socket.destroy(error instanceof Error ? error : undefined);
-			}
-		});
 		socket.on('error', (error) => {
 			why = error.message;
 		});
@@ -102,6 +94,14 @@ export class SocketPtyHost implements PtyHost {
 				this.#listeners.clear();
 				resolve({ message: why });
 			});
+		});
+	}
+
+	/** Rejects when nobody listens. */
+	connected(): Promise<void> {
+		return new Promise((resolve, reject) => {
+			this.#socket.once('connect', () => resolve());
+			this.#socket.once('error', (error) => reject(lost(error.message)));
 		});
 	}
 
@@ -210,6 +210,18 @@ export class SocketPtyHost implements PtyHost {
 
 	#json(message: object): void {
 		if (this.#error === undefined) this.#socket.write(encodeJson(message, frameBytesMax));
+	}
+
+	/** Whether it reads on. */
+	#receive(bytes: number): boolean {
+		buffersCame(bytes);
+		try {
+			for (const frame of this.#reader.took(bytes)) this.#accept(decodeFrame(frame));
+			return true;
+		} catch (error) {
+			this.#socket.destroy(error instanceof Error ? error : undefined);
+			return false;
+		}
 	}
 
 	#accept(frame: Frame): void {

@@ -19,6 +19,7 @@ import {
 	HEAD_BYTES,
 	KIND_JSON,
 	ProtocolError,
+	type RawFrame,
 } from '../process-host/framing.ts';
 import { frameBytesMax } from './limits.ts';
 import type { ChannelSize } from './pty-host.ts';
@@ -97,7 +98,8 @@ function offsetOf(payload: Buffer, at: number): number {
 	return offset;
 }
 
-function decode(kind: number, payload: Buffer): Frame {
+/** Throws `ProtocolError`. */
+export function decodeFrame({ kind, payload }: RawFrame): Frame {
 	if (kind === KIND_JSON) return { kind: 'json', message: decodeJson(payload) };
 	if (kind === KIND_DATA && payload.length >= DATA_HEAD_BYTES)
 		return {
@@ -131,6 +133,6 @@ export class FrameDecoder {
 	readonly #splitter = new FrameSplitter(frameBytesMax);
 
 	*push(chunk: Buffer): Generator<Frame, void, void> {
-		for (const { kind, payload } of this.#splitter.push(chunk)) yield decode(kind, payload);
+		for (const frame of this.#splitter.push(chunk)) yield decodeFrame(frame);
 	}
 }

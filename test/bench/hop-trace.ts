@@ -16,8 +16,20 @@ interface Duplex {
 	write(chunk: unknown, ...rest: unknown[]): boolean;
 }
 
+/** By which node:net gives what it read to whoever brought a buffer (`onread`), instead of `push`. */
+function onReadSymbol(stream: object): symbol | undefined {
+	return Object.getOwnPropertySymbols(stream).find(({ description }) => description === 'kBufferCb');
+}
+
 function follow(stream: Duplex, end: string): void {
 	const { push, write } = stream;
+	const symbol = onReadSymbol(stream);
+	const onRead: unknown = symbol === undefined ? undefined : Reflect.get(stream, symbol);
+	if (symbol !== undefined && typeof onRead === 'function')
+		Reflect.set(stream, symbol, (bytes: number, buffer: Uint8Array): unknown => {
+			look(buffer.subarray(0, bytes), `${end} in`);
+			return onRead(bytes, buffer);
+		});
 	stream.push = (chunk, encoding) => {
 		look(chunk, `${end} in`);
 		return push.call(stream, chunk, encoding);
