@@ -41,6 +41,8 @@ export interface DiskReading {
 	readonly why: string;
 	/** Only where `smart` is hung. */
 	readonly hang?: DiskHang;
+	/** Nobody asked it: one that did not answer before may not answer now. */
+	readonly isUnasked?: boolean;
 }
 
 export function without(device: string, smart: number, why: string): DiskReading {

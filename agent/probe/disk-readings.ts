@@ -58,9 +58,12 @@ function unanswered(
 ): DiskReading {
 	switch (answer.kind) {
 		case 'no_program':
-			return without(device, SMART.noProgram, 'smartctl is not installed (package smartmontools)');
+			return {
+				...without(device, SMART.noProgram, 'smartctl is not installed (package smartmontools)'),
+				isUnasked: true,
+			};
 		case 'not_asked':
-			return without(device, SMART.failed, answer.why);
+			return { ...without(device, SMART.failed, answer.why), isUnasked: true };
 		case 'hung': {
 			const { hang } = answer;
 			const why = `no answer in ${timeoutMs / 1000} s${hang.isLeft ? ', and its process does not end' : ''}`;

@@ -151,6 +151,10 @@ export class DiskHealthReader implements Disposable {
 		const { device, why, hang } = said;
 		const nowMs = this.#options.clock.monotonic();
 		const former = this.#found.get(device);
+		if (former?.hang !== undefined && said.isUnasked === true) {
+			this.#found.set(device, { ...former, saidAtMs: nowMs });
+			return;
+		}
 		if (said.health.smart >= SMART.failed && former?.why !== why)
 			this.#options.log.warn('the health of a disk could not be read', { device, why, evidence: hang?.evidence });
 		const isAsleep = said.health.smart === SMART.asleep && former !== undefined;

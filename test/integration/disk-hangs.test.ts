@@ -11,7 +11,7 @@ import { eventually } from '../eventually.ts';
 import { FakeNvmeReader } from '../fakes/disks/nvme-reader.ts';
 import * as documents from '../fakes/smartctl/documents.ts';
 import { FakeSmartctl } from '../fakes/smartctl/smartctl.ts';
-import { addDisk, DiskHost } from './disk-host.ts';
+import { addDisk, DiskHost, type Looked } from './disk-host.ts';
 
 /** Disks that don't answer, in real processes: of the reader, of smartctl's and of NVMe's stand-ins. */
 let root: string;
@@ -98,6 +98,39 @@ describe('a controller that does not answer', () => {
 			['SERIAL-sda', 'hung', 0],
 		]);
 		expect(nvme.asked.filter((device) => device === 'nvme1')).toHaveLength(1);
+	});
+
+	it('goes on not to answer while nobody can ask it', async () => {
+		addDisk(root, 'sda');
+		smartctl.hang('sda');
+		const host = open(8000);
+		const smartOf = ({ values }: Looked, id: string) => values.get(id)?.['smart'];
+		await host.until('it hangs', (looked) => smartOf(looked, 'SERIAL-sda') === SMART.hung);
+		smartctl.uninstall();
+		addDisk(root, 'sdb');
+		host.clock.advance(300_000);
+		const seen = new Set<number | undefined>();
+		const facts: Looked['facts'][number][] = [];
+		const isSo = (isWanted: (looked: Looked) => boolean) => (looked: Looked) => {
+			seen.add(smartOf(looked, 'SERIAL-sda'));
+			facts.push(...looked.facts.filter(({ id }) => id === 'SERIAL-sda'));
+			return isWanted(looked);
+		};
+		await host.until(
+			'that it is not installed was found out',
+			isSo((looked) => smartOf(looked, 'SERIAL-sdb') === SMART.noProgram),
+		);
+		smartctl.install();
+		smartctl.unhang('sda');
+		smartctl.set('sda', documents.SATA_SSD);
+		host.clock.advance(300_000);
+		// The reading before is over by then, whatever it said.
+		await host.until(
+			'it answers',
+			isSo((looked) => smartOf(looked, 'SERIAL-sda') === SMART.read),
+		);
+		expect([...seen]).toEqual([SMART.hung, SMART.read]);
+		expect(facts.map(({ code, after }) => [code, after])).toEqual([['hung', 0]]);
 	});
 
 	it('is said to answer again by the next agent', async () => {

@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
@@ -41,6 +41,14 @@ exit "$(cat '${folder}'/"$device.status")"
 		writeFileSync(join(this.#folder, `${device}.hang`), '');
 	}
 
+	/** As if the package were not there. */
+	uninstall(): void {
+		renameSync(this.program, `${this.program}.away`);
+	}
+
+	install(): void {
+		renameSync(`${this.program}.away`, this.program);
+	}
 	/** Whoever is asked from now on. */
 	unhang(device: string): void {
 		rmSync(join(this.#folder, `${device}.hang`));
