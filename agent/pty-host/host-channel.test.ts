@@ -4,8 +4,17 @@ import { pidsWith, until } from '../process-host/host-fixture.ts';
 import { sessionBoxes } from '../process-host/task-box.ts';
 import { nodeWaiter } from '../process-host/waiter.ts';
 import { HostChannel } from './host-channel.ts';
-import { closeGraceMs, dataBytesMax, pipeWindowBytes, stdinAckBytes, stdinAckDelayMs } from './limits.ts';
+import {
+	closeGraceMs,
+	dataBytesMax,
+	pipeWindowBytes,
+	screenBacklogBytes,
+	stdinAckBytes,
+	stdinAckDelayMs,
+	ttyWindowBytes,
+} from './limits.ts';
 import { startOnPipes } from './pipe-program.ts';
+import type { ProgramEvents } from './program.ts';
 import { Turns } from './turns.ts';
 
 /** As one that began a session of its own and holds the streams of its channel. */
@@ -120,5 +129,53 @@ test('what was typed is acknowledged together and after its echo, bulk at once, 
 	expect(acks.splice(0)).toEqual([3 + stdinAckBytes]);
 	clock.advance(stdinAckDelayMs);
 	expect(acks).toEqual([]);
+	channel.dispose();
+});
+
+test('a terminal whose window is full waits for its reader, also when its screen was late and has caught up', () => {
+	const clock = new VirtualClock();
+	const told: string[] = [];
+	let program: ProgramEvents | undefined;
+	const channel = new HostChannel({
+		clock,
+		id: 'three',
+		user: 'nobody',
+		tty: { columns: 80, rows: 24 },
+		box: sessionBoxes.create('three', {}),
+		turns: new Turns(clock),
+		onEnded: () => {},
+	});
+	const nothing = () => {};
+	channel.start((events) => {
+		program = events;
+		return {
+			pid: 0,
+			write: nothing,
+			endInput: nothing,
+			pause: (stream) => void told.push(`pause ${stream}`),
+			resume: (stream) => void told.push(`resume ${stream}`),
+			resize: nothing,
+			destroy: nothing,
+		};
+	});
+	let sent = 0;
+	const listener = {
+		onOutput: (_stream: string, offset: number, bytes: Buffer) => {
+			sent = offset + bytes.length;
+		},
+		onScreen: nothing,
+		onEnd: nothing,
+		onStdinAck: nothing,
+	};
+	channel.attach({ stdout: 0, stderr: 0 }, listener);
+	// Coloured, so that the screen reads all of it; what was read before it was told to wait may still come.
+	const line = Buffer.from(`\u001b[31m${'x'.repeat(4000)}\r\n`);
+	for (let bytes = 0; bytes < 2 * screenBacklogBytes; bytes += line.length) program?.onData('stdout', line);
+	expect(told).toEqual(['pause stdout']);
+	clock.advance(60_000);
+	expect(sent).toBeGreaterThan(ttyWindowBytes);
+	expect(told, 'nobody has acknowledged anything').toEqual(['pause stdout']);
+	channel.ack('stdout', sent);
+	expect(told).toEqual(['pause stdout', 'resume stdout']);
 	channel.dispose();
 });

@@ -293,6 +293,8 @@ export class HostChannel {
 		const behindMax = isSlow ? bounds.screenBacklogBytes : bounds.screenBacklogBytesMax;
 		const behindLow = isSlow ? bounds.screenBacklogBytes : bounds.screenBacklogBytesMax / 2;
 		for (const output of Object.values(this.#outputs)) {
+			// A terminal is one stream: whoever lets its stderr go on lets all of it go on.
+			if (output.name === 'stderr' && this.#parts.tty !== undefined) continue;
 			const { bytes } = output.buffer;
 			// What was told to end is read to its end, and what there is no room for is let go.
 			const isFull = this.#endedBy === undefined && (bytes >= windowBytes || behindBytes >= behindMax);

@@ -260,7 +260,15 @@ export class Terminals {
 			this.#forget(channel);
 			return;
 		}
+		// With the connection itself all of its streams end, and the link says why.
 		if (this.#connection !== connection) return;
+		const { code, reason, message } = end;
+		this.#deps.log.warn('the stream of a channel ended; it is opened again', {
+			channel: channel.id,
+			code,
+			reason,
+			message,
+		});
 		this.#deps.clock.setTimer(
 			() => {
 				const isStill = this.#channels.get(channel.id) === channel && channel.stream === undefined;

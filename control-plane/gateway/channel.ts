@@ -186,7 +186,7 @@ class ChannelStream implements NodeEnd {
 	#failed(error: unknown): void {
 		if (this.#state === 'ended') return;
 		const { code, reason, message } = GpuaasError.from(error);
-		this.#deps.app.log.debug('a channel was not joined', { peer: this.#stream.peer, reason, error });
+		this.#deps.app.log.warn('a channel was ended', { peer: this.#stream.peer, reason, error });
 		this.#end({ code, reason, message });
 	}
 
