@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { systemClock } from '../../kit/clock.ts';
+import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { screenBacklogBytes, screenBytesMax } from './limits.ts';
 import { OutputBuffer } from './output-buffer.ts';
 import { Screen } from './screen.ts';
@@ -43,6 +44,42 @@ test('what changes how text looks, or where it scrolls, is never passed over', a
 			await shownInFull(`${before}${flood}`),
 		);
 });
+
+/** As a pseudo-terminal gives it. */
+function pieces(text: string): readonly Buffer[] {
+	const bytes = Buffer.from(text);
+	return Array.from({ length: Math.ceil(bytes.length / 4095) }, (_, at) => bytes.subarray(at * 4095, (at + 1) * 4095));
+}
+
+test('a flood is not read while it lasts, and little of it is kept', () => {
+	const clock = new VirtualClock();
+	const screen = new Screen(SIZE, new Turns(clock), () => {});
+	const flood = Array.from({ length: 200_000 }, (_, index) => `line ${index}\r\n`).join('');
+	for (const piece of pieces(flood)) {
+		screen.feed(piece);
+		expect(screen.behindBytes).toBeLessThan(screenBacklogBytes);
+	}
+	expect(clock.pending, 'nobody wants to read').toBe(0);
+	screen.dispose();
+});
+
+test.each(['', '\u001b[1;31m', '\u001b[5;10r\u001b[6;1H', '\u001b[?1049h', 'a\u000e', '漢\u009bA'])(
+	'after a flood the screen shows what it would have shown, %j between two',
+	async (between) => {
+		const flood = Array.from({ length: 25_000 }, (_, index) => `line ${index}\r\n`).join('');
+		const parts = [`${flood}${between}`, `${flood}${between}end`];
+		const inFull = await shownInFull(parts.join(''));
+		expect(await shown(pieces(parts.join('')))).toBe(inFull);
+		// The same where what lies between was read before the second comes.
+		const screen = new Screen(SIZE, turns, () => {});
+		for (const part of parts) {
+			for (const piece of pieces(part)) screen.feed(piece);
+			await screen.snapshot();
+		}
+		expect((await screen.snapshot()).bytes.toString('utf8')).toBe(inFull);
+		screen.dispose();
+	},
+);
 
 /** `before`, then `after`: what a screen shows that saw both, and what one shows that was given the first as a snapshot. */
 async function alike(before: string, after: string): Promise<readonly [string, string]> {

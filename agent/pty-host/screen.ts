@@ -11,13 +11,16 @@ import { unserialized } from './unserialized.ts';
 
 /**
  * What a person would see: a terminal without a display, for whoever attaches later. It reads its program's output
- * lazily, when enough has come or somebody asks, because reading costs 30 ns a byte. Of plain text that has scrolled
- * out by the time it is read only the end is looked at: a flood of lines costs next to nothing.
+ * lazily, when enough has come or somebody asks, because reading costs 30 ns a byte. Plain text that has scrolled out by
+ * then is passed over, and of a flood of lines the end waits to be passed over too: it is read once the flood is over, or
+ * when somebody asks.
  */
 const ESC = 0x1b;
 /** Shift out, shift in: they change how plain bytes look. Then the lead byte of C1 controls in UTF-8. */
 const NOT_PLAIN = [ESC, 0x0e, 0x0f, 0x9b, 0xc2];
 const LF = 0x0a;
+/** Of the end of a flood: looking at it again for less than a quarter of it that is new costs more than to read it. */
+const KEPT_BYTES_MAX = (screenBacklogBytes / 4) * 3;
 /** Read at once of what turned out to be costly, and how much more with each piece that did not. */
 const PIECE_BYTES_MIN = 16;
 const PIECE_STEP_BYTES = 32;
@@ -87,7 +90,7 @@ export class Screen implements Reader {
 	feed(bytes: Buffer): void {
 		this.#backlog.push(bytes);
 		this.#backlogBytes += bytes.length;
-		if (this.#backlogBytes >= screenBacklogBytes && this.#queue.length === 0) this.#take();
+		if (this.#queue.length === 0) this.#look();
 	}
 
 	/** After what was fed so far. */
@@ -123,8 +126,8 @@ export class Screen implements Reader {
 			if (this.#turns.nowMs() >= untilMs) break;
 		}
 		if (this.#queue.length > 0) return true;
-		if (this.#backlogBytes >= screenBacklogBytes) this.#take();
-		else this.#onCaughtUp();
+		this.#look();
+		if (this.#queue.length === 0) this.#onCaughtUp();
 		return this.#queue.length > 0;
 	}
 
@@ -166,9 +169,24 @@ export class Screen implements Reader {
 		this.#terminal.dispose();
 	}
 
+	/** Once enough has come it is to be read; but of a flood of lines the end is kept, since more of it passes that over too. */
+	#look(): void {
+		if (this.#backlogBytes < screenBacklogBytes) return;
+		const bytes = this.#visible(Buffer.concat(this.#backlog));
+		if (bytes.length > KEPT_BYTES_MAX) {
+			this.#want(bytes);
+			return;
+		}
+		this.#backlog = [bytes];
+		this.#backlogBytes = bytes.length;
+	}
+
 	/** What was fed is to be read. */
 	#take(): void {
-		const bytes = this.#visible(Buffer.concat(this.#backlog));
+		this.#want(this.#visible(Buffer.concat(this.#backlog)));
+	}
+
+	#want(bytes: Buffer): void {
 		this.#backlog = [];
 		this.#backlogBytes = 0;
 		if (bytes.length > 0) this.#queue.push(bytes);
@@ -202,9 +220,10 @@ export class Screen implements Reader {
 		if (bytes.length < lines || this.#hasRegion || this.#queue.length > 0) return bytes;
 		if (this.#terminal.buffer.active.type !== 'normal') return bytes;
 		let from = bytes.length;
-		for (let count = 0; count <= lines; count += 1) {
-			from = from === 0 ? -1 : bytes.lastIndexOf(LF, from - 1);
+		for (let left = lines + 1; left > 0; ) {
+			from -= 1;
 			if (from < 0) return bytes;
+			if (bytes[from] === LF) left -= 1;
 		}
 		const head = bytes.subarray(0, from);
 		return NOT_PLAIN.some((byte) => head.includes(byte)) ? bytes : bytes.subarray(from);
