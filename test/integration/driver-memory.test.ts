@@ -109,7 +109,8 @@ const TROUBLES: readonly (readonly [what: string, once: (driver: Driver, turn: n
 			clock.advance(fastDeadlineMs);
 			expect([await seen, keeper.state]).toEqual([false, 'slow']);
 			answer(0);
-			expect(keeper.state).toBe('running');
+			// What waited for the answer waits no more.
+			expect([keeper.state, clock.pending]).toEqual(['running', 0]);
 			clock.advance(15_000);
 		},
 	],
