@@ -58,7 +58,7 @@ export type ChannelResult =
 /** The node resumes a terminal below 5,000 unacknowledged bytes: what isn't acknowledged at once must stay below. */
 const ACK_BYTES = 4096;
 /** Without a terminal, a small part of what may be on its way: each one costs every hop a message. */
-const PIPE_ACK_BYTES = 128 * 1024;
+const PIPE_ACK_BYTES = 256 * 1024;
 const TTY_INPUT_BYTES_MAX = 64 * 1024;
 const PIPE_INPUT_BYTES_MAX = 2 * 1024 * 1024;
 const FRAME_BYTES_MAX = 64 * 1024;
