@@ -155,7 +155,7 @@ export interface MutationSteps<I extends DescMessage, O extends DescMessage, K e
 	prepare?(call: Call<MessageShape<I>>, target: TargetOf[K]): Promise<Prepared> | Prepared;
 	/** What the call meets before `apply`, in the unit and in this order; Explain shows the same. */
 	readonly gates?: readonly Gate<K>[];
-	/** What has to hold still while the gates are looked at. */
+	/** What has to hold still from the decision to the end; only of a use case whose `prepare` comes after a first decision. */
 	lock?(tx: Tx): Plan<void>;
 	/** In the unit. Looks again at whatever `prepare` saw. May be run more than once. */
 	apply(tx: Tx, call: Call<MessageShape<I>>, target: TargetOf[K], prepared: Prepared): Plan<Change<MessageShape<O>>>;
@@ -168,6 +168,8 @@ export function mutation<I extends DescMessage, O extends DescMessage, K extends
 ): UnaryUseCase<I, O> {
 	const policy = policyFor(method, on);
 	assert(recordsSuccess(policy), `${policy.name} is a read by its policy`);
+	// Else whoever is refused would lock as well.
+	assert(steps.lock === undefined || steps.prepare !== undefined, `${policy.name} locks after a first decision`);
 	return {
 		kind: 'unary',
 		method,
@@ -240,6 +242,8 @@ function* unitOf<I extends DescMessage, O extends DescMessage, K extends TargetK
 ): Plan<Done<MessageShape<O>>> {
 	const { call, policy, key, method, approval } = input;
 	const { deps, ctx, nowMs } = call;
+	// Before the decision locks the rows that it is about: two who lock in another order would wait for each other.
+	if (input.steps.lock !== undefined) yield* input.steps.lock(tx);
 	const view = yield* deps.policies.inUnit(tx);
 	// Once, and before an approval is used up: a retry gets the first answer and needs no second approval.
 	const known = yield* firstAnswer(tx, call, key);
@@ -250,8 +254,7 @@ function* unitOf<I extends DescMessage, O extends DescMessage, K extends TargetK
 		if (!Buffer.from(known.bodySha256).equals(key.bodySha256)) throw reused();
 		return { response: fromBinary(method.output, known.response), leafId: undefined, events: [], effects: undefined };
 	}
-	const { lock, gates = [] } = input.steps;
-	if (lock !== undefined) yield* lock(tx);
+	const { gates = [] } = input.steps;
 	const granter = function* () {
 		return { view, actor: yield* freshActor(tx, view, ctx.actor, nowMs) };
 	};
@@ -353,54 +356,6 @@ async function recordRead({ deps, ctx, request }: Call<Message>, policy: Checked
 	const event = { action, target: targetName(policy, request), result: 'ok', reason: '' } as const;
 	await deps.store.unit((tx) => deps.appendAudit(tx, ctx, event));
 }
-
-/** Records a refused or failed call where its policy wants that. `request` is undefined before it was read. */
-export async function recordRefusal(
-	deps: UseCaseDeps,
-	ctx: CallContext,
-	policy: CheckedPolicy,
-	request: Message | undefined,
-	error: GpuaasError,
-): Promise<void> {
-	const denied = DENIALS.has(error.code);
-	const failed = recordsSuccess(policy) && (FAILURES.has(error.code) || DECEIVING.has(error.reason));
-	if (policy.audit === AuditClass.NONE || !(denied || failed)) return;
-	// Reads by nobody in particular are noise of the network, not a decision about a person; a token that was made to
-	// deceive is not noise.
-	if (error.code === 'UNAUTHENTICATED' && !recordsSuccess(policy) && !TELLING.has(error.reason)) return;
-	const action = policy.permission === '' ? policy.name : policy.permission;
-	const target = request === undefined ? '' : targetName(policy, request);
-	await deps.refusals.record(ctx, { action, target, organizations: recordedFor(ctx, policy, request) }, error);
-}
-
-const TELLING: ReadonlySet<string> = new Set([
-	'ACCESS_TOKEN_MALFORMED',
-	'ACCESS_TOKEN_TOO_LARGE',
-	'ACCESS_TOKEN_ALGORITHM',
-	'ACCESS_TOKEN_SIGNATURE',
-	'ACCESS_TOKEN_ISSUER',
-	'ACCESS_TOKEN_AUDIENCE',
-	'ACCESS_TOKEN_CLIENT',
-	'ACCESS_TOKEN_TYPE',
-	'ACCESS_TOKEN_TIME',
-	'ACCESS_TOKEN_CLAIMS',
-	'EDGE_ASSERTION_INVALID',
-	'EDGE_ASSERTION_MISMATCH',
-	'USER_NOT_INVITED',
-	'USER_DISABLED',
-	'LOGGED_OUT',
-]);
-
-/** Bad input that was made to be taken for something else; other bad input is everybody's mistake and leaves no record. */
-const DECEIVING: ReadonlySet<string> = new Set(['NAME_CONFUSABLE']);
-
-const DENIALS: ReadonlySet<string> = new Set(['UNAUTHENTICATED', 'PERMISSION_DENIED', 'NOT_FOUND']);
-const FAILURES: ReadonlySet<string> = new Set([
-	'FAILED_PRECONDITION',
-	'ABORTED',
-	'ALREADY_EXISTS',
-	'RESOURCE_EXHAUSTED',
-]);
 
 interface RequestKey {
 	readonly requestId: string;

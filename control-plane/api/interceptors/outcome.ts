@@ -1,7 +1,8 @@
 import { ConnectError, type Interceptor } from '@connectrpc/connect';
 import { GpuaasError } from '../../../kit/error.ts';
 import { type Logger, withCorrelation } from '../../../kit/log.ts';
-import { recordRefusal, type UseCaseDeps } from '../../app/use-case.ts';
+import { recordRefusal } from '../../app/record-refusal.ts';
+import type { UseCaseDeps } from '../../app/use-case.ts';
 import { type CallState, type CallTiming, callContext, stateOf } from '../call-state.ts';
 import { challenged } from '../challenge.ts';
 import { fromThrown, toConnectError } from '../errors.ts';

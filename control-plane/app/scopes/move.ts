@@ -22,11 +22,11 @@ import { scopeMessage } from './view.ts';
  */
 export const moveScope = mutation('scope', ScopeService.method.moveScope, {
 	prepare: () => undefined,
+	// One tree is moved at a time: two moves at once could make a circle that neither of them sees.
+	lock: (tx) => tx.access.lockPolicy(),
 	*apply(tx, call, target) {
 		const { request, nowMs, policy } = call;
 		const scope = assertScopeItself(policy, target);
-		// One tree is moved at a time: two moves at once could make a circle that neither of them sees.
-		yield* tx.access.lockPolicy();
 		const granter = yield* granterOf(tx, call);
 		const parent = yield* tx.scopes.get(request.newParent);
 		const place = yield* granter.view.place(tx, request.newParent);
