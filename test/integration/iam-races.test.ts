@@ -63,10 +63,11 @@ describe.each(['sqlite', 'postgres'] as const)('at once on %s', (dialect) => {
 		return bindings.filter(({ role }) => role === 'tenant.owner');
 	}
 
-	test('the last two owners: a third takes both away, or each the other; one stays', async () => {
+	test('the last two owners: a third takes both away, or suspends one, or each the other; one stays', async () => {
 		for (let round = 0; round < ROUNDS; round += 1) {
 			const { parent, ownerKey } = await organization(`owners-${round}`);
-			const otherKey = await world.api.addPrincipal('operator', 'tenant.owner', parent);
+			const suspends = round % 3 === 2;
+			const otherKey = await world.api.addPrincipal(suspends ? 'user' : 'operator', 'tenant.owner', parent);
 			const before = await ownersOf(parent);
 			expect(before).toHaveLength(2);
 			const named = (key: string) => {
@@ -76,30 +77,47 @@ describe.each(['sqlite', 'postgres'] as const)('at once on %s', (dialect) => {
 				);
 				return { name, etag };
 			};
-			const isThird = round % 2 === 0;
+			const isThird = round % 3 !== 1;
 			const by = isThird ? operator() : iamClients(world.api, ownerKey);
 			const other = isThird ? operator() : iamClients(world.api, otherKey);
+			const { principals: users } = await operator().principals.listUsers({ pageSize: 1000 });
+			const { id: userId = '', etag = '' } = users.find(({ id }) => id === idOf(otherKey)) ?? {};
 			const reason = await oneWins(round, [
-				() => by.access.deleteBinding(named(otherKey)),
+				// What is suspended is of the platform, so no row of the organization keeps the two apart.
+				() =>
+					suspends
+						? by.principals.suspendUser({ userId, etag, reason: 'left' })
+						: by.access.deleteBinding(named(otherKey)),
 				() => other.access.deleteBinding(named(ownerKey)),
 			]);
 			// Whoever lost their own role first may not even see the binding any more.
 			expect(isThird ? ['LAST_OWNER'] : ['LAST_OWNER', 'SCOPE_NOT_FOUND', 'PERMISSION_DENIED']).toContain(reason);
-			expect(await ownersOf(parent), `round ${round}`).toHaveLength(1);
+			const left = await ownersOf(parent);
+			const people = await store().read((tx) =>
+				tx.identities.getPrincipals(left.map((binding) => binding.principalId)),
+			);
+			expect(
+				people.filter(({ disabledAtMs }) => disabledAtMs === null),
+				`round ${round}`,
+			).toHaveLength(1);
 		}
 	});
 
-	test('an invitation is accepted once', async () => {
+	test('an invitation is accepted once, also by two people who share its address', async () => {
 		const { parent } = await organization('inviting');
 		const maker = idOf(await world.api.addPrincipal('user', 'tenant.admin', parent));
 		for (let round = 0; round < ROUNDS; round += 1) {
-			const user = await provider.addUser(`${dialect}-racer-${round}`);
-			using person = world.person(user);
-			const { accessToken } = await person.rawTokens();
-			const client = world.api.client(LoginService, accessToken);
-			const invitationToken = await world.invite(user.email, 'tenant.developer', parent, 60_000, maker);
-			const accept = () => client.acceptInvitation({ invitationToken });
-			expect(await oneWins(round, [accept, accept])).toBe('INVITATION_INVALID');
+			const email = `${dialect}-racers-${round}@example.com`;
+			const client = async (name: string) => {
+				using person = world.person(await provider.addUser(`${dialect}-${name}-${round}`, { email }));
+				return world.api.client(LoginService, (await person.rawTokens()).accessToken);
+			};
+			// Of one person the role that they have then would refuse the second: of two it is the invitation alone.
+			const one = await client('one');
+			const other = round % 2 === 0 ? await client('other') : one;
+			const invitationToken = await world.invite(email, 'tenant.developer', parent, 60_000, maker);
+			const accept = [one, other].map((by) => () => by.acceptInvitation({ invitationToken }));
+			expect(await oneWins(round, accept)).toBe('INVITATION_INVALID');
 			const { bindings } = await operator().access.listBindings({ parent, pageSize: 1000 });
 			const { principals: members } = await operator().principals.listMembers({ parent, pageSize: 1000 });
 			const developers = bindings.filter(({ role }) => role === 'tenant.developer');
@@ -150,17 +168,33 @@ describe.each(['sqlite', 'postgres'] as const)('at once on %s', (dialect) => {
 		const owner = iamClients(world.api, ownerKey);
 		const quotas = world.api.client(QuotaService, world.api.operatorKey);
 		for (let round = 0; round < ROUNDS; round += 1) {
-			const account = `${parent}/serviceAccounts/ci-${round}`;
-			await owner.principals.createServiceAccount({ parent, id: `ci-${round}`, displayName: 'ci' });
+			// In two projects: they share no row but the organization's counter.
+			const accounts: string[] = [];
+			for (const id of ['one', 'two']) {
+				const kind = ScopeKind.PROJECT;
+				const { scope } = await owner.scopes.createScope({
+					parent,
+					kind,
+					id: `${id}-${round}`,
+					displayName: `${id} ${round}`,
+				});
+				await owner.principals.createServiceAccount({
+					parent: scope?.name ?? '',
+					id: `ci-${id}-${round}`,
+					displayName: 'ci',
+				});
+				accounts.push(`${scope?.name}/serviceAccounts/ci-${id}-${round}`);
+			}
 			const kind = QuotaKind.API_KEYS;
 			const { quotas: rows } = await quotas.getQuota({ scope: parent });
 			const { etag = '' } = rows.find((row) => row.kind === kind) ?? {};
 			await quotas.setQuota({ scope: parent, kind, limit: BigInt(round + 1), etag });
-			const make = (displayName: string) => owner.keys.createKey({ serviceAccount: account, displayName });
-			expect(await oneWins(round, [() => make('one'), () => make('two')])).toBe('QUOTA_EXCEEDED');
+			const makes = accounts.map((serviceAccount) => () => owner.keys.createKey({ serviceAccount, displayName: 'k' }));
+			expect(await oneWins(round, makes)).toBe('QUOTA_EXCEEDED');
 			const counted = (await quotas.getQuota({ scope: parent })).quotas.find((row) => row.kind === kind);
 			expect(counted).toMatchObject({ used: BigInt(round + 1), available: 0n });
-			const { keys } = await owner.keys.listKeys({ serviceAccount: account });
+			const lists = await Promise.all(accounts.map((serviceAccount) => owner.keys.listKeys({ serviceAccount })));
+			const keys = lists.flatMap((list) => list.keys);
 			expect(keys).toHaveLength(1);
 			const [key] = keys;
 			const rotate = () => owner.keys.rotateKey({ name: key?.name ?? '', etag: key?.etag ?? '' });
@@ -175,10 +209,10 @@ describe.each(['sqlite', 'postgres'] as const)('at once on %s', (dialect) => {
 		const { parent, ownerKey } = await organization('tree');
 		const { scopes } = iamClients(world.api, ownerKey);
 		for (let round = 0; round < ROUNDS; round += 1) {
-			const department = async (id: string) => {
+			const department = async (id: string, above = parent) => {
 				const kind = ScopeKind.DEPARTMENT;
 				const { scope } = await scopes.createScope({
-					parent,
+					parent: above,
 					kind,
 					id: `${id}-${round}`,
 					displayName: `${id} ${round}`,
@@ -186,13 +220,17 @@ describe.each(['sqlite', 'postgres'] as const)('at once on %s', (dialect) => {
 				return present(scope, 'a scope');
 			};
 			const [a, b] = [await department('alpha'), await department('beta')];
+			// Below what stands in the other: then neither touches a row that the other has.
+			const isDeep = round % 2 === 1;
+			const [inA, inB] = isDeep ? [await department('in-a', a.name), await department('in-b', b.name)] : [a, b];
 			const reason = await oneWins(round, [
-				() => scopes.moveScope({ name: a.name, newParent: b.name, etag: a.etag }),
-				() => scopes.moveScope({ name: b.name, newParent: a.name, etag: b.etag }),
+				() => scopes.moveScope({ name: a.name, newParent: inB.name, etag: a.etag }),
+				() => scopes.moveScope({ name: b.name, newParent: inA.name, etag: b.etag }),
 			]);
 			expect(reason).toBe('SCOPE_CYCLE');
 			const [top] = await store().read((tx) => tx.scopes.getMany([parent]));
-			const rows = await store().read((tx) => tx.scopes.getMany([a.name, b.name]));
+			const names = [...new Set([a, b, inA, inB].map(({ name }) => name))];
+			const rows = await store().read((tx) => tx.scopes.getMany(names));
 			const pathOf = new Map([...rows, present(top, 'the organization')].map(({ name, path }) => [name, path]));
 			for (const row of rows) {
 				expect(row.path.startsWith(pathOf.get(row.parent ?? '') ?? 'none'), row.path).toBe(true);
