@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest';
 import { API_SERVICES } from '../../control-plane/api/methods.ts';
+import { API_USE_CASES } from '../../control-plane/api/use-cases.ts';
 import { TAKING } from '../../control-plane/app/access/takes.ts';
+import { recordsSuccess } from '../../control-plane/app/use-case.ts';
 import { isTest, listFiles, readText } from './sources.ts';
 
 /**
@@ -38,4 +40,60 @@ test('whatever takes from a quota or asks for an entitlement is explained', () =
 		API_SERVICES.flatMap((service) => service.methods).map((method) => `${method.parent.typeName}/${method.name}`),
 	);
 	expect(Object.keys(TAKING).filter((name) => !served.has(name))).toEqual([]);
+});
+
+/** Changes that meet no gate between the decision and what they do, and why there is none to explain. */
+const UNGATED: Readonly<Record<string, readonly string[]>> = {
+	'refused only by what the request gives: which role, whom, how much, which etag': [
+		...['CreateBinding', 'UpdateBinding', 'CreateRole', 'UpdateRole', 'CreateGuardrail', 'DeleteGuardrail'],
+		...['CreateGroup', 'DeleteGroup', 'AddGroupMember', 'CreateServiceAccount', 'DeleteServiceAccount'],
+		...['SuspendServiceAccount', 'ResumeServiceAccount', 'CreateInvitation', 'CreateScope', 'RenameScope'],
+		...['SetQuota', 'GrantEntitlement', 'EndEntitlement', 'SetNodeLabels'],
+	],
+	'what it is about is a field of the request that Explain is not told': [
+		...['SuspendUser', 'ResumeUser', 'SetFeature', 'UnsetFeature', 'CreateToken', 'RevokeToken'],
+		...['RevokeCertificate', 'RotateCertificateAuthority', 'CreateLoginDomain', 'DeleteLoginDomain'],
+		...['CreateApproval', 'ApproveApproval', 'RejectApproval', 'RegisterBreakGlassKey', 'RemoveBreakGlassKey'],
+	],
+	'about the caller alone': [
+		...['CreateMyKey', 'RotateMyKey', 'RevokeMyKey', 'EndLogin', 'AcceptInvitation'],
+		...['BeginBreakGlass', 'CompleteBreakGlass', 'EndBreakGlass'],
+	],
+	'twice is as good as once, whatever became of it': [
+		...['RevokeKey', 'RemoveGroupMember', 'RevokeInvitation', 'CancelTask', 'CancelOperation', 'KillTerminal'],
+		...['HoldRecording', 'ReleaseRecording', 'ClearNodeHealthOverride'],
+	],
+	'a stream or an agent answers, for as long as it goes on': [
+		...['AttachTerminal', 'ObserveTerminal', 'RequestFastTelemetry'],
+	],
+};
+
+test('a change lists the gates that it meets, or says why there are none', () => {
+	const without = API_USE_CASES.filter(({ policy }) => recordsSuccess(policy) && !(policy.name in TAKING))
+		.filter(({ gates = [] }) => gates.length === 0)
+		.map(({ method }) => method.name);
+	expect(without.toSorted()).toEqual(Object.values(UNGATED).flat().toSorted());
+});
+
+/** Who looks at the state of things and isn't a gate. */
+const LOOKS: Readonly<Record<string, string>> = {
+	'control-plane/app/access/change-binding.ts': 'its gate; and a shorter end of a binding, which the request gives',
+	'control-plane/app/access/later-gates.ts': 'what Explain says of a move',
+	'control-plane/app/principals/remove-member.ts': 'its gate',
+	'control-plane/app/principals/suspend.ts': 'the request names the user',
+	'control-plane/app/scopes/move.ts': 'explained by later-gates, which needs to be told the new parent',
+	'control-plane/app/terminals/open-channel.ts': 'before it signs; the gate asks again in the unit',
+};
+const STATE =
+	/\b(checkTakesWork|checkCustody|checkHealth|assertNotRetired|assertConnected|assertOwnerLeft|assertMayLeave)\((?!deps\))/;
+
+test('the state of a node, of a parent and of owners refuses nothing past the gates', () => {
+	const looking = listFiles()
+		.filter((path) => /^control-plane\/app\/.*\.ts$/.test(path) && !isTest(path) && !path.endsWith('/nodes/gates.ts'))
+		.filter((path) =>
+			readText(path)
+				.split('\n')
+				.some((line) => STATE.test(line) && !/\bfunction\b/.test(line)),
+		);
+	expect(looking.toSorted()).toEqual(Object.keys(LOOKS));
 });
