@@ -226,6 +226,18 @@ test.skipIf(!isRoot)(
 	120_000,
 );
 
+test('a host that has anything left does not make room for its successor, whoever asks', async () => {
+	const opened = request(['cat']);
+	await host.open(opened);
+	expect(await host.retire()).toBe(false);
+	await host.end(opened.id, 'TERMINAL_KILLED', '');
+	await until(async () => expect((await host.list()).find(({ id }) => id === opened.id)?.outcome).toBeDefined());
+	// How it ended is not kept anywhere else yet.
+	expect(await host.retire()).toBe(false);
+	await host.forget(opened.id);
+	expect((await run(request(['echo', 'on']))).text).toBe('on\n');
+});
+
 test('a thousand terminals, one after the other, leave nothing', async () => {
 	await run(request(['/bin/true'], { tty: { columns: 80, rows: 24 } }));
 	const before = descriptors();

@@ -20,7 +20,16 @@ export function copyProduct(folder: string, release: string, spoken: readonly nu
 		/spokenVersions: readonly number\[\] = \[[^\]]+\]/,
 		`spokenVersions: readonly number[] = [${spoken}]`,
 	);
+	if (!spoken.some((version) => version >= SUCCESSION_VERSION)) forgetSuccession(folder);
 	return join(folder, 'gpuaas');
+}
+
+const SUCCESSION_VERSION = 2;
+
+/** Hosts before it know no `retire`: an agent that asks one for it all the same is refused. */
+function forgetSuccession(folder: string): void {
+	for (const host of ['pty-host', 'process-host'])
+		replaceIn(join(folder, 'agent', host, 'server.ts'), /case 'retire':/, "case 'not known yet':");
 }
 
 function replaceIn(path: string, what: RegExp, by: string): void {

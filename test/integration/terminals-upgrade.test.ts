@@ -12,7 +12,8 @@ import { type Person, TerminalsWorld } from './terminals-world.ts';
 
 /**
  * Other releases of the product on the data folder of a first one, with shells and tasks open. They are copies of this
- * tree; the old one's hosts speak version 1 alone, as those before succession do.
+ * tree; the old one's hosts speak version 1 alone and know no `retire`, as those before succession do. That the wire itself
+ * stays is what the tests of both protocols hold, byte for byte: copies of one tree can't tell.
  */
 const OLD = '0.0.9';
 const NEW = '0.2.0';
