@@ -2,7 +2,7 @@ import { type Api, apiOf } from '../../cli/client.ts';
 import { pickContext } from '../../cli/contexts.ts';
 import { ChannelClient } from '../../cli/terminal/channel-client.ts';
 import { testIo } from '../../cli/test-io.ts';
-import { present } from '../../kit/assert.ts';
+import { assert, present } from '../../kit/assert.ts';
 import { keepAlive, sleep, systemClock } from '../../kit/clock.ts';
 import { systemRng, uuidv7 } from '../../kit/ids.ts';
 import { AttachMode, TerminalService } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
@@ -74,7 +74,10 @@ async function open(api: Api, index: number): Promise<void> {
 using _alive = keepAlive();
 const apis = Array.from({ length: Math.ceil(terminals / TERMINALS_PER_CONNECTION) }, () => apiOf(io, context));
 await parallel(terminals, STARTS_AT_ONCE, (index) => open(present(apis[index % apis.length], 'a connection'), index));
-while (bytes.some((count) => count === 0)) await sleep(systemClock, 50);
+while (bytes.some((count) => count === 0)) {
+	assert(ended === 0, `none of the ${terminals} terminals ends before all show something; ${ended} did`);
+	await sleep(systemClock, 50);
+}
 await serveParent<string>({}, async (question) => {
 	if (question === 'end') {
 		const client = present(apis[0], 'a connection').client(TerminalService);
