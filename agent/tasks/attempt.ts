@@ -3,7 +3,7 @@ import { isCorrelationId, type Logger } from '../../kit/log.ts';
 import type { TaskEnvelope } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
 import type { AttemptRow } from '../journal/journal.ts';
 import type { AttemptName } from './facts.ts';
-import type { Decision } from './policy.ts';
+import type { Decision } from './permit.ts';
 import type { TaskKey, TaskResult } from './process-host.ts';
 
 /** One accepted attempt in this process: what the journal doesn't need and a restart finds again. */

@@ -11,7 +11,7 @@ import type { AttemptRow } from '../journal/journal.ts';
 import { Attempt, attemptLog } from './attempt.ts';
 import { type AttemptName, acceptedFact, auditFact, finishedFact, type Refusal, refusedFact } from './facts.ts';
 import { outcomeWithoutHost } from './outcome.ts';
-import { type Decision, decide } from './policy.ts';
+import { type Decision, decide } from './permit.ts';
 import type { RunnerDeps } from './runner-deps.ts';
 import { type Claimed, type EnvelopeVerdict, verifyEnvelope } from './verify-envelope.ts';
 

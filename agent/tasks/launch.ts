@@ -3,7 +3,7 @@ import { loaderArgs } from '../../kit/loader-args.ts';
 import type { FindHome } from '../platform/accounts.ts';
 import type { Confinement } from '../platform/device-rules.ts';
 import type { Refusal } from './facts.ts';
-import type { Decision, Permit } from './policy.ts';
+import type { Decision, Permit } from './permit.ts';
 import type { HostCapabilities, LaunchLimits, LaunchRefusal, LaunchRequest, TaskKey } from './process-host.ts';
 
 /** From what the policy permits to what the process host starts, and from its refusals to ours. */

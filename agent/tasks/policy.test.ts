@@ -15,7 +15,8 @@ import {
 	HealthSubjectSchema,
 	InjectedFaultSchema,
 } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
-import { DENY_ALL, decide, demoPolicy, globMatches, type Policy, type Programs, parsePolicy } from './policy.ts';
+import { decide, globMatches, type Programs } from './permit.ts';
+import { DENY_ALL, demoPolicy, type Policy, parsePolicy } from './policy.ts';
 
 const parse = (text: string) => parsePolicy(text, 'agent.policy.toml');
 const spec = (kind?: TaskSpec['kind']) => create(TaskSpecSchema, kind === undefined ? {} : { kind });

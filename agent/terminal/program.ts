@@ -1,7 +1,8 @@
 import type { ChannelSpec, WindowSize } from '../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
 import type { FindAccount } from '../platform/accounts.ts';
 import type { ChannelSize, OpenRequest } from '../pty-host/pty-host.ts';
-import { globMatches, misfitOf, type Policy, type Programs, programPath } from '../tasks/policy.ts';
+import { globMatches, misfitOf, type Programs, programPath } from '../tasks/permit.ts';
+import type { Policy } from '../tasks/policy.ts';
 import { permittedEnv } from '../tasks/policy-env.ts';
 import type { ProgramFiles } from './program-files.ts';
 import { copyProgram, forwardProgram, type HelperVerdict } from './user-program.ts';
