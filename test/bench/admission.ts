@@ -126,7 +126,11 @@ class Admitting implements AsyncDisposable {
 		while (this.#open < tasks) {
 			const ids = newIds(Math.min(FILLED_AT_ONCE, tasks - this.#open));
 			await this.#bench.store.unit(function* (tx) {
-				for (const id of ids) yield* stored(tx, id, true);
+				for (const id of ids) {
+					yield* stored(tx, id, false);
+					yield* tx.quotas.insertReservation({ ...wishOf(id), state: 'committed', createdAtMs: 1, expiresAtMs: null });
+				}
+				yield* tx.quotas.add([PROJECT, 'organizations/acme'], 'tasks', { used: ids.length, reserved: 0 });
 			});
 			this.#open += ids.length;
 		}
@@ -181,6 +185,9 @@ function newIds(count: number): readonly string[] {
 function* stored(tx: Tx, id: string, takes: boolean): Plan<void> {
 	yield* tx.tasks.insert(taskRow(id, 'n', { ...OWNED, assignmentId: 'a', createdBy: 'ada' }));
 	if (!takes) return;
-	const wish: Wish = { kind: 'tasks', holder: id, scope: PROJECT, organization: 'acme', amount: 1, nowMs: 1 };
-	yield* takeQuota(tx, wish);
+	yield* takeQuota(tx, { ...wishOf(id), nowMs: 1 });
+}
+
+function wishOf(holder: string): Omit<Wish, 'nowMs'> {
+	return { kind: 'tasks', holder, scope: PROJECT, organization: 'acme', amount: 1 };
 }

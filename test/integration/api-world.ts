@@ -61,6 +61,8 @@ export interface ApiWorldOptions {
 	readonly log?: Logger;
 	/** Default: the system's. */
 	readonly clock?: Clock;
+	/** Of what counts refusals alone: when the next record of the same is written. */
+	readonly refusalsClock?: Clock;
 	/** Of telemetry alone: how old samples are. */
 	readonly telemetryClock?: Clock;
 	readonly telemetryLimits?: Partial<TelemetryLimits>;
@@ -144,7 +146,7 @@ export class ApiWorld implements AsyncDisposable {
 			version: '0.1.0+test',
 			appendAudit,
 			pages: new PageTokens(pepper.derive('page tokens')),
-			refusals: close.use(new RefusalLog({ store, clock, appendAudit })),
+			refusals: close.use(new RefusalLog({ store, clock: options.refusalsClock ?? clock, appendAudit })),
 			policies: options.policies ?? new PolicyCache(),
 			secrets: { ring: pepper, environment: 'test' },
 		};

@@ -4,6 +4,7 @@ import Database from 'better-sqlite3';
 import pg from 'pg';
 import { openStore } from '../../control-plane/store/open.ts';
 import { openPgStore } from '../../control-plane/store/pg/store.ts';
+import { VirtualClock } from '../../kit/virtual-clock.ts';
 import type { PostgresServer } from '../fakes/postgres.ts';
 import { ApiWorld } from '../integration/api-world.ts';
 import { BlindPolicies } from './blind.ts';
@@ -45,6 +46,8 @@ export interface OpenMode extends AsyncDisposable {
 const NOT_COMPARED = /^(audit_|sqlite_|(credential_uses|schema_migrations|store_check)$)/;
 /** Nor about how many terminals one person may have: the owner has a sample of one for each RPC. */
 const LIMITS = { terminalsOpenPerPersonMax: 100_000 };
+/** Windows of refusals end where the matrix says so, however slow the machine is. */
+const refusalsClock = new VirtualClock();
 const MANY = { perSecond: 1e6, burst: 1e6 };
 /** Nothing here is about rates. */
 const API = {
@@ -57,7 +60,7 @@ export async function openMode(mode: Mode, server: PostgresServer): Promise<Open
 	await using close = new AsyncDisposableStack();
 	const policies = mode.applicationFilter ? {} : { policies: new BlindPolicies() };
 	if (mode.store === 'sqlite') {
-		const world = close.use(await ApiWorld.start({ api: API, limits: LIMITS, ...policies }));
+		const world = close.use(await ApiWorld.start({ api: API, limits: LIMITS, refusalsClock, ...policies }));
 		const database = new Database(join(world.folder, 'store.db'), { readonly: true });
 		close.defer(() => void database.close());
 		return closing(mode, close.move(), world, async () => sqliteTables(database));
@@ -66,7 +69,9 @@ export async function openMode(mode: Mode, server: PostgresServer): Promise<Open
 	const { rowSecurity } = mode;
 	const open: NonNullable<Parameters<typeof ApiWorld.start>[0]>['openStore'] = (deps) =>
 		rowSecurity ? openStore(url, deps) : openPgStore(url, deps, { rowSecurity });
-	const world = close.use(await ApiWorld.start({ api: API, limits: LIMITS, openStore: open, ...policies }));
+	const world = close.use(
+		await ApiWorld.start({ api: API, limits: LIMITS, refusalsClock, openStore: open, ...policies }),
+	);
 	const client = new pg.Client({ connectionString: url });
 	client.on('error', () => {});
 	await client.connect();
