@@ -1,4 +1,7 @@
+import type { ServerHttp2Stream } from 'node:http2';
+import type { TLSSocket } from 'node:tls';
 import { Metadata, type ServerDuplexStream, type StatusObject, status } from '@grpc/grpc-js';
+import { assert } from '../../kit/assert.ts';
 import { CODE_NUMBER, type GpuaasError } from '../../kit/error.ts';
 import type { ServerStream, StreamListener, StreamStatus } from './stream.ts';
 
@@ -17,14 +20,24 @@ export function statusOfError({ code, reason, message, metadata }: GpuaasError):
 	return statusObject({ code, reason, message, ...retryAfter });
 }
 
-interface Call {
-	getAuthContext(): { readonly sslPeerCertificate?: { readonly raw: Buffer } };
-	getPeer(): string;
+/**
+ * No public interface gives the HTTP/2 stream of a call, so it is named here, and a grpc-js that has it elsewhere is an
+ * assertion.
+ */
+export function streamOf(call: object): ServerHttp2Stream {
+	const { call: inner } = call as { readonly call?: { readonly stream?: ServerHttp2Stream } };
+	const stream = inner?.stream;
+	assert(typeof stream?.respond === 'function', 'grpc-js has the HTTP/2 stream of a call where it had it');
+	return stream;
 }
 
-/** Undefined when the connection has no verified client certificate, which the TLS options make impossible. */
-export function leafOf(call: Call): Uint8Array | undefined {
-	const raw = call.getAuthContext().sslPeerCertificate?.raw;
+/**
+ * Undefined when the connection has no verified client certificate, which the TLS options make impossible, or is gone. Only
+ * its bytes: what grpc-js calls the auth context is the certificate written out field by field, which nobody reads here.
+ */
+export function leafOf(call: object): Uint8Array | undefined {
+	const socket = streamOf(call).session?.socket as TLSSocket | undefined;
+	const raw = socket?.authorized === true ? socket.getPeerX509Certificate()?.raw : undefined;
 	// A copy: `raw` may be a view of a larger pool that lives as long as the stream.
 	return raw === undefined ? undefined : new Uint8Array(raw);
 }

@@ -1,7 +1,6 @@
 import { constants, type ServerHttp2Stream } from 'node:http2';
 import { fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
 import { Metadata, type ServerDuplexStream } from '@grpc/grpc-js';
-import { assert } from '../../kit/assert.ts';
 import type { Clock } from '../../kit/clock.ts';
 import { messageOf } from '../../kit/error.ts';
 import { buffersCame } from '../../kit/young-garbage.ts';
@@ -13,7 +12,7 @@ import {
 	ChannelResponseSchema,
 } from '../../proto/gen/gpuaas/link/v1/channel_pb.ts';
 import { writeMessage } from '../../proto/write-message.ts';
-import { leafOf, statusObject } from './calls.ts';
+import { leafOf, statusObject, streamOf } from './calls.ts';
 import type { ServerStream, StreamListener, StreamStatus } from './stream.ts';
 
 interface DirectLimits {
@@ -30,8 +29,7 @@ const UNREAD_MESSAGES_MAX = 2;
  * how it ended, while messages go straight through the call's HTTP/2 stream. grpc-js copies a message twice and makes
  * some ten calls, a promise and a pause of it, which was a third of what bulk cost the gateway. The bytes are the same.
  *
- * No public interface gives the HTTP/2 stream of a call, so it is named here, and a grpc-js that has it elsewhere is an
- * assertion. test/integration/link-channel.test.ts holds this against the pinned grpc-js.
+ * test/integration/link-channel.test.ts holds this against the pinned grpc-js.
  */
 export function serveDirect(
 	call: ServerDuplexStream<ChannelRequest, ChannelResponse>,
@@ -154,13 +152,6 @@ class DirectCall {
 		for (const frame of frames) if (!this.#isOver) listener.onFrame(frame);
 		if (fault !== undefined) this.end({ code: 'INVALID_ARGUMENT', reason: 'INVALID_REQUEST', message: fault });
 	}
-}
-
-function streamOf(call: object): ServerHttp2Stream {
-	const { call: inner } = call as { readonly call?: { readonly stream?: ServerHttp2Stream } };
-	const stream = inner?.stream;
-	assert(typeof stream?.respond === 'function', 'grpc-js has the HTTP/2 stream of a call where it had it');
-	return stream;
 }
 
 function encode(message: Message): Uint8Array {
