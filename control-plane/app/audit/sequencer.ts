@@ -4,18 +4,13 @@ import { GpuaasError, messageOf } from '../../../kit/error.ts';
 import type { Rng } from '../../../kit/ids.ts';
 import type { Logger } from '../../../kit/log.ts';
 import type { Signer } from '../../../pki/keys/signer.ts';
-import {
-	CHAIN_START,
-	chainPointOf,
-	nextChain,
-	signChainHead,
-	verifyChainHead,
-} from '../../../pki/verify/chain-head.ts';
-import { type NoteKey, noteKey } from '../../../pki/verify/signed-note.ts';
+import { CHAIN_START, chainPointOf, nextChain, signChainHead } from '../../../pki/verify/chain-head.ts';
+import { noteKey } from '../../../pki/verify/signed-note.ts';
 import type { Bus } from '../../bus/bus.ts';
 import type { AuditHeadRow, AuditLeafRow } from '../../store/port/audit.ts';
 import type { Store } from '../../store/port/store.ts';
 import type { AnchoredHead, HeadAnchor } from './anchor.ts';
+import { CheckedHeads } from './checked-heads.ts';
 import { cutOff, discontinuity } from './discontinuity.ts';
 import type { AppendAudit } from './event.ts';
 import { FormerHeads } from './former-heads.ts';
@@ -79,15 +74,16 @@ export class AuditSequencer implements HeadKeeper {
 	#halted = false;
 	/** Heads of ours that agents kept and that nobody has compared with the chain, by note. */
 	readonly #witnessed = new Map<string, AnchoredHead>();
-	readonly #key: NoteKey;
+	readonly #checked: CheckedHeads;
 	readonly #former: FormerHeads;
 
 	constructor(options: SequencerOptions) {
 		this.#options = options;
 		this.#waiters = new HeadWaiters(options.clock);
-		this.#key = noteKey(options.keyName, options.signer.spki());
+		const key = noteKey(options.keyName, options.signer.spki());
+		this.#checked = new CheckedHeads(options.origin, key);
 		const { formerOrigins: origins = [] } = options;
-		this.#former = new FormerHeads({ ...options, origins, key: this.#key });
+		this.#former = new FormerHeads({ ...options, origins, key });
 	}
 
 	latest(): string {
@@ -102,8 +98,8 @@ export class AuditSequencer implements HeadKeeper {
 	witness(note: string): void {
 		if (this.#halted || note === '' || note === this.#head?.note || this.#witnessed.has(note)) return;
 		if (this.#former.witness(note) || this.#witnessed.size >= WITNESSED_MAX) return;
-		const { clock, log, origin } = this.#options;
-		const checked = verifyChainHead(note, origin, [this.#key]);
+		const { clock, log } = this.#options;
+		const checked = this.#checked.check(note);
 		if (checked.kind === 'ok' && checked.head.size > 0) {
 			this.#witnessed.set(note, { size: checked.head.size, note, atMs: clock.now() });
 		} else if (checked.kind === 'refused') {
