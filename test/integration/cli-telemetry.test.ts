@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { fixtureFrame } from '../../control-plane/app/telemetry/frames-fixture.ts';
 import { present } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
@@ -104,6 +104,8 @@ describe('telemetry on the command line', () => {
 		function open(columns = 80, rows = 24) {
 			const command = `stty rows ${rows} cols ${columns}; exec ${GPUAAS} top --interval 500ms`;
 			const child = spawn('script', ['-qec', command, '/dev/null'], { env, stdio: ['pipe', 'pipe', 'ignore'] });
+			// Its terminal goes with it, and `top` with the terminal.
+			onTestFinished(() => void child.kill());
 			const screen = { text: '' };
 			// Characters may come in pieces.
 			child.stdout.setEncoding('utf8').on('data', (text: string) => {

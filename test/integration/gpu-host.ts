@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { appendFileSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AgentStatus } from '../../agent/status.ts';
@@ -48,11 +49,14 @@ export class GpuHost {
 		return agent;
 	}
 
-	/** SIGTERM; resolves with how it ended. */
+	/** SIGTERM; resolves when it is gone. A probe that waits in D outlives it and keeps its standard error open. */
 	async stop(): Promise<void> {
-		this.#agent?.child.kill('SIGTERM');
-		await this.#agent?.ended;
+		const child = this.#agent?.child;
 		this.#agent = undefined;
+		if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+		const gone = once(child, 'exit');
+		child.kill('SIGTERM');
+		await gone;
 	}
 
 	/** A line of the kernel, as /dev/kmsg gives it. */
