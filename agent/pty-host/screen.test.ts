@@ -45,6 +45,20 @@ test('what changes how text looks, or where it scrolls, is never passed over', a
 		);
 });
 
+test.each([
+	['a region', '\u001b[5;10r\u001b[24;1H'],
+	['a region that another buffer doesn’t have', '\u001b[5;10r\u001b[?1047h\u001b[r\u001b[?1047l\u001b[24;1H'],
+	['a region of the alternate buffer', '\u001b[?1047h\u001b[5;10r\u001b[24;1H'],
+])('below %s lines are written over each other, and none of them is passed over', async (_what, before) => {
+	const flood = Array.from({ length: 40_000 }, () => 'x\r\n').join('');
+	const screen = new Screen(SIZE, turns, () => {});
+	screen.feed(Buffer.from(before));
+	await screen.snapshot();
+	for (const piece of pieces(`the longest of all lines\r\n${flood}`)) screen.feed(piece);
+	expect((await screen.snapshot()).bytes.toString('utf8')).toContain('xhe longest of all lines');
+	screen.dispose();
+});
+
 /** As a pseudo-terminal gives it. */
 function pieces(text: string): readonly Buffer[] {
 	const bytes = Buffer.from(text);

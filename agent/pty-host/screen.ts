@@ -49,8 +49,8 @@ export class Screen implements Reader {
 	#pieceBytes = PIECE_STEP_BYTES;
 	/** What the last pieces took: costly, until something was read. */
 	#recent = { ms: turnMs, bytes: 0 };
-	/** DECSTBM: text inside a region doesn't scroll out of the screen. */
-	#hasRegion = false;
+	/** DECSTBM, of the normal and of the alternate buffer: beside a region text doesn't scroll out, and is written over. */
+	readonly #regions = new Set<string>();
 	readonly #turns: Turns;
 	readonly #onCaughtUp: () => void;
 
@@ -72,7 +72,8 @@ export class Screen implements Reader {
 		this.#terminal.loadAddon(this.#serializer);
 		this.#terminal.parser.registerCsiHandler({ final: 'r' }, (parameters) => {
 			const [top = 0, bottom = 0] = parameters.map(Number);
-			this.#hasRegion = top > 1 || (bottom !== 0 && bottom < this.#terminal.rows);
+			const isRegion = top > 1 || (bottom !== 0 && bottom < this.#terminal.rows);
+			this.#regions[isRegion ? 'add' : 'delete'](this.#terminal.buffer.active.type);
 			return false;
 		});
 	}
@@ -217,8 +218,8 @@ export class Screen implements Reader {
 	/** The end of `bytes` that decides what is on the screen and in the scrollback: all of it, unless all is plain text. */
 	#visible(bytes: Buffer): Buffer {
 		const lines = scrollbackLines + 2 * this.#terminal.rows;
-		if (bytes.length < lines || this.#hasRegion || this.#queue.length > 0) return bytes;
-		if (this.#terminal.buffer.active.type !== 'normal') return bytes;
+		if (bytes.length < lines || this.#queue.length > 0) return bytes;
+		if (this.#regions.has(this.#terminal.buffer.active.type)) return bytes;
 		let from = bytes.length;
 		for (let left = lines + 1; left > 0; ) {
 			from -= 1;
