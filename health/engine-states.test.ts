@@ -65,6 +65,15 @@ describe('states that last', () => {
 		expect(verdictOf(health, 1, slice).state).toBe('UNHEALTHY');
 	});
 
+	it('a disk that is well ends nothing of one whose name begins as its own', () => {
+		const hung = (part: string, after: number) =>
+			factAt(1, { fact: 'DISK', code: 'hung', part, after, subject: NODE_SUBJECT });
+		const health = healthOf(sampleAt(0), hung('nvme10', 1), hung('nvme1', 1), hung('nvme1', 0));
+		expect(verdictOf(health, 1, NODE_SUBJECT).state).toBe('UNKNOWN');
+		health.observe(hung('nvme10', 0));
+		expect(verdictOf(health, 1, NODE_SUBJECT).state).toBe('HEALTHY');
+	});
+
 	it('of two disks are two', () => {
 		const disk = (part: string, after: number) =>
 			factAt(1, { fact: 'DISK', code: 'critical_warning', part, after, subject: NODE_SUBJECT });

@@ -191,7 +191,7 @@ export class Ledger {
 			if (!isOldBoot) this.#driverAction(record, fact.after, fact, fact.raw);
 			return;
 		}
-		for (const ended of this.#rules.endedBy(fact.fact)) record.well(`${ended}:`, atMs);
+		for (const ended of this.#rules.endedBy(fact.fact)) record.wellKind(ended, atMs);
 		const key = `${fact.fact}:${fact.code}:${fact.part}`;
 		if (this.#rules.isWell(fact)) record.well(key, atMs);
 		else this.#judge(record, key, fact, evidence);

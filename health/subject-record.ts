@@ -89,12 +89,16 @@ export class SubjectRecord {
 	}
 
 	/** The source says that it is well; what only load can end is still open. */
-	well(keyPrefix: string, atMs: number): void {
-		for (const [key, finding] of this.#findings) {
-			if (!key.startsWith(keyPrefix)) continue;
-			if (finding.outcome.clears.includes('well') || isNote(finding.outcome)) this.#close(key, 'well', atMs);
-			else this.#findings.set(key, { ...finding, isOn: false, lastMs: Math.max(finding.lastMs, atMs) });
-		}
+	well(key: string, atMs: number): void {
+		const finding = this.#findings.get(key);
+		if (finding === undefined) return;
+		if (finding.outcome.clears.includes('well') || isNote(finding.outcome)) this.#close(key, 'well', atMs);
+		else this.#findings.set(key, { ...finding, isOn: false, lastMs: Math.max(finding.lastMs, atMs) });
+	}
+
+	/** All that facts of one kind opened. */
+	wellKind(fact: string, atMs: number): void {
+		for (const key of [...this.#findings.keys()]) if (key.startsWith(`${fact}:`)) this.well(key, atMs);
 	}
 
 	/** What was seen after `shownAtMs` is left open. */

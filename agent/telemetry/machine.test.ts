@@ -111,6 +111,21 @@ describe('the machine', () => {
 	});
 });
 
+it('a sensor is of its own disk alone, not of one whose name begins as its', () => {
+	files({
+		'sys/class/hwmon/hwmon0/name': 'nvme',
+		'sys/class/hwmon/hwmon0/temp1_input': '38000',
+		'sys/class/hwmon/hwmon0/device/nvme1n1/size': '1',
+		'sys/class/hwmon/hwmon1/name': 'drivetemp',
+		'sys/class/hwmon/hwmon1/temp1_input': '31000',
+		'sys/class/hwmon/hwmon1/device/block/sda/size': '1',
+	});
+	const sensors = new Sensors(sys());
+	const names = ['nvme1n1', 'nvme1n2', 'nvme10n1', 'nvme1c0n1', 'sda', 'sdaa', 'vda'];
+	const none = Number.NaN;
+	expect(names.map((name) => sensors.disk(name))).toEqual([38, 38, none, none, 31, none, none]);
+});
+
 describe('ports and disks', () => {
 	it('a port has state, speed and traffic in bytes', () => {
 		port();

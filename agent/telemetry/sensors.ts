@@ -10,6 +10,8 @@ const DISK_DRIVERS = new Set(['nvme', 'drivetemp']);
 /** Graphics drivers other than NVIDIA's have hwmon too. */
 const GPU_DRIVERS = new Set(['amdgpu', 'nouveau', 'xe', 'i915']);
 const SENSORS_MAX = 256;
+/** Of an NVMe namespace. */
+const CONTROLLER = /^nvme\d+(?=n\d+$)/;
 
 interface Sensor {
 	readonly group: 'cpu' | 'board' | 'disk';
@@ -57,9 +59,8 @@ export class Sensors {
 
 	/** Degrees Celsius of a disk (`nvme0n1`, `sda`); NaN: it has no sensor. */
 	disk(device: string): number {
-		return this.#hottest(
-			(sensor) => sensor.group === 'disk' && device.startsWith(sensor.device) && sensor.device !== '',
-		);
+		const asked = CONTROLLER.exec(device)?.[0] ?? device;
+		return this.#hottest((sensor) => sensor.group === 'disk' && sensor.device === asked);
 	}
 
 	#hottest(wanted: (sensor: Sensor) => boolean): number {
@@ -77,9 +78,5 @@ export class Sensors {
 function diskOf(folder: string): string {
 	const block = listFolder(`${folder}/device/block`)[0];
 	if (block !== undefined) return block;
-	return (
-		listFolder(`${folder}/device`)
-			.find((name) => /^nvme\d+n\d+$/.test(name))
-			?.replace(/n\d+$/, 'n') ?? ''
-	);
+	return listFolder(`${folder}/device`).flatMap((name) => CONTROLLER.exec(name)?.[0] ?? [])[0] ?? '';
 }
