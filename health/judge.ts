@@ -32,7 +32,8 @@ export interface Judged {
 	readonly atMs: number;
 }
 
-const SILENCE_CHECK = 'silence';
+/** Of the reason that nothing was heard for too long. */
+export const SILENCE_CHECK = 'silence';
 const EVIDENCE_MAX = 16;
 const REASONS_MAX = 64;
 

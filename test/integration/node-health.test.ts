@@ -125,8 +125,18 @@ describe('verdicts', () => {
 		expect((await row(node))?.state).toBe('HEALTHY');
 		await world.pass(3000);
 		expect(await row(node)).toMatchObject({ state: 'UNKNOWN', schedulable: false });
+		expect((await world.health(node)).next[0]).toMatch(/^find out why nothing is heard/);
 		await world.goOn(node, 15_000);
 		expect((await row(node))?.state).toBe('HEALTHY');
+	});
+
+	test('are UNKNOWN though everything is heard where a disk does not answer: what is to be done is about the disk', async () => {
+		const node = await wellNode();
+		const subject = { kind: HealthSubjectKind.DISK, id: 'S1' };
+		await world.fact(node, { kind: HealthFactKind.DISK, code: 'hung', after: 1, subject });
+		const { glance, next } = await world.health(node);
+		expect(glance?.state).toBe(HealthState.UNKNOWN);
+		expect(next).toEqual([expect.stringMatching(/^gpuaas node drain/), expect.stringMatching(/^look at the hardware/)]);
 	});
 
 	test('of a process that began just now wait for agents to come back, except where one was silent before', async () => {

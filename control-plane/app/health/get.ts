@@ -1,5 +1,6 @@
 import { create, fromBinary } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { SILENCE_CHECK } from '../../../health/judge.ts';
 import {
 	GetNodeHealthResponseSchema,
 	HealthAction,
@@ -99,7 +100,8 @@ function nextSteps(
 	name: string,
 ): string[] {
 	const steps = (node?.actions ?? []).map((action) => STEPS[action] ?? '');
-	if (row?.state === 'UNKNOWN') steps.unshift('find out why nothing is heard: gpuaas node why NODE');
+	const isSilent = row?.state === 'UNKNOWN' && node?.reasons.some(({ checkId }) => checkId === SILENCE_CHECK) === true;
+	if (isSilent) steps.unshift('find out why nothing is heard: gpuaas node why NODE');
 	if (quarantine !== undefined) steps.push(`quarantine: ${quarantine}`);
 	if (override !== undefined)
 		steps.push(
