@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { DEFAULT_POLICY } from '../health/default-policy.ts';
 import { loadConfig } from '../kit/config.ts';
+import { createLogger } from '../kit/log.ts';
 import { CONTROL_PLANE_SCHEMA } from './config.ts';
 import { appLimits, healthPolicy } from './parts.ts';
 
@@ -28,6 +29,20 @@ it('takes the health policy that ships, or that of the file, and refuses one tha
 	}
 	rmSync(path);
 	expect(() => healthPolicy(withFile)).toThrow(/can be read/);
+});
+
+it('says which rules of the policy that ships the file lacks, as one that was written for the version before', () => {
+	const path = join(folder, 'before.json');
+	const facts = DEFAULT_POLICY.facts.filter(({ check }) => check !== 'disk.hung');
+	writeFileSync(path, JSON.stringify({ ...DEFAULT_POLICY, version: 'before', facts }));
+	const lines: string[] = [];
+	const log = createLogger({ name: 'test', destination: { write: (line) => lines.push(line) } });
+	const withFile = configOf(`[health]\npolicy_file = ${JSON.stringify(path)}`);
+	expect(healthPolicy(withFile, log).version).toBe('before');
+	expect(lines.map((line) => JSON.parse(line))).toMatchObject([{ level: 'warn', file: path, checks: ['disk.hung'] }]);
+	writeFileSync(path, JSON.stringify(DEFAULT_POLICY));
+	healthPolicy(withFile, log);
+	expect(lines).toHaveLength(1);
 });
 
 it('takes the limits of quarantine', () => {

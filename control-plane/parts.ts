@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { DEFAULT_POLICY } from '../health/default-policy.ts';
+import { missingRules } from '../health/missing-rules.ts';
 import { parsePolicy } from '../health/parse-policy.ts';
 import type { PolicyDocument } from '../health/policy.ts';
 import { GpuaasError, messageOf } from '../kit/error.ts';
+import type { Logger } from '../kit/log.ts';
 import { chainOrigin } from '../pki/verify/chain-head.ts';
 import { certificatePem, certificatesOfPem } from '../pki/x509/pem.ts';
 import type { ReplicaCredential } from './app/certificates/replica-certificate.ts';
@@ -49,12 +51,21 @@ function networksOf(ranges: readonly string[]): readonly string[] {
 	});
 }
 
-/** Throws HEALTH_POLICY_INVALID with what is wrong in the file. */
-export function healthPolicy({ health }: ControlPlaneConfig): PolicyDocument {
+/** Throws HEALTH_POLICY_INVALID with what is wrong in the file. `log`: where what it lacks is said. */
+export function healthPolicy({ health }: ControlPlaneConfig, log?: Logger): PolicyDocument {
 	if (health.policyFile === undefined) return DEFAULT_POLICY;
 	const document = readHealthPolicy(health.policyFile);
 	parsePolicy(document);
-	return document as PolicyDocument;
+	const policy = document as PolicyDocument;
+	const checks = missingRules(policy);
+	if (checks.length > 0)
+		log?.warn(
+			'the health policy of the file lacks rules of the one that ships: its general rules judge these facts, or none',
+			{
+				...{ file: health.policyFile, checks, compareWith: 'gpuaas health policy show --json' },
+			},
+		);
+	return policy;
 }
 
 function readHealthPolicy(file: string): unknown {

@@ -64,7 +64,7 @@ export async function serve(options: ServeOptions, signal: AbortSignal): Promise
 		new NodeHealthReconciler({
 			...deps,
 			quarantine: deps.limits.quarantine,
-			policy: healthPolicy(config),
+			policy: healthPolicy(config, log),
 			fleetLabel: config.health.fleetLabel,
 			startGraceMs: config.gateway.lostGraceMs,
 		}),
