@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type Clock, sleep } from '../../kit/clock.ts';
 import { messageOf } from '../../kit/error.ts';
 import type { DiskHang } from './disk-health.ts';
+import { DiskMisses } from './disk-misses.ts';
 import { PidFile } from './pid-file.ts';
 import { describeEvidence, readEvidence } from './process-evidence.ts';
 
@@ -11,7 +12,8 @@ import { describeEvidence, readEvidence } from './process-evidence.ts';
  * The processes that ask disks: one for each, under a deadline of its own, because a disk or controller that is dying may
  * keep whoever asks it in the kernel (state D), past SIGKILL too. Invariants: never two for one disk, and a bounded number
  * that don't end, both also across readers that were killed and restarts of the agent: each process is on record, by pid and
- * start time, in a file of its disk for as long as it may live.
+ * start time, in a file of its disk for as long as it may live. One late answer is no hang: that takes a second miss in a
+ * row, or a process that the kernel holds.
  */
 export interface DiskChildrenOptions {
 	readonly clock: Clock;
@@ -28,6 +30,7 @@ export interface DiskChildrenOptions {
 export type DiskAnswer =
 	| { readonly kind: 'ended'; readonly stdout: string }
 	| { readonly kind: 'no_program' }
+	| { readonly kind: 'late' }
 	| { readonly kind: 'hung'; readonly hang: DiskHang }
 	| { readonly kind: 'not_asked'; readonly why: string };
 
@@ -40,22 +43,24 @@ const RECORD = /^(sd[a-z]+|nvme\d+)\.json$/;
 
 export class DiskChildren {
 	readonly #options: DiskChildrenOptions;
+	readonly #misses: DiskMisses;
 
 	constructor(options: DiskChildrenOptions) {
 		this.#options = options;
+		this.#misses = new DiskMisses(options.folder);
 		mkdirSync(options.folder, { recursive: true, mode: 0o700 });
 	}
 
 	/** What the program printed about the disk. One call at a time. Never rejects. */
 	async ask(device: string, program: string, args: readonly string[]): Promise<DiskAnswer> {
 		const record = this.#recordOf(device);
-		const former = await this.#endFormer(record);
+		const former = await this.#endFormer(device, record);
 		if (former !== undefined) return { kind: 'hung', hang: former };
 		const { leftMax = LEFT_MAX } = this.#options;
 		const left = this.#left();
 		if (left >= leftMax)
 			return { kind: 'not_asked', why: `not asked: ${left} processes that asked other disks do not end` };
-		return await this.#run(record, program, args);
+		return await this.#run(device, record, program, args);
 	}
 
 	/** Disks whose process still lives, though nobody waits for it. */
@@ -65,15 +70,16 @@ export class DiskChildren {
 	}
 
 	/** One that was left behind by whoever asked before gets a last chance to end. */
-	async #endFormer(record: PidFile): Promise<DiskHang | undefined> {
+	async #endFormer(device: string, record: PidFile): Promise<DiskHang | undefined> {
 		const pid = record.living();
 		if (pid === undefined) return undefined;
 		this.#kill(pid);
 		if (await this.#isGone(record)) return undefined;
-		return { sinceMs: record.sinceMs() ?? this.#options.clock.now(), evidence: evidenceOf(pid), isLeft: true };
+		const { sinceMs } = this.#misses.add(device, record.sinceMs() ?? this.#options.clock.now());
+		return { sinceMs, evidence: evidenceOf(pid).words, isLeft: true };
 	}
 
-	async #run(record: PidFile, program: string, args: readonly string[]): Promise<DiskAnswer> {
+	async #run(device: string, record: PidFile, program: string, args: readonly string[]): Promise<DiskAnswer> {
 		const { clock, timeoutMs } = this.#options;
 		const { promise: ended, resolve } = Promise.withResolvers<DiskAnswer>();
 		const child = execFile(
@@ -87,7 +93,7 @@ export class DiskChildren {
 		);
 		const { pid } = child;
 		if (pid === undefined) return await ended;
-		const sinceMs = clock.now();
+		const startedMs = clock.now();
 		try {
 			record.write(pid);
 		} catch (error) {
@@ -101,17 +107,20 @@ export class DiskChildren {
 		inTime.abort();
 		if (answer !== undefined) {
 			record.remove();
+			this.#misses.end(device);
 			return answer;
 		}
 		// Before it is killed: afterwards there is nothing to see of one that could be.
-		const evidence = evidenceOf(pid);
+		const { state, words } = evidenceOf(pid);
 		this.#kill(pid);
 		const isLeft = !(await this.#isGone(record));
 		if (isLeft) {
 			for (const stream of [child.stdin, child.stdout, child.stderr]) stream?.destroy();
 			child.unref();
 		} else record.remove();
-		return { kind: 'hung', hang: { sinceMs, evidence, isLeft } };
+		const { sinceMs, isFirst } = this.#misses.add(device, startedMs);
+		if (isFirst && !isLeft && state !== 'D') return { kind: 'late' };
+		return { kind: 'hung', hang: { sinceMs, evidence: words, isLeft } };
 	}
 
 	async #isGone(record: PidFile): Promise<boolean> {
@@ -143,11 +152,12 @@ export function recordedDevices(folder: string): readonly string[] {
 	}
 }
 
-function evidenceOf(pid: number): string {
-	return `process ${pid}: ${describeEvidence(readEvidence(pid))}`;
+function evidenceOf(pid: number): { readonly state: string; readonly words: string } {
+	const evidence = readEvidence(pid);
+	return { state: evidence.state, words: `process ${pid}: ${describeEvidence(evidence)}` };
 }
 
-function killQuietly(pid: number): void {
+export function killQuietly(pid: number): void {
 	try {
 		process.kill(pid, 'SIGKILL');
 	} catch {

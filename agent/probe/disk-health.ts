@@ -24,7 +24,7 @@ export const SMART = Object.freeze({ read: 1, asleep: 2, noProgram: 3, none: 4, 
 
 /** A disk did not answer whoever asked it. */
 export interface DiskHang {
-	/** When the process that waits for it was started, by the wall clock. */
+	/** When the first of those that waited for it without an answer in between was started, by the wall clock. */
 	readonly sinceMs: number;
 	/** The process, and what the kernel says of it. */
 	readonly evidence: string;
@@ -43,6 +43,15 @@ export interface DiskReading {
 	readonly hang?: DiskHang;
 	/** Nobody asked it: one that did not answer before may not answer now. */
 	readonly isUnasked?: boolean;
+	/** It was late for the first time, which may be a slow answer: no finding yet. */
+	readonly isLate?: boolean;
+	/** Of one without SMART: it said so itself. */
+	readonly isItsWord?: boolean;
+}
+
+/** Whether the disk itself answered. Only that is evidence that one which did not answer does so again. */
+export function isAnswer({ health: { smart }, isItsWord = false }: DiskReading): boolean {
+	return smart === SMART.read || smart === SMART.asleep || (smart === SMART.none && isItsWord);
 }
 
 export function without(device: string, smart: number, why: string): DiskReading {

@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { keepAlive, systemClock } from '../../kit/clock.ts';
+import { killQuietly } from './disk-children.ts';
 import { readDisks } from './disk-readings.ts';
 import { PidFile } from './pid-file.ts';
 
@@ -15,7 +16,7 @@ using _ = keepAlive();
 mkdirSync(options.folder, { recursive: true, mode: 0o700 });
 const record = new PidFile(join(options.folder, 'reader'));
 const former = record.living();
-if (former !== undefined) process.kill(former, 'SIGKILL');
+if (former !== undefined) killQuietly(former);
 record.write(process.pid);
 await readDisks({ clock: systemClock, ...options }, (reading) => process.stdout.write(`${JSON.stringify(reading)}\n`));
 record.remove();

@@ -64,6 +64,11 @@ function unanswered(
 			};
 		case 'not_asked':
 			return { ...without(device, SMART.failed, answer.why), isUnasked: true };
+		case 'late':
+			return {
+				...without(device, SMART.failed, `no answer in ${timeoutMs / 1000} s: it is asked again soon`),
+				isLate: true,
+			};
 		case 'hung': {
 			const { hang } = answer;
 			const why = `no answer in ${timeoutMs / 1000} s${hang.isLeft ? ', and its process does not end' : ''}`;

@@ -1,6 +1,7 @@
+import { constants } from 'node:os';
 import { expect, it } from 'vitest';
 import { SMART } from './disk-health.ts';
-import { parseSmartLog, readNvmeHealth } from './nvme.ts';
+import { parseSmartLog, readNvmeHealth, whyNot } from './nvme.ts';
 
 it('reads wear, spare, warnings and media errors from their places in the log', () => {
 	const log = Buffer.alloc(512);
@@ -17,7 +18,17 @@ it('reads wear, spare, warnings and media errors from their places in the log', 
 });
 
 it('has nothing of what is no NVMe controller, or not there', () => {
-	const refused = { device: 'null', health: { smart: SMART.failed }, why: 'the controller refused its SMART log' };
+	const refused = {
+		device: 'null',
+		health: { smart: SMART.failed },
+		why: 'the SMART log could not be asked for: ENOTTY',
+	};
 	expect(readNvmeHealth('null')).toEqual(refused);
 	expect(readNvmeHealth('nonexistent').why).toBe('the controller could not be opened: ENOENT');
+});
+
+it('says who refused: the controller, or the kernel, and why', () => {
+	expect(whyNot(0x4002, 0)).toBe('the controller gave no SMART log: NVMe status 0x4002');
+	expect(whyNot(-1, constants.errno.EACCES)).toBe('the SMART log could not be asked for: EACCES');
+	expect(whyNot(-1, constants.errno.EINTR)).toBe('the kernel gave up the command for the SMART log: EINTR');
 });

@@ -1,11 +1,13 @@
 import { closeSync, openSync } from 'node:fs';
+import { getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
 import { type DiskHealth, type DiskReading, SMART, without } from './disk-health.ts';
 
 /**
  * The SMART log of an NVMe controller by the admin command Get Log Page (NVM Express Base 2.0, 5.16.1.3): Node has no ioctl,
  * koffi calls libc's. Read-only; root only on most kernels. Called by a short-lived process a controller (nvme-main.ts),
- * because one that is dying may keep an ioctl waiting.
+ * because one that is dying may keep an ioctl waiting. The command has no deadline of its own (timeout_ms 0: the driver's,
+ * nvme_core.admin_timeout): when one passes, Linux resets the controller under whatever uses it.
  */
 /** _IOWR('N', 0x41, struct nvme_admin_cmd): 72 bytes (linux/nvme_ioctl.h). */
 const NVME_IOCTL_ADMIN_CMD = 0xc048_4e41;
@@ -15,7 +17,6 @@ const SMART_LOG = 0x02;
 const SMART_BYTES = 512;
 /** Every namespace. */
 const NAMESPACE_ALL = 0xffff_ffff;
-const TIMEOUT_MS = 5000;
 
 /** Of a controller (`nvme0`). */
 export function readNvmeHealth(device: string, folder = '/dev'): DiskReading {
@@ -35,13 +36,23 @@ export function readNvmeHealth(device: string, folder = '/dev'): DiskReading {
 		command.writeUInt32LE(SMART_BYTES, 36);
 		// Number of double words, less one, above the number of the log.
 		command.writeUInt32LE(((SMART_BYTES / 4 - 1) << 16) | SMART_LOG, 40);
-		command.writeUInt32LE(TIMEOUT_MS, 64);
 		const ioctl = koffi.load('libc.so.6').func('int ioctl(int fd, unsigned long request, void *argument)');
-		const isRead = ioctl(fd, NVME_IOCTL_ADMIN_CMD, command) === 0;
-		return isRead ? { device, health: parseSmartLog(log), why: '' } : failed('the controller refused its SMART log');
+		const result: number = ioctl(fd, NVME_IOCTL_ADMIN_CMD, command);
+		return result === 0
+			? { device, health: parseSmartLog(log), why: '' }
+			: failed(whyNot(result, result < 0 ? koffi.errno() : 0));
 	} finally {
 		closeSync(fd);
 	}
+}
+
+/** Of the ioctl: above 0 it is the status of the command (NVM Express Base 2.0, 4.5.1.2.1), below it errno tells. */
+export function whyNot(result: number, errno: number): string {
+	if (result > 0) return `the controller gave no SMART log: NVMe status 0x${result.toString(16)}`;
+	const name = getSystemErrorName(-errno);
+	// The driver's deadline passed, or the controller is being reset (nvme_req_cancelled).
+	if (name === 'EINTR') return 'the kernel gave up the command for the SMART log: EINTR';
+	return `the SMART log could not be asked for: ${name}`;
 }
 
 /** What nvme-main.ts prints. */

@@ -7,6 +7,8 @@ import { type DiskHealth, SMART } from './disk-health.ts';
 export interface SmartctlResult {
 	readonly health: DiskHealth;
 	readonly why: string;
+	/** Of one without SMART: the disk said so itself. */
+	readonly isItsWord?: boolean;
 }
 
 type Json = Readonly<Record<string, unknown>>;
@@ -43,11 +45,13 @@ export function parseSmartctl(stdout: string): SmartctlResult {
 	if ((status & NOT_ASKED) !== 0) return none(SMART.none, messages[0] ?? 'smartctl does not know this kind of device');
 	if ((status & NOT_OPENED) !== 0) return none(SMART.failed, messages[0] ?? 'the device could not be opened');
 	const support = objectOf(document['smart_support']);
-	if (support?.['available'] === false) return none(SMART.none, 'the device has no SMART');
-	if (support?.['enabled'] === false) return none(SMART.none, 'SMART is switched off on the disk');
+	if (support?.['available'] === false) return withoutSmart('the device has no SMART');
+	if (support?.['enabled'] === false) return withoutSmart('SMART is switched off on the disk');
 	const values = valuesOf(document);
-	if (Object.keys(values).length === 0)
-		return none(SMART.none, messages[0] ?? 'the device, or what is before it, passes no SMART on');
+	if (Object.keys(values).length === 0) {
+		const why = messages[0] ?? 'the device, or what is before it, passes no SMART on';
+		return support === undefined ? none(SMART.none, why) : withoutSmart(why);
+	}
 	return { health: { smart: SMART.read, ...values }, why: '' };
 }
 
@@ -157,6 +161,11 @@ function numberOf(value: unknown, min = 0): number | undefined {
 
 function none(smart: number, why: string): SmartctlResult {
 	return { health: { smart }, why };
+}
+
+/** smartctl has it from what the device identified itself with. */
+function withoutSmart(why: string): SmartctlResult {
+	return { ...none(SMART.none, why), isItsWord: true };
 }
 
 function known(values: Readonly<Record<string, number | undefined>>): Omit<DiskHealth, 'smart'> {

@@ -1,10 +1,10 @@
-import { type ChildProcess, execFile } from 'node:child_process';
+import { type ChildProcess, type ExecFileException, execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { Clock } from '../../kit/clock.ts';
 import { loaderArgs } from '../../kit/loader-args.ts';
 import type { Logger } from '../../kit/log.ts';
 import { recordedDevices } from '../probe/disk-children.ts';
-import { type DiskHang, type DiskHealth, type DiskReading, SMART } from '../probe/disk-health.ts';
+import { type DiskHang, type DiskHealth, type DiskReading, isAnswer, SMART } from '../probe/disk-health.ts';
 import { isSmartctlDisk } from '../probe/smartctl.ts';
 import { listFolder } from './text-files.ts';
 
@@ -12,7 +12,8 @@ import { listFolder } from './text-files.ts';
  * What disks say of themselves (SMART), read each hour by a child that ends and asks each by a process of its own: wear
  * changes slowly, and a dying disk may not answer. NVMe by an ioctl, SATA and SAS by smartctl where it is installed; a disk
  * that sleeps keeps the values with which it fell asleep. What a reading does not bring is gone with it: an hour later it
- * would pass for now. A disk that does not answer is asked again sooner, after the others.
+ * would pass for now. One that was late for the first time keeps its values, with their age. A disk that was late, does not
+ * answer, or that a reader which failed did not come to is asked again sooner, after the others.
  */
 export interface DiskHealthOptions {
 	readonly clock: Clock;
@@ -41,13 +42,14 @@ export interface HungDisk extends DiskHang {
 }
 
 const AGAIN_MS = 3_600_000;
-const HUNG_AGAIN_MS = 300_000;
+const SOON_AGAIN_MS = 300_000;
 /** A reading that doesn't end brings nothing, and no other is started beside it. */
 const KEEP_MS = 2 * AGAIN_MS;
 const TIMEOUT_MS = 10_000;
 /** A host with 60 disks that each take their time is not at fault; one that takes longer is. */
 const READING_TIMEOUT_MS = 1_200_000;
 const OUTPUT_BYTES_MAX = 1024 * 1024;
+const STDERR_LENGTH_MAX = 500;
 const DEVICES_MAX = 128;
 const HEAP_FLAGS = ['--max-old-space-size=32', '--max-semi-space-size=1'];
 const NO_SMART = /^(vd|xvd|mmcblk|pmem|nvme\d+c)/;
@@ -60,6 +62,9 @@ interface Kept {
 	readonly health: DiskHealth;
 	readonly why: string;
 	readonly hang: DiskHang | undefined;
+	readonly isLate: boolean;
+	/** It is what the disk itself said. */
+	readonly isAnswer: boolean;
 	/** On the monotonic clock: when its values were read, and when anything was said of it. */
 	readonly readAtMs: number | undefined;
 	readonly saidAtMs: number;
@@ -71,6 +76,9 @@ export class DiskHealthReader implements Disposable {
 	readonly #found = new Map<string, Kept>();
 	/** On the monotonic clock: also where nothing was said. */
 	readonly #askedAtMs = new Map<string, number>();
+	/** Asked, and nothing was said of them; after a reading that failed until the next. */
+	readonly #unsaid = new Set<string>();
+	#isDisposed = false;
 	#child: ChildProcess | undefined;
 	/** On the monotonic clock. */
 	#dueAtMs = Number.NEGATIVE_INFINITY;
@@ -88,10 +96,14 @@ export class DiskHealthReader implements Disposable {
 	/** What was read last of a disk (`nvme0n1`, `sda`). */
 	of(disk: string): SaidOfDisk | undefined {
 		const nowMs = this.#options.clock.monotonic();
-		if (NO_SMART.test(disk)) return { health: { smart: SMART.none }, ageSeconds: undefined };
+		if (!hasSmart(disk)) return { health: { smart: SMART.none }, ageSeconds: undefined };
 		const kept = this.#found.get(deviceOf(disk));
 		if (kept === undefined) return undefined;
-		if (nowMs - kept.saidAtMs > KEEP_MS) return { health: { smart: SMART.failed }, ageSeconds: undefined };
+		if (nowMs - kept.saidAtMs > KEEP_MS) {
+			// That nobody can ask it is no sign that it answers.
+			const smart = kept.hang === undefined ? SMART.failed : SMART.hung;
+			return { health: { smart }, ageSeconds: undefined };
+		}
 		const { health, readAtMs } = kept;
 		return { health, ageSeconds: readAtMs === undefined ? undefined : (nowMs - readAtMs) / 1000 };
 	}
@@ -101,8 +113,14 @@ export class DiskHealthReader implements Disposable {
 		return [...this.#found].flatMap(([device, { hang }]) => (hang === undefined ? [] : [{ device, ...hang }]));
 	}
 
+	/** The last that was said of a disk (`nvme0n1`, `sda`) is its own word: it answers. */
+	hasAnswered(disk: string): boolean {
+		return hasSmart(disk) && this.#found.get(deviceOf(disk))?.isAnswer === true;
+	}
+
 	/** A disk that is being read is left to itself: the next agent finds its process. */
 	[Symbol.dispose](): void {
+		this.#isDisposed = true;
 		this.#child?.kill('SIGKILL');
 		this.#child?.stdout?.destroy();
 	}
@@ -112,13 +130,15 @@ export class DiskHealthReader implements Disposable {
 		const present = this.#devices();
 		for (const device of this.#found.keys()) if (!present.includes(device)) this.#found.delete(device);
 		for (const device of this.#askedAtMs.keys()) if (!present.includes(device)) this.#askedAtMs.delete(device);
+		for (const device of this.#unsaid) if (!present.includes(device)) this.#unsaid.delete(device);
 		const due = present.filter((device) => nowMs >= this.#dueOf(device));
 		for (const device of due) this.#askedAtMs.set(device, nowMs);
 		this.#schedule(present);
 		if (due.length === 0) return;
 		const { folder, smartctl = 'smartctl', timeoutMs = TIMEOUT_MS, nvmeReader } = this.#options;
 		// Last those that may take their whole time.
-		const devices = due.toSorted((left, right) => Number(this.#isHung(left)) - Number(this.#isHung(right)));
+		const devices = due.toSorted((left, right) => Number(this.#isSlow(left)) - Number(this.#isSlow(right)));
+		for (const device of devices) this.#unsaid.add(device);
 		const args = [...HEAP_FLAGS, ...loaderArgs(), mainPath];
 		const child = execFile(
 			process.execPath,
@@ -130,8 +150,10 @@ export class DiskHealthReader implements Disposable {
 				maxBuffer: OUTPUT_BYTES_MAX,
 				killSignal: 'SIGKILL',
 			},
-			() => {
+			(error, _stdout, stderr) => {
 				this.#child = undefined;
+				if (error !== null) this.#failed(error, stderr);
+				else for (const device of devices) this.#unsaid.delete(device);
 				this.#schedule(this.#devices());
 			},
 		);
@@ -145,10 +167,18 @@ export class DiskHealthReader implements Disposable {
 		child.unref();
 	}
 
+	/** It could not start, or did not come to its end. */
+	#failed({ code, signal }: ExecFileException, stderr: string): void {
+		if (this.#isDisposed) return;
+		const why = stderr.trim().slice(-STDERR_LENGTH_MAX);
+		this.#options.log.warn('the reader of disks failed', { code, signal, why, unread: [...this.#unsaid] });
+	}
+
 	#take(line: string): void {
 		const said = parse(line);
 		if (said === undefined) return;
 		const { device, why, hang } = said;
+		this.#unsaid.delete(device);
 		const nowMs = this.#options.clock.monotonic();
 		const former = this.#found.get(device);
 		if (former?.hang !== undefined && said.isUnasked === true) {
@@ -157,15 +187,7 @@ export class DiskHealthReader implements Disposable {
 		}
 		if (said.health.smart >= SMART.failed && former?.why !== why)
 			this.#options.log.warn('the health of a disk could not be read', { device, why, evidence: hang?.evidence });
-		const isAsleep = said.health.smart === SMART.asleep && former !== undefined;
-		const { temperature: _, ...asItFellAsleep } = former?.health ?? { smart: SMART.asleep };
-		this.#found.set(device, {
-			health: isAsleep ? { ...asItFellAsleep, smart: SMART.asleep } : said.health,
-			why,
-			hang,
-			readAtMs: isAsleep ? former.readAtMs : said.health.smart === SMART.read ? nowMs : undefined,
-			saidAtMs: nowMs,
-		});
+		this.#found.set(device, keptOf(said, former, nowMs));
 	}
 
 	/** Those that are there, and those that left while a process still waits for them. */
@@ -176,13 +198,15 @@ export class DiskHealthReader implements Disposable {
 		return [...new Set([...recordedDevices(folder), ...disks, ...controllers])].slice(0, DEVICES_MAX);
 	}
 
-	#isHung(device: string): boolean {
-		return this.#found.get(device)?.hang !== undefined;
+	/** It may take its whole time. */
+	#isSlow(device: string): boolean {
+		const kept = this.#found.get(device);
+		return kept?.hang !== undefined || kept?.isLate === true;
 	}
 
 	#dueOf(device: string): number {
 		const askedAtMs = this.#askedAtMs.get(device) ?? Number.NEGATIVE_INFINITY;
-		return askedAtMs + (this.#isHung(device) ? HUNG_AGAIN_MS : AGAIN_MS);
+		return askedAtMs + (this.#isSlow(device) || this.#unsaid.has(device) ? SOON_AGAIN_MS : AGAIN_MS);
 	}
 
 	/** One that is new is seen in an hour at the latest. */
@@ -190,6 +214,22 @@ export class DiskHealthReader implements Disposable {
 		const dues = devices.map((device) => this.#dueOf(device));
 		this.#dueAtMs = Math.min(this.#options.clock.monotonic() + AGAIN_MS, ...dues);
 	}
+}
+
+function keptOf(said: DiskReading, former: Kept | undefined, nowMs: number): Kept {
+	const { health, why, hang, isLate = false } = said;
+	const common = { why, hang, isLate, isAnswer: isAnswer(said), saidAtMs: nowMs };
+	const isAsleep = health.smart === SMART.asleep;
+	if (former === undefined || !(isAsleep || isLate))
+		return { ...common, health, readAtMs: health.smart === SMART.read ? nowMs : undefined };
+	const { temperature: _, ...asItFellAsleep } = former.health;
+	const values = isAsleep ? asItFellAsleep : former.health;
+	return { ...common, health: { ...values, smart: health.smart }, readAtMs: former.readAtMs };
+}
+
+/** It is one that can be asked: no virtual disk, nor a path to an NVMe namespace that has several. */
+export function hasSmart(disk: string): boolean {
+	return !NO_SMART.test(disk);
 }
 
 /** A namespace is its controller's: `nvme0n1` is of `nvme0`. */

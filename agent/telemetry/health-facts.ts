@@ -81,6 +81,11 @@ export class HealthFacts implements Disposable {
 		return this.#bad.has(name);
 	}
 
+	/** Those of them whose name begins so. */
+	badNames(prefix: string): readonly string[] {
+		return [...this.#bad].filter((name) => name.startsWith(prefix));
+	}
+
 	/** Facts that were never sent, since the agent started. */
 	get suppressed(): number {
 		return this.#suppressedEver;

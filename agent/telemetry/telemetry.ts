@@ -308,8 +308,8 @@ export class Telemetry implements AsyncDisposable {
 		this.#hostWatch.observeFabricManager(this.#fabricManagerIs, takenMs);
 		if (slow !== undefined) {
 			this.#portRates.observe(portRateLevels(this.#sysRoot, slow.ibPorts));
-			const smartOf = (device: string) => this.#diskHealth.of(device)?.health.smart;
-			this.#diskHangs.observe(listDisks(this.#sysRoot), this.#diskHealth.hung, smartOf);
+			const hasAnswered = (device: string) => this.#diskHealth.hasAnswered(device);
+			this.#diskHangs.observe(listDisks(this.#sysRoot), this.#diskHealth.hung, hasAnswered);
 		}
 		if (gpus !== undefined) {
 			this.#gpuCount = gpus.gpus.length;

@@ -4,9 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type DiskReading, SMART } from '../../agent/probe/disk-health.ts';
+import { DiskMisses } from '../../agent/probe/disk-misses.ts';
 import { type DiskReadingsOptions, readDisks } from '../../agent/probe/disk-readings.ts';
+import { readEvidence } from '../../agent/probe/process-evidence.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { isSameProcess, type ProcessIdentity } from '../../kit/process-identity.ts';
+import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { eventually } from '../eventually.ts';
 import { FakeNvmeReader } from '../fakes/disks/nvme-reader.ts';
 import * as documents from '../fakes/smartctl/documents.ts';
@@ -64,11 +67,87 @@ async function read(devices: readonly string[], options: Partial<DiskReadingsOpt
 	return readings;
 }
 
+/** It was late once: the next time it hangs, whatever its process does. */
+function wasLate(device: string): void {
+	mkdirSync(records, { recursive: true });
+	new DiskMisses(records).add(device, systemClock.now());
+}
+
+/** Its deadline passes as soon as whoever asks does wait. */
+async function miss(device: string, isWaiting: (pid: number) => boolean, options: Partial<DiskReadingsOptions> = {}) {
+	const clock = new VirtualClock(systemClock.now());
+	let isOver = false;
+	const reading = read([device], { ...options, clock }).finally(() => {
+		isOver = true;
+	});
+	const asks = await eventually('it waits', () => {
+		const identity = recorded(device);
+		return identity !== undefined && isSameProcess(identity) && isWaiting(identity.pid) && identity;
+	});
+	clock.advance(60_000);
+	await eventually('it is given up', () => {
+		if (!isSameProcess(asks)) clock.advance(100);
+		return isOver;
+	});
+	return { startedMs: clock.now(), reading: (await reading).get(device) };
+}
+
+/** Programs that wait for nothing but their end, of which the kernel says so. */
+const sleeps = (pid: number) =>
+	readEvidence(pid).state === 'S' && readFileSync(`/proc/${pid}/comm`, 'latin1').trim() === 'sleep';
+
+describe('a disk that is late', () => {
+	it('hangs from the second time in a row on, since the first, also for the next agent', async () => {
+		smartctl.hang('sda');
+		const first = await miss('sda', sleeps);
+		expect(first.reading).toEqual({
+			...{ device: 'sda', health: { smart: SMART.failed }, isLate: true },
+			why: 'no answer in 60 s: it is asked again soon',
+		});
+		const second = await miss('sda', sleeps);
+		expect(second.reading?.health.smart).toBe(SMART.hung);
+		const sinceMs = second.reading?.hang?.sinceMs;
+		expect(sinceMs).toBeLessThanOrEqual(first.startedMs);
+		const third = await miss('sda', sleeps);
+		expect(third.reading?.hang?.sinceMs).toBe(sinceMs);
+		smartctl.unhang('sda');
+		smartctl.set('sda', documents.SATA_SSD);
+		expect((await read(['sda'])).get('sda')?.health.smart).toBe(SMART.read);
+		smartctl.hang('sda');
+		expect((await miss('sda', sleeps)).reading?.isLate).toBe(true);
+	});
+
+	it('hangs at once where its process is in state D', async () => {
+		nvme.hang('nvme0');
+		const { reading } = await miss('nvme0', (pid) => readEvidence(pid).state === 'D');
+		expect(reading).toMatchObject({ health: { smart: SMART.hung }, hang: { isLeft: false } });
+	});
+
+	it('keeps its values with their age, makes a note, and is asked again after 5 minutes', async () => {
+		addDisk(root, 'sda');
+		smartctl.set('sda', documents.SATA_SSD);
+		const host = open(8000);
+		const isRead = ({ values }: Looked) => values.get('SERIAL-sda')?.['smart'] === SMART.read;
+		await host.until('it is read', isRead);
+		smartctl.hang('sda');
+		host.clock.advance(3_600_000);
+		const late = await host.until('it is late', (looked) => !isRead(looked));
+		expect(late.values.get('SERIAL-sda')).toMatchObject({ smart: SMART.failed, wear: 0.09, 'smart.age': 3600 });
+		expect(late.facts.map(({ code }) => code)).toEqual(['not_readable']);
+		smartctl.unhang('sda');
+		host.clock.advance(300_000);
+		const again = await host.until('it answers', isRead);
+		expect(again.values.get('SERIAL-sda')).toMatchObject({ wear: 0.09, 'smart.age': 0 });
+		expect(again.facts.map(({ code, after }) => [code, after])).toEqual([['not_readable', SMART.read]]);
+	});
+});
+
 describe('a controller that does not answer', () => {
 	it('hides no other disk; it is named, with its process and since when, until it answers', async () => {
 		for (const device of ['nvme0n1', 'nvme1n1', 'sda', 'sdb']) addDisk(root, device);
 		nvme.hang('nvme0');
 		smartctl.hang('sda');
+		wasLate('sda');
 		nvme.set('nvme1', { wear: 0.5 });
 		smartctl.set('sdb', documents.SAS_DISK);
 		const kept = {};
@@ -103,6 +182,7 @@ describe('a controller that does not answer', () => {
 	it('goes on not to answer while nobody can ask it', async () => {
 		addDisk(root, 'sda');
 		smartctl.hang('sda');
+		wasLate('sda');
 		const host = open(8000);
 		const smartOf = ({ values }: Looked, id: string) => values.get(id)?.['smart'];
 		await host.until('it hangs', (looked) => smartOf(looked, 'SERIAL-sda') === SMART.hung);
@@ -136,6 +216,7 @@ describe('a controller that does not answer', () => {
 	it('is said to answer again by the next agent', async () => {
 		addDisk(root, 'nvme0n1');
 		nvme.hang('nvme0');
+		wasLate('nvme0');
 		const kept = {};
 		const first = open(300, kept);
 		await first.until('it hangs', (looked) => looked.facts.some(({ code }) => code === 'hung'));
@@ -143,6 +224,34 @@ describe('a controller that does not answer', () => {
 		nvme.set('nvme0', { wear: 0.25 });
 		const { facts } = await open(60_000, kept).until('it answers', (looked) => looked.facts.length > 0);
 		expect(facts).toMatchObject([{ id: 'SERIAL-nvme0n1', code: 'hung', after: 0 }]);
+	});
+
+	it('goes on so while asking it fails, until it answers itself', async () => {
+		addDisk(root, 'nvme0n1');
+		nvme.hang('nvme0');
+		const host = open(8000);
+		const smartOf = ({ values }: Looked) => values.get('SERIAL-nvme0n1')?.['smart'];
+		await host.until('it hangs', (looked) => smartOf(looked) === SMART.hung);
+		nvme.fail('nvme0');
+		host.clock.advance(300_000);
+		const failed = await host.until('asking fails', (looked) => smartOf(looked) === SMART.failed);
+		expect(failed.facts.filter(({ code }) => code === 'hung')).toEqual([]);
+		nvme.set('nvme0', { wear: 0.25 });
+		host.clock.advance(3_600_000);
+		const answers = await host.until('it answers', (looked) => smartOf(looked) === SMART.read);
+		expect(answers.facts.filter(({ code }) => code === 'hung')).toMatchObject([{ id: 'SERIAL-nvme0n1', after: 0 }]);
+	});
+
+	it('is one for its paths too, and hangs for as long as nobody can ask it', async () => {
+		for (const device of ['nvme0c0n1', 'nvme0n1']) addDisk(root, device);
+		nvme.hang('nvme0');
+		wasLate('nvme0');
+		const host = open(300);
+		const { facts } = await host.until('it hangs', (looked) => looked.facts.length > 0);
+		expect(facts).toMatchObject([{ id: 'SERIAL-nvme0n1', code: 'hung', after: 1 }]);
+		host.clock.advance(7_200_001);
+		expect(host.reader.hung.map(({ device }) => device)).toEqual(['nvme0']);
+		expect(host.reader.of('nvme0n1')).toEqual({ health: { smart: SMART.hung }, ageSeconds: undefined });
 	});
 
 	it('is one that keeps our own reader from opening it, too', async () => {
@@ -153,15 +262,27 @@ describe('a controller that does not answer', () => {
 		writeFileSync(join(devices, 'nvme1'), '');
 		const main = join(import.meta.dirname, '../../agent/probe/nvme-main.ts');
 		const nvmeReader = [process.execPath, main, devices];
-		const hung = await read(['nvme0'], { nvmeReader, timeoutMs: 500 });
-		expect(hung.get('nvme0')).toMatchObject({
+		wasLate('nvme0');
+		const { reading } = await miss('nvme0', opensFifo(), { nvmeReader });
+		expect(reading).toMatchObject({
 			health: { smart: SMART.hung },
 			hang: { evidence: expect.stringContaining('process') },
 		});
 		const refused = await read(['nvme1'], { nvmeReader });
-		expect(refused.get('nvme1')?.why).toBe('the controller refused its SMART log');
+		expect(refused.get('nvme1')?.why).toBe('the SMART log could not be asked for: ENOTTY');
 	});
 });
+
+/** A FIFO, by what the kernel says that a process waits in; a kernel that never says it is asked often enough. */
+function opensFifo() {
+	let unsaid = 0;
+	return (pid: number) => {
+		const { state, waitsIn } = readEvidence(pid);
+		if (state !== 'S') return false;
+		if (waitsIn === '' || waitsIn === '0') unsaid += 1;
+		return /partner|fifo/.test(waitsIn) || unsaid >= 300;
+	};
+}
 
 /** The kernel doesn't let it go: SIGKILL waits. */
 const kill = () => undefined;

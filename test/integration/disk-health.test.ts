@@ -1,9 +1,10 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SMART } from '../../agent/probe/disk-health.ts';
 import { parseSmartctl } from '../../agent/probe/smartctl-document.ts';
+import { createLogger } from '../../kit/log.ts';
 import * as documents from '../fakes/smartctl/documents.ts';
 import { FakeSmartctl } from '../fakes/smartctl/smartctl.ts';
 import { addDisk, DiskHost } from './disk-host.ts';
@@ -49,7 +50,13 @@ describe('a document of smartctl', () => {
 		['a volume of a RAID controller', documents.RAID_VOLUME, SMART.none, 'the device has no SMART'],
 		['an empty one', {}, SMART.none, 'the device, or what is before it, passes no SMART on'],
 	])('of %s says why there is nothing', (_what, document, smart, why) => {
-		expect(parsed(document)).toEqual({ health: { smart }, why });
+		expect(parsed(document)).toMatchObject({ health: { smart }, why });
+	});
+
+	it('without SMART is the word of the device where it was asked, not that of smartctl alone', () => {
+		expect(parsed(documents.RAID_VOLUME).isItsWord).toBe(true);
+		for (const document of [documents.USB_BRIDGE, documents.NOT_PERMITTED, {}])
+			expect(parsed(document)).not.toHaveProperty('isItsWord');
 	});
 
 	it('that is none is a failure, and nonsense in its fields is left out', () => {
@@ -143,6 +150,34 @@ describe('a host', () => {
 			...{ id: 'SERIAL-sda', code: 'not_readable' },
 			raw: 'SMART is not readable: smartctl is not installed (package smartmontools)',
 		});
+	});
+
+	it('whose reader can not start says so, and asks its disks once it can', async () => {
+		fake.set('sda', documents.SATA_SSD);
+		fake.set('sdb', documents.SAS_DISK);
+		// In the place of its folder.
+		writeFileSync(join(root, 'disks'), '');
+		const lines: string[] = [];
+		const log = createLogger({ name: 'test', destination: { write: (line) => lines.push(line) } });
+		const host = new DiskHost(root, { smartctl: fake.program, timeoutMs: 60_000, log });
+		hosts.push(host);
+		await host.until('it is said', () => lines.length > 0);
+		expect(lines.map((line) => JSON.parse(line))).toMatchObject([
+			{
+				message: 'the reader of disks failed',
+				code: 1,
+				why: expect.stringContaining('EEXIST'),
+				unread: ['sda', 'sdb'],
+			},
+		]);
+		rmSync(join(root, 'disks'));
+		host.look();
+		expect(fake.asked).toEqual([]);
+		host.clock.advance(300_000);
+		await host.until('both are read', ({ values }) =>
+			['SERIAL-sda', 'SERIAL-sdb'].every((id) => values.get(id)?.['smart'] === SMART.read),
+		);
+		expect(lines).toHaveLength(1);
 	});
 
 	it('has nothing to ask of a virtual disk', () => {

@@ -51,8 +51,8 @@ export class DiskHost implements Disposable {
 		const disks = sampleDisks(roots, this.#sensors, (device) => this.reader.of(device));
 		this.#sent.length = 0;
 		this.#watch.observe(new Float64Array(), { ibPorts: [], disks }, this.clock.monotonic());
-		const smartOf = (device: string) => this.reader.of(device)?.health.smart;
-		this.#hangs.observe(listDisks(this.#sysRoot), this.reader.hung, smartOf);
+		const hasAnswered = (device: string) => this.reader.hasAnswered(device);
+		this.#hangs.observe(listDisks(this.#sysRoot), this.reader.hung, hasAnswered);
 		const values = disks.map(({ id, values: row }) => {
 			const all = DISK_VALUES.map(({ key }, at): [string, number] => [key, row[at] ?? Number.NaN]);
 			return [id, Object.fromEntries(all.filter(([, value]) => !Number.isNaN(value)))] as const;

@@ -41,6 +41,11 @@ cat '${folder}'/"$1.json"
 		writeFileSync(join(this.#folder, `${device}.hang`), '');
 	}
 
+	/** Whoever reads it ends, without a word. */
+	fail(device: string): void {
+		for (const end of ['hang', 'json']) rmSync(join(this.#folder, `${device}.${end}`), { force: true });
+	}
+
 	get asked(): readonly string[] {
 		return readFileSync(join(this.#folder, 'asked'), 'utf8').split('\n').filter(Boolean);
 	}
