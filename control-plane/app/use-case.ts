@@ -90,7 +90,7 @@ export interface StreamUseCase<I extends DescMessage = DescMessage, O extends De
 	readonly kind: 'stream';
 	readonly method: DescMethodServerStreaming<I, O>;
 	readonly policy: CheckedPolicy;
-	readonly gates?: undefined;
+	readonly gates?: readonly Gate[];
 	run(deps: UseCaseDeps, ctx: CallContext, request: MessageShape<I>): AsyncIterable<MessageShape<O>>;
 }
 
@@ -99,7 +99,7 @@ export interface BidiUseCase<I extends DescMessage = DescMessage, O extends Desc
 	readonly kind: 'bidi';
 	readonly method: DescMethodBiDiStreaming<I, O>;
 	readonly policy: CheckedPolicy;
-	readonly gates?: undefined;
+	readonly gates?: readonly Gate[];
 	run(
 		deps: UseCaseDeps,
 		contextOf: (first: MessageShape<I>) => CallContext,
@@ -155,10 +155,22 @@ export interface MutationSteps<I extends DescMessage, O extends DescMessage, K e
 	prepare?(call: Call<MessageShape<I>>, target: TargetOf[K]): Promise<Prepared> | Prepared;
 	/** What the call meets before `apply`, in the unit and in this order; Explain shows the same. */
 	readonly gates?: readonly Gate<K>[];
-	/** What has to hold still from the decision to the end; only of a use case whose `prepare` comes after a first decision. */
+	/**
+	 * What has to hold still from the decision to the end; only of a use case whose `prepare` comes after a first decision.
+	 * Of what is about a scope it is always the policy: see `lockPolicy`.
+	 */
 	lock?(tx: Tx): Plan<void>;
 	/** In the unit. Looks again at whatever `prepare` saw. May be run more than once. */
 	apply(tx: Tx, call: Call<MessageShape<I>>, target: TargetOf[K], prepared: Prepared): Plan<Change<MessageShape<O>>>;
+}
+
+/**
+ * One order for whoever changes identity and access, on PostgreSQL: the policy's row first, then rows of scopes, keys and
+ * principals. Nearly every change about a scope raises the policy before its end; if it had locked its scope before that, it
+ * and whoever holds the policy and wants the scope would wait for each other.
+ */
+export function* lockPolicy(tx: Tx): Plan<void> {
+	yield* tx.access.lockPolicy();
 }
 
 export function mutation<I extends DescMessage, O extends DescMessage, K extends TargetKind, Prepared>(
@@ -169,7 +181,8 @@ export function mutation<I extends DescMessage, O extends DescMessage, K extends
 	const policy = policyFor(method, on);
 	assert(recordsSuccess(policy), `${policy.name} is a read by its policy`);
 	// Else whoever is refused would lock as well.
-	assert(steps.lock === undefined || steps.prepare !== undefined, `${policy.name} locks after a first decision`);
+	const lock = on === 'scope' ? lockPolicy : steps.lock;
+	assert(lock === undefined || steps.prepare !== undefined, `${policy.name} locks after a first decision`);
 	return {
 		kind: 'unary',
 		method,
@@ -181,7 +194,7 @@ export function mutation<I extends DescMessage, O extends DescMessage, K extends
 			const key = requestKeyOf(method, policy, call);
 			if (policy.audit === AuditClass.PRIVILEGED) deps.heads.assertSigning();
 			const approval = approvalGate(method, policy, call);
-			const planned = { call, policy, on, method, steps, key, approval };
+			const planned = { call, policy, on, method, steps, lock, key, approval };
 			const unit = { ...planned, prepared: await prepare(planned) };
 			const attempt = () => deps.store.unit((tx) => unitOf(tx, unit));
 			let done: Done<MessageShape<O>>;
@@ -223,6 +236,7 @@ interface UnitInput<I extends DescMessage, O extends DescMessage, K extends Targ
 	readonly on: K;
 	readonly method: DescMethodUnary<I, O>;
 	readonly steps: MutationSteps<I, O, K, Prepared>;
+	readonly lock: ((tx: Tx) => Plan<void>) | undefined;
 	readonly prepared: Prepared;
 	readonly key: RequestKey | undefined;
 	readonly approval: ApprovalGate | undefined;
@@ -243,7 +257,7 @@ function* unitOf<I extends DescMessage, O extends DescMessage, K extends TargetK
 	const { call, policy, key, method, approval } = input;
 	const { deps, ctx, nowMs } = call;
 	// Before the decision locks the rows that it is about: two who lock in another order would wait for each other.
-	if (input.steps.lock !== undefined) yield* input.steps.lock(tx);
+	if (input.lock !== undefined) yield* input.lock(tx);
 	const view = yield* deps.policies.inUnit(tx);
 	// Once, and before an approval is used up: a retry gets the first answer and needs no second approval.
 	const known = yield* firstAnswer(tx, call, key);

@@ -3,6 +3,7 @@ import { LeakCount } from '../../control-plane/app/keys/leak-count.ts';
 import { OutboxReconciler } from '../../control-plane/reconcilers/outbox.ts';
 import { TerminalReconciler } from '../../control-plane/reconcilers/terminals.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
+import { insertProject } from '../contract/store/projects.ts';
 import { eventually } from '../eventually.ts';
 import { IamWorld, iamClients, idOf } from './iam-world.ts';
 import { addTerminal } from './terminal-samples.ts';
@@ -62,10 +63,47 @@ test('a person’s key is in the audit of each organization that they belong to,
 	);
 	expect(records.map(({ organization }) => organization).toSorted()).toEqual(['acme', 'globex']);
 	expect(count.total).toBe(1);
+	// Reported twice at the same moment, too.
+	const twice = await world.api.addPrincipal('user', 'tenant.viewer', world.organization);
+	await Promise.all(Array.from({ length: 4 }, () => report(twice)));
+	const once = (await world.api.audit()).filter(({ detail }) => detail.principal === idOf(twice));
+	expect(once.map(({ action, organization }) => [action, organization])).toEqual([['keys.leaked', 'globex']]);
+	expect(count.total).toBe(2);
 	// Nothing of it is in a log where they aren't.
 	const nobodys = await world.api.addPrincipal('user', 'platform.viewer', 'platform');
 	await report(nobodys);
 	const last = (await world.api.audit()).filter(({ detail }) => detail.principal === idOf(nobodys));
 	expect(last.map(({ organization }) => organization)).toEqual(['']);
-	expect(count.total).toBe(2);
+	expect(count.total).toBe(3);
+});
+
+test('the platform reads of a key that reaches it, and of how many organizations were not told', async () => {
+	const join = (key: string, organizations: readonly string[]) =>
+		world.api.deps.store.unit(function* (tx) {
+			for (const organization of organizations) {
+				yield* insertProject(tx, organization, 'train');
+				yield* tx.identities.insertMember({ organization, principalId: idOf(key), joinedAtMs: 1, addedBy: 'x' });
+			}
+		});
+	const recordsOf = async (key: string) =>
+		(await world.api.audit())
+			.filter(({ action, detail }) => action === 'keys.leaked' && detail.principal === idOf(key))
+			.map(({ organization, detail }) => [organization, detail.organizations_not_told]);
+	const ofPlatform = await world.api.addPrincipal('operator', 'platform.operator', 'platform');
+	await join(ofPlatform, ['acme']);
+	await report(ofPlatform);
+	expect(await recordsOf(ofPlatform)).toEqual([
+		['', undefined],
+		['acme', undefined],
+	]);
+	const ofMany = await world.api.addPrincipal('user', 'tenant.viewer', world.organization);
+	const many = ['many-a', 'many-b', 'many-c', 'many-d', 'many-e'];
+	await join(ofMany, many);
+	await report(ofMany);
+	// How many others there are is told to no organization.
+	expect(await recordsOf(ofMany)).toEqual([
+		['', 2],
+		['globex', undefined],
+		...many.slice(0, 3).map((id) => [id, undefined]),
+	]);
 });

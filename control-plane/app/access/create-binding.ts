@@ -18,7 +18,7 @@ import { supportPerson } from './support-consent.ts';
 /** All of them are compiled whenever one changes; whoever needs more needs a role further up, or a group. */
 export const BINDINGS_PER_PRINCIPAL_MAX = 1000;
 
-/** Gives a principal a role at a scope and below it. */
+/** Gives a principal a role at a scope and below it; one at a time, for two could each see the other's condition as it was. */
 export const createBinding = mutation('scope', AccessService.method.createBinding, {
 	prepare: ({ deps, nowMs }) => uuidv7(nowMs, deps.rng),
 	*apply(tx, call, target, id) {
@@ -26,8 +26,6 @@ export const createBinding = mutation('scope', AccessService.method.createBindin
 		const scope = assertHome(policy, target);
 		const { role, principalId, permissions, reason } = request;
 		const expiresAtMs = endWithin(ctx.actor, expiryOf(request.expiresAt, nowMs));
-		// Two at once could each see the other's condition as it was.
-		yield* tx.access.lockPolicy();
 		const granter = yield* granterOf(tx, call);
 		const support = yield* asPlatform(supportPerson(tx, { scope, role, principalId, permissions, expiresAtMs, nowMs }));
 		const principal = support ?? (yield* assertBelongs(tx, principalId, scope));

@@ -17,7 +17,7 @@ import { assertCidrs } from '../iam/cidr.ts';
 import { granterOf } from '../iam/grants.ts';
 import type { PrincipalActor } from '../iam/principal.ts';
 import { nextPageToken, pageOf } from '../list-page.ts';
-import { mutation, query } from '../use-case.ts';
+import { lockPolicy, mutation, query } from '../use-case.ts';
 import { assertKnownPermissions } from './checks.ts';
 import { assertKeyScope, assertWithinOwn, reachOfNew } from './reach.ts';
 import { addVersion, revoke } from './rotation.ts';
@@ -73,6 +73,7 @@ export const listMyKeys = query('self', KeyService.method.listMyKeys, {
 
 export const rotateMyKey = mutation('self', KeyService.method.rotateMyKey, {
 	prepare: (call) => mintSecret(call, 'uk', call.request.ttl),
+	lock: lockPolicy,
 	*apply(tx, call, _target, minted) {
 		const { request, nowMs, ctx } = call;
 		const granter = yield* granterOf(tx, call);
@@ -86,6 +87,7 @@ export const rotateMyKey = mutation('self', KeyService.method.rotateMyKey, {
 
 export const revokeMyKey = mutation('self', KeyService.method.revokeMyKey, {
 	prepare: () => undefined,
+	lock: lockPolicy,
 	*apply(tx, call) {
 		const { request, nowMs, ctx } = call;
 		const granter = yield* granterOf(tx, call);

@@ -28,7 +28,7 @@ export const reportLeakedKey = query('platform', KeyService.method.reportLeakedK
 			const { deps, nowMs } = call;
 			const eventId = uuidv7(nowMs, deps.rng);
 			const keyId = await deps.store.unit((tx) => revokeLeaked(tx, call, credential, eventId));
-			deps.bus.publish({ topic: KEY_LEAKED, key: keyId });
+			if (keyId !== undefined) deps.bus.publish({ topic: KEY_LEAKED, key: keyId });
 		}
 		return create(ReportLeakedKeyResponseSchema);
 	},
@@ -39,40 +39,58 @@ export const reportLeakedKey = query('platform', KeyService.method.reportLeakedK
  * (leak-count.ts), its owner reads of it in the list of keys, and its organizations in their audit logs.
  */
 export const KEY_LEAKED = 'iam.key_leaked';
-/** Of a person's key, which reaches wherever they belong; few belong to more. */
+/** Of a person's key, which reaches wherever they belong; few belong to more, and of those the platform is told. */
 const ORGANIZATIONS_TOLD_MAX = 4;
 
-function* revokeLeaked(tx: Tx, call: Call<unknown>, credential: CredentialRow, eventId: string): Plan<string> {
+/** Undefined: another report, or its owner, was there first. */
+function* revokeLeaked(
+	tx: Tx,
+	call: Call<unknown>,
+	credential: CredentialRow,
+	eventId: string,
+): Plan<string | undefined> {
 	const { deps, ctx, nowMs } = call;
+	yield* tx.access.lockPolicy();
 	const key = credential.keyId === null ? undefined : yield* tx.apiKeys.get(credential.keyId);
-	if (key === undefined) yield* tx.apiKeys.revokeCredential(credential.id, nowMs);
-	else yield* revoke(tx, key, nowMs, 'reported as leaked');
+	if (key !== undefined && key.revokedAtMs === null) yield* revoke(tx, key, nowMs, 'reported as leaked');
+	else if (key !== undefined || !(yield* tx.apiKeys.revokeCredential(credential.id, nowMs))) return undefined;
 	const principal = yield* tx.identities.getPrincipal(credential.principalId);
 	const keyId = key?.id ?? credential.id;
 	// Of a service account: who answers for it.
 	const owner = principal?.ownerId ?? credential.principalId;
-	for (const organization of yield* organizationsOf(tx, call, principal))
+	const { organizations, leftOut } = yield* organizationsOf(tx, call, principal);
+	for (const organization of organizations)
 		yield* deps.appendAudit(tx, ctx, {
 			action: 'keys.leaked',
 			target: `keys/${keyId}`,
 			result: 'ok',
 			reason: '',
 			organization,
-			detail: { principal: credential.principalId, credential: credential.id, owner },
+			detail: {
+				...{ principal: credential.principalId, credential: credential.id, owner },
+				// How many others there are is no organization's business.
+				...(organization === '' && leftOut > 0 ? { organizations_not_told: leftOut } : {}),
+			},
 		});
 	yield* tx.outbox.append({ id: eventId, topic: KEY_LEAKED, key: keyId, atMs: nowMs });
 	deps.log.warn('an API key was reported as leaked and is revoked', { credential: credential.id });
 	return keyId;
 }
 
-/** In whose logs it belongs; empty, which is the platform's, for a key that reaches no tenant. */
+/**
+ * In whose logs it belongs. In the platform's, which is the empty one, too, where it reaches the platform, no tenant, or
+ * more tenants than are told.
+ */
 function* organizationsOf(
 	tx: Tx,
 	{ deps, nowMs }: Pick<Call<unknown>, 'deps' | 'nowMs'>,
 	principal: PrincipalRow | undefined,
-): Plan<readonly string[]> {
-	if (principal === undefined || (principal.organization ?? '') !== '') return [principal?.organization ?? ''];
+): Plan<{ readonly organizations: readonly string[]; readonly leftOut: number }> {
+	if (principal === undefined || (principal.organization ?? '') !== '')
+		return { organizations: [principal?.organization ?? ''], leftOut: 0 };
 	const view = yield* deps.policies.inUnit(tx);
-	const { organizations } = yield* view.access(tx, principal.id, nowMs);
-	return organizations.length === 0 ? [''] : organizations.slice(0, ORGANIZATIONS_TOLD_MAX);
+	const { organizations, isOfPlatform } = yield* view.access(tx, principal.id, nowMs);
+	const told = organizations.slice(0, ORGANIZATIONS_TOLD_MAX);
+	const leftOut = organizations.length - told.length;
+	return { organizations: isOfPlatform || leftOut > 0 || told.length === 0 ? ['', ...told] : told, leftOut };
 }

@@ -134,6 +134,8 @@ export class BrowserLogin {
 		};
 		await store.unit(function* (tx) {
 			const old = before === '' ? undefined : yield* tx.browserSessions.getBySecret(sha256(before));
+			// Before the session, as all do who change who may do what.
+			if (old !== undefined) yield* tx.access.lockPolicy();
 			if (old !== undefined) yield* tx.browserSessions.end(old.id, 'logged in again', nowMs);
 			yield* tx.browserSessions.insert(row);
 		});
@@ -236,6 +238,7 @@ export class BrowserLogin {
 		const id = uuidv7(nowMs, rng);
 		const ctx = systemContext('login', clock, log, id);
 		await store.unit(function* (tx) {
+			yield* tx.access.lockPolicy();
 			if (sessionId !== '') yield* tx.browserSessions.end(sessionId, why, nowMs);
 			const ended = yield* endLogins(tx, id, { ...of, why }, nowMs);
 			yield* appendAudit(tx, ctx, {

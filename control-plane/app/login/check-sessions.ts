@@ -63,6 +63,7 @@ async function endSession(deps: CheckDeps, { id, issuer, principalId }: BrowserS
 	const why = 'over at the provider';
 	const ctx = systemContext('login', clock, log, uuidv7(nowMs, rng));
 	return await store.unit(function* (tx) {
+		yield* tx.access.lockPolicy();
 		if ((yield* tx.browserSessions.end(id, why, nowMs)) === undefined) return 0;
 		yield* appendAudit(tx, ctx, {
 			action: 'logins.end',

@@ -73,8 +73,11 @@ export class TokenLogin {
 		try {
 			const isIn = await store.unit(function* (tx) {
 				const owned = yield* tx.logins.getDomain(token.issuer, domain);
-				const scope = owned === undefined ? undefined : yield* tx.scopes.get(`organizations/${owned.organization}`);
-				if (owned === undefined || scope?.state !== 'active') return false;
+				if (owned === undefined) return false;
+				// Before the scope, as all do who change who may do what.
+				yield* tx.access.lockPolicy();
+				const scope = yield* tx.scopes.get(`organizations/${owned.organization}`);
+				if (scope?.state !== 'active') return false;
 				const { principal } = yield* createUser(tx, token, nowMs, rng);
 				const { organization } = owned;
 				yield* tx.identities.insertMember({

@@ -10,7 +10,7 @@ import type { Plan } from '../../store/port/unit.ts';
 import type { Gate } from '../gates.ts';
 import { ancestorsOf } from '../iam/place.ts';
 import { projectName } from '../iam/resource-name.ts';
-import { mutation } from '../use-case.ts';
+import { lockPolicy, mutation } from '../use-case.ts';
 import { assignmentMessage, modeOf } from '../wire/node.ts';
 import { takeForAssignment } from './assignment-terms.ts';
 import { HEALTHY, NOT_RETIRED, TAKES_WORK } from './gates.ts';
@@ -39,6 +39,8 @@ const CLEAN: Gate<'node'> = {
  */
 export const assignNode = mutation('node', NodeService.method.assignNode, {
 	prepare: ({ deps, nowMs }) => uuidv7(nowMs, deps.rng),
+	// Whoever deletes or suspends the project, or what it stands in, or moves it, holds the same.
+	lock: lockPolicy,
 	gates: [NOT_RETIRED, UNASSIGNED, CLEAN, TAKES_WORK, HEALTHY],
 	*apply(tx, { request, nowMs }, { node }, id) {
 		const project = yield* checkProject(tx, request);
@@ -82,7 +84,7 @@ export const assignNode = mutation('node', NodeService.method.assignNode, {
 	},
 });
 
-/** Only a project that is there and not about to end takes nodes; its row is locked, so that it stays so. */
+/** Only a project that is there and not about to end takes nodes. The policy is locked, so that it stays so. */
 function* checkProject(tx: Tx, project: ProjectRef): Plan<ScopeRow> {
 	const scope = yield* tx.scopes.get(projectName(project));
 	const chain = scope === undefined ? [] : yield* tx.scopes.atPaths(ancestorsOf(scope.path));

@@ -20,7 +20,6 @@ const OWNER_STAYS: Gate<'scope'> = {
 /** Takes a person out of an organization, with everything that they hold in it and whom they invited and who hasn't come. */
 export const removeMember = mutation('scope', PrincipalService.method.removeMember, {
 	prepare: () => undefined,
-	lock: (tx) => tx.access.lockPolicy(),
 	gates: [OWNER_STAYS],
 	*apply(tx, { nowMs }, { scope, id }) {
 		const bindings = yield* tx.access.deleteBindingsIn(scope.organization, id);

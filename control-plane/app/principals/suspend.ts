@@ -14,7 +14,7 @@ import type { Plan } from '../../store/port/unit.ts';
 import { changed } from '../iam/change.ts';
 import { assertEtag } from '../iam/etag.ts';
 import { assertOwnerLeft, guardedRole } from '../iam/owners.ts';
-import { mutation } from '../use-case.ts';
+import { lockPolicy, mutation } from '../use-case.ts';
 import { namedPrincipal } from './named.ts';
 import { principalMessage, principalName } from './view.ts';
 
@@ -43,8 +43,8 @@ export const resumeServiceAccount = mutation('scope', PrincipalService.method.re
 
 export const suspendUser = mutation('platform', PrincipalService.method.suspendUser, {
 	prepare: () => undefined,
+	lock: lockPolicy,
 	*apply(tx, { request, nowMs, ctx }) {
-		yield* tx.access.lockPolicy();
 		const person = yield* userOf(tx, request.userId);
 		assertEtag(request.etag, person, 'user');
 		if (person.id === ctx.actor.id) throw oneself();
@@ -58,6 +58,7 @@ export const suspendUser = mutation('platform', PrincipalService.method.suspendU
 
 export const resumeUser = mutation('platform', PrincipalService.method.resumeUser, {
 	prepare: () => undefined,
+	lock: lockPolicy,
 	*apply(tx, { request }) {
 		const person = yield* userOf(tx, request.userId);
 		assertEtag(request.etag, person, 'user');

