@@ -117,7 +117,7 @@ function registerLeaks(registry: Registry, leaks: LeakCount): void {
 		{
 			name: 'gpuaas_api_keys_leaked_total',
 			type: 'counter',
-			help: 'API keys that were reported as leaked and are revoked, as this replica heard of it; each is in the audit log.',
+			help: 'API keys that were reported as leaked and are revoked, as this replica heard of it since it started; each is in the audit log, also where a crash came before the scrape.',
 			labelNames: [],
 		},
 		(emit) => emit(leaks.total),

@@ -44,5 +44,11 @@ export class DirectoryReconciler implements AsyncDisposable {
 	async [Symbol.asyncDispose](): Promise<void> {
 		this.#timer.cancel();
 		await this.#running;
+		const { store, replicaId, log } = this.#deps;
+		try {
+			await store.unit((tx) => tx.leases.release('directory', replicaId));
+		} catch (error) {
+			log.warn('the lease of the look at directories ends by itself, in minutes', { error });
+		}
 	}
 }

@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { DirectoryCheck } from '../../control-plane/app/login/check-directory.ts';
 import type { Directory } from '../../control-plane/app/login/directory.ts';
+import { DirectoryReconciler } from '../../control-plane/reconcilers/directory.ts';
 import { GpuaasError } from '../../kit/error.ts';
+import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
 import { bindingRow, browserSessionRow, principalRow } from '../contract/store/rows.ts';
 import { ApiWorld } from './api-world.ts';
@@ -190,4 +192,19 @@ test('the last operator of the platform is not locked, whatever a directory says
 	for (let look = 0; look < 3; look += 1) await check.look();
 	const open = [await principal(first), await principal(second)].filter((row) => row?.disabledAtMs === null);
 	expect(open).toHaveLength(1);
+});
+
+test('a control plane that stops leaves the look to another one at once', async () => {
+	const { store } = world.deps;
+	const lookOf = (replicaId: string) =>
+		new DirectoryReconciler({ ...world.deps, replicaId, directory: new ToldDirectory(), clock: new VirtualClock() });
+	const take = async (replicaId: string) => {
+		const nowMs = await store.now();
+		return await store.unit((tx) => tx.leases.acquire('directory', replicaId, nowMs, nowMs + 1000));
+	};
+	const first = lookOf('one');
+	await first.once();
+	expect(await take('two')).toBe(false);
+	await first[Symbol.asyncDispose]();
+	expect(await take('two')).toBe(true);
 });

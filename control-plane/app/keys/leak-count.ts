@@ -4,7 +4,10 @@ import { KEY_LEAKED } from './report-leaked.ts';
 /** Of the newest: an event comes as the hint of whoever wrote it, and again from the outbox. */
 const REMEMBERED_MAX = 1000;
 
-/** Keys that were reported as leaked and revoked, as this replica heard of it: what an alert is made from. */
+/**
+ * Keys that were reported as leaked and revoked, as this replica heard of it since it started: what an alert is made from. In
+ * memory: a report right before a crash of every replica may be in no scrape, and is in the audit log in any case.
+ */
 export class LeakCount implements Disposable {
 	total = 0;
 	readonly #heard = new Set<string>();
