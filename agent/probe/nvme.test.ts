@@ -1,7 +1,7 @@
 import { constants } from 'node:os';
 import { expect, it } from 'vitest';
 import { SMART } from './disk-health.ts';
-import { parseSmartLog, readNvmeHealth, whyNot } from './nvme.ts';
+import { parseSmartLog, readNvmeHealth, smartLogCommand, whyNot } from './nvme.ts';
 
 it('reads wear, spare, warnings and media errors from their places in the log', () => {
 	const log = Buffer.alloc(512);
@@ -25,6 +25,13 @@ it('has nothing of what is no NVMe controller, or not there', () => {
 	};
 	expect(readNvmeHealth('null')).toEqual(refused);
 	expect(readNvmeHealth('nonexistent').why).toBe('the controller could not be opened: ENOENT');
+});
+
+it('asks for the log with no deadline of its own: past one Linux resets the controller', () => {
+	const command = smartLogCommand(0x7000n);
+	expect([command.readUInt8(0), command.readBigUInt64LE(24), command.readUInt32LE(36)]).toEqual([2, 0x7000n, 512]);
+	// timeout_ms, at its place in linux/nvme_ioctl.h.
+	expect([command.length, command.readUInt32LE(64)]).toEqual([72, 0]);
 });
 
 it('says who refused: the controller, or the kernel, and why', () => {

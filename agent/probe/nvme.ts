@@ -29,13 +29,7 @@ export function readNvmeHealth(device: string, folder = '/dev'): DiskReading {
 	}
 	try {
 		const log = Buffer.alloc(SMART_BYTES);
-		const command = Buffer.alloc(COMMAND_BYTES);
-		command.writeUInt8(GET_LOG_PAGE, 0);
-		command.writeUInt32LE(NAMESPACE_ALL, 4);
-		command.writeBigUInt64LE(BigInt(koffi.address(log)), 24);
-		command.writeUInt32LE(SMART_BYTES, 36);
-		// Number of double words, less one, above the number of the log.
-		command.writeUInt32LE(((SMART_BYTES / 4 - 1) << 16) | SMART_LOG, 40);
+		const command = smartLogCommand(BigInt(koffi.address(log)));
 		const ioctl = koffi.load('libc.so.6').func('int ioctl(int fd, unsigned long request, void *argument)');
 		const result: number = ioctl(fd, NVME_IOCTL_ADMIN_CMD, command);
 		return result === 0
@@ -44,6 +38,18 @@ export function readNvmeHealth(device: string, folder = '/dev'): DiskReading {
 	} finally {
 		closeSync(fd);
 	}
+}
+
+/** struct nvme_admin_cmd; `address`: of the 512 bytes that the log goes to. */
+export function smartLogCommand(address: bigint): Buffer {
+	const command = Buffer.alloc(COMMAND_BYTES);
+	command.writeUInt8(GET_LOG_PAGE, 0);
+	command.writeUInt32LE(NAMESPACE_ALL, 4);
+	command.writeBigUInt64LE(address, 24);
+	command.writeUInt32LE(SMART_BYTES, 36);
+	// Number of double words, less one, above the number of the log.
+	command.writeUInt32LE(((SMART_BYTES / 4 - 1) << 16) | SMART_LOG, 40);
+	return command;
 }
 
 /** Of the ioctl: above 0 it is the status of the command (NVM Express Base 2.0, 4.5.1.2.1), below it errno tells. */
