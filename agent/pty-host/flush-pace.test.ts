@@ -69,6 +69,16 @@ test('after a pause the first bytes go at once again', () => {
 	expect(flushed).toEqual([1, 1]);
 });
 
+test('answers go at once, however many there were before and how soon each follows what was asked', () => {
+	const { clock, pace, flushed, write } = program();
+	for (let asked = 0; asked < 100; asked += 1) {
+		pace.asked();
+		write(500);
+		expect(flushed).toHaveLength(asked + 1);
+		clock.advance(1);
+	}
+});
+
 test('a flood that was held back goes on as one', () => {
 	const { clock, pace, flushed, write, flood } = program();
 	flood();

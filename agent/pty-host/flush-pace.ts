@@ -8,7 +8,7 @@ export const pauseMs = 10;
 export const gatherMs = 1;
 
 /**
- * When a program's output goes on its way. A key's echo goes in the turn that it came in. A flood goes in pieces as large as
+ * When a program's output goes on its way. A key's echo goes in the turn that it came in, and so does an answer. A flood goes in pieces as large as
  * are asked for: a pseudo-terminal gives 4 KiB at a time, and each piece costs every process on the way a message, and
  * one back.
  */
@@ -36,6 +36,11 @@ export class FlushPace {
 		if (this.#unpausedBytes <= floodBytes) this.#inTurn();
 		else if (unsentBytes >= this.#gatherBytes) this.now();
 		else this.#timer ??= this.#clock.setTimer(() => this.now(), gatherMs);
+	}
+
+	/** Somebody wrote to the program: what it says next is an answer, which is waited for. */
+	asked(): void {
+		this.#unpausedBytes = 0;
 	}
 
 	/** It was held back, which is no pause of its own. */

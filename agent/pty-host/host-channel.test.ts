@@ -132,20 +132,21 @@ test('what was typed is acknowledged together and after its echo, bulk at once, 
 	channel.dispose();
 });
 
-test('a terminal whose window is full waits for its reader, also when its screen was late and has caught up', () => {
+/** A channel whose program is told what the host tells it, and does nothing. */
+function silent(id: string, tty: { readonly columns: number; readonly rows: number } | undefined) {
 	const clock = new VirtualClock();
 	const told: string[] = [];
 	let program: ProgramEvents | undefined;
+	const nothing = () => {};
 	const channel = new HostChannel({
 		clock,
-		id: 'three',
+		id,
 		user: 'nobody',
-		tty: { columns: 80, rows: 24 },
-		box: sessionBoxes.create('three', {}),
+		tty,
+		box: sessionBoxes.create(id, {}),
 		turns: new Turns(clock),
-		onEnded: () => {},
+		onEnded: nothing,
 	});
-	const nothing = () => {};
 	channel.start((events) => {
 		program = events;
 		return {
@@ -158,24 +159,62 @@ test('a terminal whose window is full waits for its reader, also when its screen
 			destroy: nothing,
 		};
 	});
-	let sent = 0;
-	const listener = {
-		onOutput: (_stream: string, offset: number, bytes: Buffer) => {
-			sent = offset + bytes.length;
+	const seen = { sent: 0, ends: 0 };
+	channel.attach(
+		{ stdout: 0, stderr: 0 },
+		{
+			onOutput: (_stream: string, offset: number, bytes: Buffer) => {
+				seen.sent = offset + bytes.length;
+			},
+			onScreen: nothing,
+			onEnd: () => {
+				seen.ends += 1;
+			},
+			onStdinAck: nothing,
 		},
-		onScreen: nothing,
-		onEnd: nothing,
-		onStdinAck: nothing,
+	);
+	const says = (bytes: Buffer) => program?.onData('stdout', bytes);
+	const exits = () => {
+		program?.onEnd('stdout');
+		program?.onEnd('stderr');
+		program?.onExit({ exitCode: 0 });
 	};
-	channel.attach({ stdout: 0, stderr: 0 }, listener);
+	return { clock, channel, told, seen, says, exits };
+}
+
+test('a terminal whose window is full waits for its reader, also when its screen was late and has caught up', () => {
+	const { clock, channel, told, seen, says } = silent('three', { columns: 80, rows: 24 });
 	// Coloured, so that the screen reads all of it; what was read before it was told to wait may still come.
 	const line = Buffer.from(`\u001b[31m${'x'.repeat(4000)}\r\n`);
-	for (let bytes = 0; bytes < 2 * screenBacklogBytes; bytes += line.length) program?.onData('stdout', line);
+	for (let bytes = 0; bytes < 2 * screenBacklogBytes; bytes += line.length) says(line);
 	expect(told).toEqual(['pause stdout']);
 	clock.advance(60_000);
-	expect(sent).toBeGreaterThan(ttyWindowBytes);
+	expect(seen.sent).toBeGreaterThan(ttyWindowBytes);
 	expect(told, 'nobody has acknowledged anything').toEqual(['pause stdout']);
-	channel.ack('stdout', sent);
+	channel.ack('stdout', seen.sent);
 	expect(told).toEqual(['pause stdout', 'resume stdout']);
+	channel.dispose();
+});
+
+test.each([0, 1])(
+	'a pipe that was held back goes on with the first acknowledgement of a reader, %i byte past its window',
+	(over) => {
+		const { channel, told, says } = silent('four', undefined);
+		if (over > 0) says(Buffer.alloc(pipeWindowBytes - over));
+		for (let bytes = 0; bytes < (over > 0 ? 1 : pipeWindowBytes); bytes += dataBytesMax)
+			says(Buffer.alloc(dataBytesMax));
+		expect(told).toEqual(['pause stdout']);
+		channel.ack('stdout', 256 << 10);
+		expect(told).toEqual(['pause stdout', 'resume stdout']);
+		channel.dispose();
+	},
+);
+
+test('the end is told once, also after a flood whose last piece was still to go', () => {
+	const { clock, channel, seen, says, exits } = silent('five', undefined);
+	for (let bytes = 0; bytes < 16 * dataBytesMax; bytes += 4096) says(Buffer.alloc(4096));
+	exits();
+	clock.advance(60_000);
+	expect(seen).toEqual({ sent: 16 * dataBytesMax, ends: 1 });
 	channel.dispose();
 });

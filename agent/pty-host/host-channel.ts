@@ -60,6 +60,8 @@ export class HostChannel {
 	#isStdinOver = false;
 	#exit: Exit | undefined;
 	#outcome: ChannelOutcome | undefined;
+	/** To the listener. */
+	#isEndTold = false;
 	#endedBy: { readonly reason: string; readonly message: string } | undefined;
 
 	constructor(parts: ChannelParts) {
@@ -109,6 +111,7 @@ export class HostChannel {
 
 	attach(from: Readonly<Record<OutputName, number>>, listener: ChannelListener): void {
 		this.#listener = listener;
+		this.#isEndTold = false;
 		this.#isFresh = false;
 		let isLost = false;
 		for (const output of Object.values(this.#outputs)) {
@@ -140,6 +143,7 @@ export class HostChannel {
 		if (this.#stdinNext + fresh.length - this.#stdinAcked > bounds.stdinWindowBytes)
 			throw new ProtocolError(`more than ${bounds.stdinWindowBytes} bytes of stdin wait for the program`);
 		this.#noteActivity();
+		this.#pace.asked();
 		this.#stdinNext += fresh.length;
 		const until = this.#stdinNext;
 		if (fresh.length > 0) {
@@ -261,7 +265,9 @@ export class HostChannel {
 			output.isEndSent = true;
 			listener.onOutput(name, output.sent, Buffer.alloc(0), true);
 		}
-		if (this.#outcome !== undefined) listener.onEnd(this.#outcome);
+		if (this.#outcome === undefined || this.#isEndTold) return;
+		this.#isEndTold = true;
+		listener.onEnd(this.#outcome);
 	}
 
 	/** Bulk is told of at once; keys a little later and together: one message each would be ahead of each one's echo. */

@@ -14,8 +14,11 @@ export const ttyWindowBytes = 100_000;
 export const ttyResumeBytes = 5_000;
 /** Without a terminal: 40 MB/s at 50 ms of round trip, as ssh's own window. */
 export const pipeWindowBytes = 2 << 20;
-/** Soon: from far away what is acknowledged meanwhile would leave the way half empty. */
-export const pipeResumeBytes = 1792 << 10;
+/**
+ * Soon: from far away what is acknowledged meanwhile would leave the way half empty. One acknowledgement of 256 KiB does, also
+ * where the last read went past the window.
+ */
+export const pipeResumeBytes = (1792 << 10) + dataBytesMax;
 /** Bytes of stdin that wait for the program: what the agent may send ahead. */
 export const stdinWindowBytes = 2 << 20;
 /** Of what the program took the other side is told after so many bytes, or after this time: long for a processor, short for a window. */

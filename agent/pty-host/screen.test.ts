@@ -19,11 +19,11 @@ async function shown(chunks: readonly Buffer[]): Promise<string> {
 	return bytes.toString('utf8');
 }
 
-/** Small pieces: each is looked at whole, so nothing is passed over. */
+/** Pieces of fewer bytes than the lines that are kept: nothing is passed over. */
 async function shownInFull(text: string): Promise<string> {
 	const screen = new Screen(SIZE, turns, () => {});
-	for (let at = 0; at < text.length; at += 8000) {
-		screen.feed(Buffer.from(text.slice(at, at + 8000)));
+	for (let at = 0; at < text.length; at += 1000) {
+		screen.feed(Buffer.from(text.slice(at, at + 1000)));
 		await screen.snapshot();
 	}
 	const { bytes } = await screen.snapshot();
@@ -49,6 +49,7 @@ test.each([
 	['a region', '\u001b[5;10r\u001b[24;1H'],
 	['a region that another buffer doesn’t have', '\u001b[5;10r\u001b[?1047h\u001b[r\u001b[?1047l\u001b[24;1H'],
 	['a region of the alternate buffer', '\u001b[?1047h\u001b[5;10r\u001b[24;1H'],
+	['a region from the top', '\u001b[1;23r\u001b[24;1H'],
 ])('below %s lines are written over each other, and none of them is passed over', async (_what, before) => {
 	const flood = Array.from({ length: 40_000 }, () => 'x\r\n').join('');
 	const screen = new Screen(SIZE, turns, () => {});
@@ -56,6 +57,20 @@ test.each([
 	await screen.snapshot();
 	for (const piece of pieces(`the longest of all lines\r\n${flood}`)) screen.feed(piece);
 	expect((await screen.snapshot()).bytes.toString('utf8')).toContain('xhe longest of all lines');
+	screen.dispose();
+});
+
+test.each([
+	['what began a sequence', '\u001b[31mred\u001b[0', `m${'line\r\n'.repeat(25_000)}`],
+	['a title', '\u001b]0;ti', `tle\u0007${'line\r\n'.repeat(25_000)}`],
+	['lines without a carriage return', '', 'ab\n'.repeat(50_000)],
+	['the same in the alternate buffer', '\u001b[?1049h\u001b[24;1H', 'ab\n'.repeat(50_000)],
+])('%s is read to its end before a flood is passed over', async (_what, before, flood) => {
+	const screen = new Screen(SIZE, turns, () => {});
+	screen.feed(Buffer.from(before));
+	await screen.snapshot();
+	for (const piece of pieces(flood)) screen.feed(piece);
+	expect((await screen.snapshot()).bytes.toString('utf8')).toBe(await shownInFull(`${before}${flood}`));
 	screen.dispose();
 });
 

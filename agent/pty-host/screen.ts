@@ -4,7 +4,7 @@ import { charsetSequence, learnCharsets } from './charsets.ts';
 import { boundCombining } from './combining.ts';
 import { screenBacklogBytes, screenBytesMax, scrollbackLines } from './limits.ts';
 import type { ChannelSize } from './pty-host.ts';
-import { boundSequences, pieceBytesMax, writeSync } from './sequences.ts';
+import { boundSequences, pieceBytesMax, scrollsWithText, writeSync } from './sequences.ts';
 import { Title } from './title.ts';
 import { type Reader, type Turns, turnMs } from './turns.ts';
 import { unserialized } from './unserialized.ts';
@@ -19,6 +19,7 @@ const ESC = 0x1b;
 /** Shift out, shift in: they change how plain bytes look. Then the lead byte of C1 controls in UTF-8. */
 const NOT_PLAIN = [ESC, 0x0e, 0x0f, 0x9b, 0xc2];
 const LF = 0x0a;
+const CR = 0x0d;
 /** Of the end of a flood: looking at it again for less than a quarter of it that is new costs more than to read it. */
 const KEPT_BYTES_MAX = (screenBacklogBytes / 4) * 3;
 /** Read at once of what turned out to be costly, and how much more with each piece that did not. */
@@ -49,8 +50,6 @@ export class Screen implements Reader {
 	#pieceBytes = PIECE_STEP_BYTES;
 	/** What the last pieces took: costly, until something was read. */
 	#recent = { ms: turnMs, bytes: 0 };
-	/** DECSTBM, of the normal and of the alternate buffer: beside a region text doesn't scroll out, and is written over. */
-	readonly #regions = new Set<string>();
 	readonly #turns: Turns;
 	readonly #onCaughtUp: () => void;
 
@@ -70,12 +69,6 @@ export class Screen implements Reader {
 		this.#title = new Title(this.#terminal);
 		learnCharsets(this.#terminal);
 		this.#terminal.loadAddon(this.#serializer);
-		this.#terminal.parser.registerCsiHandler({ final: 'r' }, (parameters) => {
-			const [top = 0, bottom = 0] = parameters.map(Number);
-			const isRegion = top > 1 || (bottom !== 0 && bottom < this.#terminal.rows);
-			this.#regions[isRegion ? 'add' : 'delete'](this.#terminal.buffer.active.type);
-			return false;
-		});
 	}
 
 	/** Output that was not read yet. */
@@ -219,13 +212,16 @@ export class Screen implements Reader {
 	#visible(bytes: Buffer): Buffer {
 		const lines = scrollbackLines + 2 * this.#terminal.rows;
 		if (bytes.length < lines || this.#queue.length > 0) return bytes;
-		if (this.#regions.has(this.#terminal.buffer.active.type)) return bytes;
+		if (!scrollsWithText(this.#terminal)) return bytes;
 		let from = bytes.length;
 		for (let left = lines + 1; left > 0; ) {
 			from -= 1;
 			if (from < 0) return bytes;
 			if (bytes[from] === LF) left -= 1;
 		}
+		// Else its column depends on all that came before.
+		from -= 1;
+		if (bytes[from] !== CR) return bytes;
 		const head = bytes.subarray(0, from);
 		return NOT_PLAIN.some((byte) => head.includes(byte)) ? bytes : bytes.subarray(from);
 	}

@@ -13,9 +13,12 @@ interface Parameters {
 interface Core {
 	registerCsiHandler(id: { readonly final: string }, handler: (parameters: Parameters) => boolean): unknown;
 	writeSync(data: Uint8Array): void;
+	/** The active one: each has a scrolling region of its own. */
+	readonly buffer: { readonly scrollTop: number; readonly scrollBottom: number };
 	readonly _inputHandler: {
 		parse(data: string | Uint8Array, promised?: boolean): unknown;
 		readonly _parser: {
+			readonly currentState: number;
 			reset(): void;
 			clearOscHandler(code: number): void;
 			clearDcsHandler(id: { readonly intermediates: string; readonly final: string }): void;
@@ -38,6 +41,8 @@ const PIECE_BYTES_MIN = 16;
 const USUAL_CELLS = 80 * 25;
 /** Lines cost something however short they are. */
 const COLUMNS_COUNTED_MIN = 80;
+/** ParserState.GROUND of the terminal: no sequence has begun. */
+const GROUND = 0;
 
 export function boundSequences(terminal: BoundedTerminal): void {
 	const core = coreOf(terminal);
@@ -74,6 +79,12 @@ export function writeSync(terminal: object, bytes: Uint8Array): void {
 	coreOf(terminal).writeSync(bytes);
 }
 
+/** Whether what comes next is text, and lines of it scroll the whole screen: else they may change, or miss, what is on it. */
+export function scrollsWithText(terminal: BoundedTerminal): boolean {
+	const { buffer, _inputHandler: input } = coreOf(terminal);
+	return input._parser.currentState === GROUND && buffer.scrollTop === 0 && buffer.scrollBottom === terminal.rows - 1;
+}
+
 /** Of output that is parsed without a pause: the terminal gives way between pieces only. */
 export function pieceBytesMax({ cols, rows }: BoundedTerminal): number {
 	const cells = rows * Math.max(cols, COLUMNS_COUNTED_MIN);
@@ -89,6 +100,8 @@ function coreOf(terminal: object): Core {
 		core?.writeSync,
 		parser?.clearOscHandler,
 		parser?.clearDcsHandler,
+		parser?.currentState,
+		core?.buffer?.scrollBottom,
 	];
 	assert(!parts.includes(undefined), 'the terminal has the parts that its sequences are bounded by');
 	return core as Core;

@@ -43,12 +43,16 @@ export class ChannelStream {
 	/** What came while the pty host was asked: it must not be passed over. */
 	#early: ChannelResponse[] | undefined;
 	#isOver = false;
+	/** False: what is sent waits at the stream for its reader. */
+	#isWritable = true;
 
 	constructor(parts: ChannelStreamParts) {
 		this.#parts = parts;
 		this.#stream = parts.connection.channel({
 			onFrame: (frame) => this.#onFrame(frame),
-			onWritable: () => {},
+			onWritable: () => {
+				this.#isWritable = true;
+			},
 			onClosed: (end) => {
 				this.#isOver = true;
 				this.#attachment?.detach();
@@ -141,7 +145,13 @@ export class ChannelStream {
 			onOutput: (stream, offset, data, end) =>
 				this.#send({
 					case: 'output',
-					value: { stream: STREAM[stream], offset: BigInt(offset), data: plain(data), end },
+					// What waits may wait for long, and must not hold all that was read with it (frame-reader.ts).
+					value: {
+						stream: STREAM[stream],
+						offset: BigInt(offset),
+						data: plain(this.#isWritable ? data : Buffer.from(data)),
+						end,
+					},
 				}),
 			onStdinAck: (offset) => this.#send({ case: 'ack', value: { stream: Stream.STDIN, offset: BigInt(offset) } }),
 			onScreen: (offset, size, data) =>
@@ -164,11 +174,11 @@ export class ChannelStream {
 	}
 
 	#send(message: Up): void {
-		if (!this.#isOver) this.#stream.send(create(ChannelRequestSchema, { message }));
+		if (!this.#isOver) this.#isWritable = this.#stream.send(create(ChannelRequestSchema, { message }));
 	}
 }
 
-/** The generated type wants a view on a plain ArrayBuffer; it is written out before the buffer is used again. */
+/** The generated type wants a view on a plain ArrayBuffer. It may be written out later: whoever reads frames writes no byte twice. */
 function plain(bytes: Buffer): Uint8Array<ArrayBuffer> {
 	return bytes as unknown as Uint8Array<ArrayBuffer>;
 }

@@ -186,7 +186,9 @@ class ChannelStream implements NodeEnd {
 	#failed(error: unknown): void {
 		if (this.#state === 'ended') return;
 		const { code, reason, message } = GpuaasError.from(error);
-		this.#deps.app.log.warn('a channel was ended', { peer: this.#stream.peer, reason, error });
+		// Of a channel that was joined it is a fault of one of us; nodes may ask for others' as often as they like.
+		const level = this.#state === 'open' ? 'warn' : 'debug';
+		this.#deps.app.log[level]('a channel was ended', { peer: this.#stream.peer, reason, error });
 		this.#end({ code, reason, message });
 	}
 

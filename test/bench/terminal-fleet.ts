@@ -1,4 +1,5 @@
 import { sleep, systemClock } from '../../kit/clock.ts';
+import { eventually } from '../eventually.ts';
 import { processes } from '../integration/up-world.ts';
 import { BenchChild } from './child.ts';
 import { percentile } from './measure.ts';
@@ -64,7 +65,7 @@ async function run(lines: TerminalLines, n: number): Promise<Sample> {
 	const seconds = (systemClock.monotonic() - startedMs) / 1000;
 	await fleet.ask('end');
 	// Until their programs are gone they hold places of the node, which the next ones need.
-	while (processes().some(({ line }) => line.includes(CHATTY.at(-1) ?? ''))) await sleep(systemClock, 50);
+	await eventually('the programs are gone', () => !processes().some(({ line }) => line.includes(CHATTY.at(-1) ?? '')));
 	const shown = then.bytes.map(
 		(bytes, index) => (bytes - (counted.bytes[index] ?? 0)) / 1000 / seconds / KB_PER_SECOND,
 	);

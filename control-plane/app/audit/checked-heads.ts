@@ -7,6 +7,8 @@ import type { NoteKey } from '../../../pki/verify/signed-note.ts';
  * by the sequencer. Bounded: a full memory is forgotten, which costs signatures.
  */
 const KNOWN_MAX = 64;
+/** A head with a few signatures: whoever appends lines to it gets each checked, and none remembered. */
+const NOTE_CHARACTERS_MAX = 1024;
 
 export class CheckedHeads {
 	readonly #origin: string;
@@ -23,6 +25,7 @@ export class CheckedHeads {
 		if (head !== undefined) return { kind: 'ok', head };
 		const checked = verifyChainHead(note, this.#origin, [this.#key]);
 		if (checked.kind === 'refused') return checked;
+		if (note.length > NOTE_CHARACTERS_MAX) return checked;
 		if (this.#known.size >= KNOWN_MAX) this.#known.clear();
 		this.#known.set(note, checked.head);
 		return checked;
