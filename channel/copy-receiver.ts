@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { chmod, lstat, mkdir, open, readlink, rm, stat, statfs, symlink, utimes } from 'node:fs/promises';
+import type { Clock } from '../kit/clock.ts';
 import type { ProcessIdentity } from '../kit/process-identity.ts';
 import { byteString, bytesOf, type CopyEntry, decodeEntry, firstName, shownPath } from './copy-entry.ts';
 import { COPY_FRAME, CopyLink, documentOf, positionOf } from './copy-frames.ts';
@@ -23,6 +24,8 @@ export interface CopyDestination {
 	readonly freeFloorBytes: number;
 	/** Names partial files. */
 	readonly owner: ProcessIdentity;
+	/** For the writer of a partial file that is about to end. */
+	readonly clock: Clock;
 	/** What the receiver asked for; undefined where the sender is the one who asks, as with an upload. */
 	readonly asked: CopyRequest | undefined;
 }
@@ -167,7 +170,7 @@ class Receiver {
 			return;
 		}
 		if (there !== undefined && (!this.#destination.force || there.isDirectory())) throw exists(path);
-		const partial = await PartialFile.open(path, entry.size, this.#destination.owner);
+		const partial = await PartialFile.open(path, entry.size, this.#destination.owner, this.#destination.clock);
 		try {
 			await this.#checkSpace(path, entry.size - partial.bytes);
 			await this.#receive(partial, shown, entry);

@@ -1,4 +1,5 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
 	appendFileSync,
 	chmodSync,
@@ -22,6 +23,7 @@ import { PassThrough } from 'node:stream';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { present } from '../kit/assert.ts';
+import { type Clock, systemClock } from '../kit/clock.ts';
 import { processIdentity } from '../kit/process-identity.ts';
 import { decodeEntry } from './copy-entry.ts';
 import { COPY_FRAME } from './copy-frames.ts';
@@ -65,7 +67,7 @@ async function copy(from: string, to: string, options: Options = {}) {
 		}
 	})();
 	const asked = { path: from, recursive };
-	const destination = { path: to, force: false, freeFloorBytes: 0, owner, asked, ...more };
+	const destination = { path: to, force: false, freeFloorBytes: 0, owner, clock: systemClock, asked, ...more };
 	const sending = sendTree(streamPipe(up, down), { path: from, recursive }, () => {}).finally(() => down.end());
 	const receiving = receiveTree(streamPipe(wire, up), destination, (each) => progress.push(each)).finally(() =>
 		up.end(),
@@ -173,6 +175,32 @@ describe('a copy that was cut', () => {
 		expect(partials()).toEqual([]);
 	});
 
+	test('waits for a writer that is about to end, and goes on where it stopped', async () => {
+		const bytes = random(3_000_000);
+		writeFileSync(at('a'), bytes);
+		await copy(at('a'), at('b'), { cutAfterBytes: 2_000_000 }).catch(() => {});
+		const [left = ''] = partials();
+		const writer = spawn('sleep', ['600']);
+		const { pid, startTimeTicks } = present(processIdentity(writer.pid ?? 0), 'it runs');
+		execFileSync('mv', [at(String(left)), at(`.b.${pid}-${startTimeTicks}-${owner.bootId}.gpuaas-partial`)]);
+		const ended = once(writer, 'exit');
+		let looks = 0;
+		const clock: Clock = {
+			...systemClock,
+			monotonic: () => 0,
+			setTimer: (callback) => {
+				looks += 1;
+				if (looks === 3) writer.kill('SIGKILL');
+				void (looks < 3 ? Promise.resolve() : ended).then(callback);
+				return { cancel: () => {} };
+			},
+		};
+		const progress = await copy(at('a'), at('b'), { clock });
+		expect(looks).toBe(3);
+		expect(progress[0]?.bytes).toBeGreaterThan(1_500_000);
+		expect(readFileSync(at('b')).equals(bytes)).toBe(true);
+	});
+
 	test('begins anew when the source is another file by now', async () => {
 		writeFileSync(at('a'), random(1_000_000));
 		await copy(at('a'), at('b'), { cutAfterBytes: 700_000 }).catch(() => {});
@@ -191,7 +219,10 @@ describe('a copy that was cut', () => {
 		const busy = `.b.1-${living.startTimeTicks}-${living.bootId}.gpuaas-partial`;
 		writeFileSync(at(busy), 'con');
 		symlinkSync(at('secret'), at(`.b.999999999-1-${owner.bootId}.gpuaas-partial`));
-		await copy(at('a'), at('b'));
+		// Its writer is waited for, which costs nothing here.
+		let nowMs = 0;
+		const clock = { ...systemClock, monotonic: () => (nowMs += 1000) };
+		await copy(at('a'), at('b'), { clock });
 		expect(readFileSync(at('b'), 'utf8')).toBe('content');
 		expect([readFileSync(at('secret'), 'utf8'), readFileSync(at(busy), 'utf8')]).toEqual(['secret', 'con']);
 	});
@@ -264,7 +295,7 @@ describe('a sender that can not be trusted', () => {
 			down.write(encodeFrame(type, 0, Buffer.isBuffer(what) ? what : Buffer.from(JSON.stringify(what))));
 		down.end();
 		mkdirSync(at('into'), { recursive: true });
-		const destination = { path: at('into'), force: true, freeFloorBytes: 0, owner, asked };
+		const destination = { path: at('into'), force: true, freeFloorBytes: 0, owner, clock: systemClock, asked };
 		return await receiveTree(streamPipe(down, up), destination, () => {}).then(
 			() => 'taken',
 			(error: { reason?: string }) => error.reason ?? error,

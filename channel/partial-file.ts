@@ -1,6 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, link, lstat, open, readdir, rename, rm } from 'node:fs/promises';
+import { type Clock, sleep } from '../kit/clock.ts';
 import { isSameProcess, type ProcessIdentity } from '../kit/process-identity.ts';
 import { bytesOf, type CopyEntry, shownPath } from './copy-entry.ts';
 import { about, refuse } from './file-error.ts';
@@ -14,6 +15,9 @@ const SUFFIX = '.gpuaas-partial';
 const NAME_BYTES_MAX = 255;
 const OWNER = /^\.(\d{1,10})-(\d{1,20})-([0-9a-f-]{36})\.gpuaas-partial$/;
 const CHUNK_BYTES = 1024 * 1024;
+/** Who was told to end is gone by then; who really writes is not, and keeps its file. */
+const WRITER_ENDS_MS = 2000;
+const LOOK_MS = 50;
 
 export class PartialFile {
 	readonly path: string;
@@ -29,10 +33,11 @@ export class PartialFile {
 	}
 
 	/** Takes over what an earlier copy of `target` left, when it isn't longer than `sizeMax`; else begins an empty one. */
-	static async open(target: string, sizeMax: number, owner: ProcessIdentity): Promise<PartialFile> {
+	static async open(target: string, sizeMax: number, owner: ProcessIdentity, clock: Clock): Promise<PartialFile> {
 		const { folder, stem } = placeOf(target);
 		const path = `${folder}${stem}.${owner.pid}-${owner.startTimeTicks}-${owner.bootId}${SUFFIX}`;
-		await claim(folder, stem, path);
+		const endMs = clock.monotonic() + WRITER_ENDS_MS;
+		while ((await claim(folder, stem, path)) === 'busy' && clock.monotonic() < endMs) await sleep(clock, LOOK_MS);
 		const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
 		return await about(path, async () => {
 			const file = await open(bytesOf(path), flags, 0o600);
@@ -124,23 +129,28 @@ export class PartialFile {
 }
 
 /** Another process may take it first; then there is nothing to take over. */
-async function claim(folder: string, stem: string, own: string): Promise<void> {
+async function claim(folder: string, stem: string, own: string): Promise<'taken' | 'busy' | 'none'> {
+	let found: 'busy' | 'none' = 'none';
 	const place = folder === '' ? '.' : folder;
 	for (const name of await about(place, () => readdir(bytesOf(place), 'latin1'))) {
 		const [, pid, ticks, bootId] = name.startsWith(stem) ? (OWNER.exec(name.slice(stem.length)) ?? []) : [];
 		if (pid === undefined || ticks === undefined || bootId === undefined) continue;
 		const writer = { pid: Number(pid), startTimeTicks: Number(ticks), bootId };
-		if (isSameProcess(writer)) continue;
 		const path = bytesOf(`${folder}${name}`);
 		const stats = await lstat(path).catch(() => undefined);
 		// Only what we could have written ourselves: a link or somebody else's file is a trap.
 		if (stats?.isFile() !== true || stats.nlink !== 1 || stats.uid !== process.getuid?.()) continue;
+		if (isSameProcess(writer)) {
+			found = 'busy';
+			continue;
+		}
 		const taken = await rename(path, bytesOf(own)).then(
 			() => true,
 			() => false,
 		);
-		if (taken) return;
+		if (taken) return 'taken';
 	}
+	return found;
 }
 
 function placeOf(target: string): { readonly folder: string; readonly stem: string } {

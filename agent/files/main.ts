@@ -3,6 +3,7 @@ import { receiveTree } from '../../channel/copy-receiver.ts';
 import { type CopyProgress, sendTree } from '../../channel/copy-sender.ts';
 import { streamPipe } from '../../channel/pipe.ts';
 import { present } from '../../kit/assert.ts';
+import { systemClock } from '../../kit/clock.ts';
 import { GpuaasError, messageOf } from '../../kit/error.ts';
 import { processIdentity } from '../../kit/process-identity.ts';
 import { decodeFileTask } from './file-task.ts';
@@ -22,7 +23,7 @@ async function main(argument: string): Promise<void> {
 	if (task.access === 'read') await sendTree(pipe, task, nothing);
 	else {
 		const owner = present(processIdentity(process.pid), '/proc shows this process');
-		await receiveTree(pipe, { ...task, owner, asked: undefined }, nothing);
+		await receiveTree(pipe, { ...task, owner, clock: systemClock, asked: undefined }, nothing);
 	}
 	await new Promise<void>((resolve) => output.end(resolve));
 }

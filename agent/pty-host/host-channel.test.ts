@@ -17,6 +17,8 @@ import { startOnPipes } from './pipe-program.ts';
 import type { ProgramEvents } from './program.ts';
 import { Turns } from './turns.ts';
 
+/** No process has it: whoever ends it ends nobody. */
+const NOBODY = 0x7fff_fff0;
 /** As one that began a session of its own and holds the streams of its channel. */
 const ESCAPED = '98763-escaped';
 
@@ -101,7 +103,7 @@ test('what was typed is acknowledged together and after its echo, bulk at once, 
 	});
 	const nothing = () => {};
 	channel.start(() => ({
-		pid: 0,
+		pid: NOBODY,
 		write: (_bytes, done) => done(),
 		endInput: nothing,
 		pause: nothing,
@@ -150,7 +152,7 @@ function silent(id: string, tty: { readonly columns: number; readonly rows: numb
 	channel.start((events) => {
 		program = events;
 		return {
-			pid: 0,
+			pid: NOBODY,
 			write: nothing,
 			endInput: nothing,
 			pause: (stream) => void told.push(`pause ${stream}`),
@@ -164,7 +166,7 @@ function silent(id: string, tty: { readonly columns: number; readonly rows: numb
 		{ stdout: 0, stderr: 0 },
 		{
 			onOutput: (_stream: string, offset: number, bytes: Buffer) => {
-				seen.sent = offset + bytes.length;
+				if (bytes.length > 0) seen.sent = offset + bytes.length;
 			},
 			onScreen: nothing,
 			onEnd: () => {

@@ -1,3 +1,4 @@
+import { assert } from '../../kit/assert.ts';
 import type { Clock } from '../../kit/clock.ts';
 import { listProcesses, signal } from '../process-host/proc.ts';
 import type { TaskBox } from '../process-host/task-box.ts';
@@ -23,6 +24,8 @@ export function killSession(leader: number, box: TaskBox): void {
 }
 
 function membersOf(leader: number): readonly number[] {
+	// Kernel threads, and whoever came from another PID namespace, have session 0.
+	assert(leader > 1, 'a session that we lead has a number of its own');
 	return listProcesses()
 		.filter((stat) => stat.sessionId === leader && stat.state !== 'Z')
 		.map((stat) => stat.pid);

@@ -96,7 +96,14 @@ async function download(
 	const owner = present(processIdentity(process.pid), '/proc shows this process');
 	// `resolve` drops the slash that says that a folder is meant.
 	const path = `${resolve(io.cwd, to)}${to.endsWith('/') ? '/' : ''}`;
-	const destination = { path, force: args.flag('force'), freeFloorBytes: LOCAL_FREE_FLOOR_BYTES, owner, asked };
+	const destination = {
+		path,
+		force: args.flag('force'),
+		freeFloorBytes: LOCAL_FREE_FLOOR_BYTES,
+		owner,
+		clock: io.clock,
+		asked,
+	};
 	await over(io, api, terminal, meter, (pipe) => receiveTree(pipe, destination, meter.take));
 }
 

@@ -24,6 +24,7 @@ import { type CopyDestination, receiveTree } from '../../channel/copy-receiver.t
 import { type CopyProgress, sendTree } from '../../channel/copy-sender.ts';
 import { streamPipe } from '../../channel/pipe.ts';
 import { present } from '../../kit/assert.ts';
+import { systemClock } from '../../kit/clock.ts';
 import { processIdentity } from '../../kit/process-identity.ts';
 import { eventually } from '../eventually.ts';
 import { lacks } from '../tools.ts';
@@ -59,8 +60,10 @@ describe.skipIf(lacks('root', 'setpriv', 'mount'))('the files helper', () => {
 		const progress: CopyProgress[] = [];
 		try {
 			const asked = { path, recursive: true };
-			await receiveTree(pipeOf(child), { path: to, force: false, freeFloorBytes: 0, owner, asked, ...more }, (each) =>
-				progress.push(each),
+			await receiveTree(
+				pipeOf(child),
+				{ path: to, force: false, freeFloorBytes: 0, owner, clock: systemClock, asked, ...more },
+				(each) => progress.push(each),
 			);
 		} finally {
 			child.stdin.end();
