@@ -52,3 +52,10 @@ test('is bounded, and right when it has forgotten', () => {
 	expect(heads.check(signed(1))).toMatchObject({ kind: 'ok', head: { size: 1 } });
 	expect(verified()).toBe(201);
 });
+
+test('a head with lines appended to it is verified each time, and not remembered', () => {
+	const { heads, verified } = counted();
+	const note = `${signed(7)}${'\u2014 other/log AAAAAAAAAAA=\n'.repeat(60)}`;
+	for (let times = 0; times < 2; times += 1) expect(heads.check(note).kind).toBe('ok');
+	expect(verified()).toBe(2);
+});
