@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { directorySettings, scimSettings } from '../../control-plane/settings.ts';
 import { SqliteStore } from '../../control-plane/store/sqlite/store.ts';
 import { systemClock } from '../../kit/clock.ts';
-import { principalRow } from '../contract/store/rows.ts';
+import { principalRow, userIdentityRow } from '../contract/store/rows.ts';
 import { eventually } from '../eventually.ts';
 import { ScimServer } from '../providers/scim-server.ts';
 
@@ -41,18 +41,7 @@ async function addAda(name: string): Promise<void> {
 	await using store = new SqliteStore({ at: { path: join(folder, name, 'control-plane.db') }, clock: systemClock });
 	await store.unit(function* (tx) {
 		yield* tx.identities.insertPrincipal(principalRow('ada'));
-		yield* tx.identities.insertUserIdentity({
-			issuer: ISSUER,
-			subject: 'sub-ada',
-			principalId: 'ada',
-			email: '',
-			emailVerified: false,
-			createdAtMs: 1,
-			lastLoginAtMs: 1,
-			lastAcr: '',
-			lastAmr: '',
-			lastAuthTimeMs: null,
-		});
+		yield* tx.identities.insertUserIdentity(userIdentityRow(ISSUER, 'sub-ada', 'ada'));
 	});
 }
 

@@ -6,7 +6,7 @@ import { ScimDirectory, type ScimSubject } from '../../control-plane/adapters/oi
 import { DirectoryCheck } from '../../control-plane/app/login/check-directory.ts';
 import { scimSettings } from '../../control-plane/settings.ts';
 import { SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
-import { principalRow } from '../contract/store/rows.ts';
+import { principalRow, userIdentityRow } from '../contract/store/rows.ts';
 import { ScimServer } from '../providers/scim-server.ts';
 import { ApiWorld } from './api-world.ts';
 import { refusalOf } from './refusal.ts';
@@ -106,18 +106,7 @@ test('who is made inactive there loses the API key here, at the second look; the
 	await world.deps.store.unit(function* (tx) {
 		for (const id of ['ada', 'bob']) {
 			yield* tx.identities.insertPrincipal(principalRow(id));
-			yield* tx.identities.insertUserIdentity({
-				issuer: ISSUER,
-				subject: `sub-${id}`,
-				principalId: id,
-				email: '',
-				emailVerified: false,
-				createdAtMs: 1,
-				lastLoginAtMs: 1,
-				lastAcr: '',
-				lastAmr: '',
-				lastAuthTimeMs: null,
-			});
+			yield* tx.identities.insertUserIdentity(userIdentityRow(ISSUER, `sub-${id}`, id));
 		}
 	});
 	const keys = { ada: await world.addKey('ada'), bob: await world.addKey('bob') };

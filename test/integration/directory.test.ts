@@ -5,7 +5,7 @@ import { DirectoryReconciler } from '../../control-plane/reconcilers/directory.t
 import { GpuaasError } from '../../kit/error.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
-import { bindingRow, browserSessionRow, principalRow } from '../contract/store/rows.ts';
+import { bindingRow, browserSessionRow, principalRow, userIdentityRow } from '../contract/store/rows.ts';
 import { ApiWorld } from './api-world.ts';
 import { refusalOf } from './refusal.ts';
 
@@ -42,18 +42,7 @@ async function people(prefix: string, count: number, issuer = ISSUER): Promise<r
 	await world.deps.store.unit(function* (tx) {
 		for (const id of ids) {
 			yield* tx.identities.insertPrincipal(principalRow(id));
-			yield* tx.identities.insertUserIdentity({
-				issuer,
-				subject: id,
-				principalId: id,
-				email: '',
-				emailVerified: false,
-				createdAtMs: 1,
-				lastLoginAtMs: 1,
-				lastAcr: '',
-				lastAmr: '',
-				lastAuthTimeMs: null,
-			});
+			yield* tx.identities.insertUserIdentity(userIdentityRow(issuer, id, id));
 		}
 	});
 	return ids;

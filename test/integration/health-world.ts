@@ -1,6 +1,7 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import type { MonitorDeps } from '../../control-plane/app/health/monitor.ts';
+import { QUARANTINE_LIMITS_DEFAULT } from '../../control-plane/app/health/quarantine.ts';
 import { HEALTH_RECORD_TOPIC } from '../../control-plane/app/health/record-evidence.ts';
 import type { CommandInit } from '../../control-plane/app/sessions/command-stream.ts';
 import { SessionRegistry } from '../../control-plane/app/sessions/registry.ts';
@@ -14,6 +15,7 @@ import { type Clock, systemClock } from '../../kit/clock.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { FactSchema } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import { AssignmentMode, NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import { TaskService } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { HealthClearing, HealthService } from '../../proto/gen/gpuaas/telemetry/v1/health_pb.ts';
 import {
@@ -29,6 +31,9 @@ import { IB_PORT_VALUES } from '../../proto/telemetry-schema/links.ts';
 import { eventually } from '../eventually.ts';
 import { monitorDeps } from '../health-monitor.ts';
 import { ApiWorld, type ApiWorldOptions } from './api-world.ts';
+
+/** For tests that don't bring the circuit breaker to its limit by themselves. */
+export const ROOMY = { ...QUARANTINE_LIMITS_DEFAULT, percentMax: 100, nodesMax: 1000 };
 
 type RingQuery = Extract<CommandInit['command'], { case: 'historyQuery' }>['value'];
 type FactInit = Omit<Partial<HealthFact>, '$typeName' | '$unknown' | 'subject'> & {
@@ -69,6 +74,23 @@ export class HealthWorld implements AsyncDisposable {
 
 	get monitor() {
 		return this.#reconciler.monitor;
+	}
+
+	/** Of the project that nodes are assigned to here. */
+	tenantViewer(): Promise<string> {
+		return this.api.addPrincipal('user', 'tenant.viewer', 'organizations/acme/projects/train', 30 * 86_400_000);
+	}
+
+	nodes(key = this.api.operatorKey) {
+		return this.api.client(NodeService, key);
+	}
+
+	assign({ id }: NodeRow, mode: AssignmentMode = AssignmentMode.OPERATOR) {
+		return this.nodes().assignNode({ node: id, organization: 'acme', project: 'train', mode });
+	}
+
+	row({ id }: NodeRow) {
+		return this.api.deps.store.read((tx) => tx.nodeHealth.get(id));
 	}
 
 	get operator() {

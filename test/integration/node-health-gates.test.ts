@@ -3,32 +3,23 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { QUARANTINE_LIMITS_DEFAULT } from '../../control-plane/app/health/quarantine.ts';
 import type { NodeRow } from '../../control-plane/store/port/nodes.ts';
 import { present } from '../../kit/assert.ts';
-import { AssignmentMode, NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
+import type { AssignmentMode } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import { HealthClearing, HealthState } from '../../proto/gen/gpuaas/telemetry/v1/health_pb.ts';
 import { HealthFactKind, HealthSubjectKind } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
-import { GPU_0, HealthWorld } from './health-world.ts';
+import { GPU_0, HealthWorld, ROOMY } from './health-world.ts';
 import { refusalOf } from './refusal.ts';
 
 /** What a verdict decides: who gets a node, what takes it out of service, and what brings it back. */
-// Its own tests bring the circuit breaker to its limit.
-const ROOMY = { ...QUARANTINE_LIMITS_DEFAULT, percentMax: 100, nodesMax: 1000 };
 let world: HealthWorld;
 let tenantKey: string;
 beforeAll(async () => {
 	world = await HealthWorld.start({ quarantine: ROOMY });
-	tenantKey = await world.api.addPrincipal(
-		'user',
-		'tenant.viewer',
-		'organizations/acme/projects/train',
-		30 * 86_400_000,
-	);
+	tenantKey = await world.tenantViewer();
 });
 afterAll(() => world[Symbol.asyncDispose]());
 
-const nodes = (key = world.api.operatorKey) => world.api.client(NodeService, key);
-const assign = (node: NodeRow, mode: AssignmentMode = AssignmentMode.OPERATOR) =>
-	nodes().assignNode({ node: node.id, organization: 'acme', project: 'train', mode });
-const row = (node: NodeRow) => world.api.deps.store.read((tx) => tx.nodeHealth.get(node.id));
+const assign = (node: NodeRow, mode?: AssignmentMode) => world.assign(node, mode);
+const row = (node: NodeRow) => world.row(node);
 const wellNode = (patch: Partial<NodeRow> = {}) => world.addWellNode(patch);
 const gpuOf = (node: NodeRow, id = GPU_0) => world.gpuOf(node, id);
 
@@ -50,13 +41,13 @@ describe('assignments', () => {
 			override: { schedulable: true, reason: 'we know', createdBy: 'bootstrap-operator' },
 		});
 		await assign(node);
-		expect((await nodes().getNode({ node: node.id })).node?.health?.override?.reason).toBe('we know');
-		const { explanations } = await nodes().explainNode({ node: node.id });
+		expect((await world.nodes().getNode({ node: node.id })).node?.health?.override?.reason).toBe('we know');
+		const { explanations } = await world.nodes().explainNode({ node: node.id });
 		expect(explanations.map(({ subject }) => subject)).toEqual(
 			expect.arrayContaining(['health', 'quarantine', 'health override']),
 		);
 		// Its project sees that there is one, not whose word it is.
-		const tenant = (await nodes(tenantKey).getNode({ node: node.id })).node?.health?.override;
+		const tenant = (await world.nodes(tenantKey).getNode({ node: node.id })).node?.health?.override;
 		expect(tenant).toMatchObject({ schedulable: true, reason: '', createdBy: '' });
 	});
 
@@ -70,7 +61,7 @@ describe('assignments', () => {
 		expect((await refusalOf(assign(node))).reason).toBe('NODE_HELD');
 		await world.operator.clearNodeHealthOverride({ node: node.id });
 		await assign(node);
-		await nodes().unassignNode({ node: node.id });
+		await world.nodes().unassignNode({ node: node.id });
 		// The end is looked at by whoever asks; its record is written by the reconciler.
 		await hold(1000);
 		await world.goOn(node, 600_000);
@@ -94,9 +85,9 @@ describe('assignments', () => {
 	test('a drain, a cordon and quarantine are three things: each is said by its own reason', async () => {
 		const node = await wellNode();
 		await world.xid(node, 79);
-		await nodes().cordonNode({ node: node.id, reason: 'x' });
+		await world.nodes().cordonNode({ node: node.id, reason: 'x' });
 		expect((await refusalOf(assign(node))).reason).toBe('NODE_CORDONED');
-		await nodes().uncordonNode({ node: node.id });
+		await world.nodes().uncordonNode({ node: node.id });
 		expect((await refusalOf(assign(node))).reason).toBe('NODE_QUARANTINED');
 	});
 });

@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { QUARANTINE_LIMITS_DEFAULT } from '../../control-plane/app/health/quarantine.ts';
 import { SessionRegistry } from '../../control-plane/app/sessions/registry.ts';
 import { fixtureFrame } from '../../control-plane/app/telemetry/frames-fixture.ts';
 import { Telemetry } from '../../control-plane/app/telemetry/telemetry.ts';
@@ -7,7 +6,7 @@ import { NodeHealthReconciler } from '../../control-plane/reconcilers/node-healt
 import type { NodeRow } from '../../control-plane/store/port/nodes.ts';
 import { DEFAULT_POLICY } from '../../health/default-policy.ts';
 import { present } from '../../kit/assert.ts';
-import { AssignmentMode, NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
+import { AssignmentMode } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import {
 	HealthAction,
 	HealthClearing,
@@ -18,30 +17,20 @@ import { HealthFactKind, HealthSubjectKind } from '../../proto/gen/gpuaas/teleme
 import { TelemetryService } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_service_pb.ts';
 import { eventually } from '../eventually.ts';
 import { monitorDeps } from '../health-monitor.ts';
-import { GPU_0, HealthWorld } from './health-world.ts';
+import { GPU_0, HealthWorld, ROOMY } from './health-world.ts';
 import { refusalOf } from './refusal.ts';
 
 /** From facts and samples to verdicts that are stored, shown and decide. */
-/** Its own tests bring the circuit breaker to its limit. */
-const ROOMY = { ...QUARANTINE_LIMITS_DEFAULT, percentMax: 100, nodesMax: 1000 };
 let world: HealthWorld;
 let tenantKey: string;
 beforeAll(async () => {
 	world = await HealthWorld.start({ quarantine: ROOMY });
-	tenantKey = await world.api.addPrincipal(
-		'user',
-		'tenant.viewer',
-		'organizations/acme/projects/train',
-		30 * 86_400_000,
-	);
+	tenantKey = await world.tenantViewer();
 });
 afterAll(() => world[Symbol.asyncDispose]());
 
-const nodes = (key = world.api.operatorKey) => world.api.client(NodeService, key);
-const assign = (node: NodeRow, mode: AssignmentMode = AssignmentMode.OPERATOR) =>
-	nodes().assignNode({ node: node.id, organization: 'acme', project: 'train', mode });
-const row = (node: NodeRow) => world.api.deps.store.read((tx) => tx.nodeHealth.get(node.id));
-
+const assign = (node: NodeRow, mode?: AssignmentMode) => world.assign(node, mode);
+const row = (node: NodeRow) => world.row(node);
 const wellNode = (patch: Partial<NodeRow> = {}) => world.addWellNode(patch);
 const gpuOf = (node: NodeRow, id = GPU_0) => world.gpuOf(node, id);
 

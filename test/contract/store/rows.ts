@@ -3,7 +3,7 @@ import type { CredentialRow } from '../../../control-plane/store/port/api-keys.t
 import type { AssignmentRow } from '../../../control-plane/store/port/assignments.ts';
 import type { BrowserSessionRow } from '../../../control-plane/store/port/browser-sessions.ts';
 import type { CertificateRow } from '../../../control-plane/store/port/certificates.ts';
-import type { PrincipalRow } from '../../../control-plane/store/port/identities.ts';
+import type { PrincipalRow, UserIdentityRow } from '../../../control-plane/store/port/identities.ts';
 import type { NodeRow } from '../../../control-plane/store/port/nodes.ts';
 import type { OperationRow } from '../../../control-plane/store/port/operations.ts';
 import type { ScopeRow } from '../../../control-plane/store/port/scopes.ts';
@@ -187,6 +187,22 @@ export function principalRow(id: string, more: Partial<PrincipalRow> = {}): Prin
 		deletedAtMs: null,
 		version: 1,
 		...more,
+	};
+}
+
+/** Seen once, with nothing but who it is. */
+export function userIdentityRow(issuer: string, subject: string, principalId: string): UserIdentityRow {
+	return {
+		issuer,
+		subject,
+		principalId,
+		email: '',
+		emailVerified: false,
+		createdAtMs: 1,
+		lastLoginAtMs: 1,
+		lastAcr: '',
+		lastAmr: '',
+		lastAuthTimeMs: null,
 	};
 }
 
