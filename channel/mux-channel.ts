@@ -70,7 +70,7 @@ export class MuxChannel {
 		if (this.#state === 'reset' || (this.#sentEnd && this.#gotEnd)) return;
 		this.#state = 'reset';
 		this.#wake?.();
-		this.#link.closed(this);
+		this.#link.closed(this.id);
 		this.#link.send(MUX_FRAME.reset, this.id, new Uint8Array()).catch(() => {});
 	}
 
@@ -107,6 +107,6 @@ export class MuxChannel {
 	}
 
 	#closeIfOver(): void {
-		if (this.#state === 'reset' || (this.#sentEnd && this.#gotEnd)) this.#link.closed(this);
+		if (this.#state === 'reset' || (this.#sentEnd && this.#gotEnd)) this.#link.closed(this.id);
 	}
 }

@@ -1,5 +1,3 @@
-import type { MuxChannel } from './mux-channel.ts';
-
 /** Frame types of a multiplexed pipe. */
 export const MUX_FRAME = Object.freeze({
 	/** Client to node: a new channel; ids rise. */
@@ -19,5 +17,5 @@ export const MUX_FRAME = Object.freeze({
 /** What a channel needs of its mux. */
 export interface MuxLink {
 	send(type: number, channel: number, payload: Uint8Array): Promise<void>;
-	closed(channel: MuxChannel): void;
+	closed(channel: number): void;
 }

@@ -40,7 +40,7 @@ export class Mux {
 			send: async (type, channel, payload) => {
 				if (!this.#ended) await options.pipe.write(encodeFrame(type, channel, payload));
 			},
-			closed: (channel) => void this.#channels.delete(channel.id),
+			closed: (id) => void this.#channels.delete(id),
 		};
 	}
 
