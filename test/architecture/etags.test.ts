@@ -4,7 +4,7 @@ import { listMethods, nameOf, policyOf, readContract } from './contract.ts';
 
 /**
  * Two people who change one thing of identity, access or quota don't undo each other unseen (AIP-154): the change names
- * what it was made from, or is here with the reason why it needn't.
+ * what it was made from, or is here with the reason why it needn't. That they heed it: test/integration/etags.
  */
 const WITHOUT: Readonly<Record<string, readonly string[]>> = {
 	'it ends something for good, whatever was changed of that meanwhile': [
