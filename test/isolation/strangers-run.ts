@@ -30,6 +30,8 @@ export async function strangersResults(run: Run): Promise<readonly CaseResult[]>
 				.flatMap((stranger) => casesFor(rpc, stranger).map((one) => judged(run, one, stranger)));
 			ofSome.push(...(await Promise.all(tried)));
 		}
+		// A window has room for as many refusals of one organization as some RPCs make: what shares a record tells nothing.
+		await run.world.deps.refusals.flush();
 		const after = await mode.tables();
 		const changed = [...after].filter(([name, held]) => tables.get(name) !== held).map(([name]) => name);
 		tables = after;
@@ -39,13 +41,13 @@ export async function strangersResults(run: Run): Promise<readonly CaseResult[]>
 				: ofSome.map((result) => failed(result, `one of these changed ${changed.join(', ')}`))),
 		);
 	}
-	await run.world.deps.refusals.flush();
 	const fresh = (await run.world.audit()).slice(log.length);
+	results.push(eachByItself(fresh));
 	for (const stranger of strangers) results.push(recorded(stranger, fresh));
 	return results;
 }
 
-/** A look at all tables costs as much as many calls. */
+/** A look at all tables costs as much as many calls; what these are refused fits into one window of refusals. */
 const RPCS_A_LOOK = 8;
 
 /** Whoever can't do anything proves nothing. */
@@ -110,6 +112,14 @@ function shownOf({ method }: Case, { own, on, organizations }: Stranger, { body 
 			.filter((of) => !organizations.includes(of));
 	const shared = [own.iam.suffix, ...organizations.map((id) => `organizations/${id}`)];
 	return marksOf(on).filter((mark) => !shared.includes(mark) && text.includes(mark));
+}
+
+/** Past its window's room a refusal is in a record that says neither whose it is nor where: then those below prove nothing. */
+function eachByItself(records: Awaited<ReturnType<Run['world']['audit']>>): CaseResult {
+	const result = { rpc: '', case: 'strangers: audit, each by itself' } as const;
+	const [shared] = records.filter(({ action }) => action === 'refusals');
+	if (shared !== undefined) return failed(result, `refusals share a record of "${shared.organization}"`);
+	return { ...result, outcome: 'pass', detail: `${records.length} records` };
 }
 
 /** What was refused to them is in no other organization's log. */
