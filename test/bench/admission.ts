@@ -147,7 +147,11 @@ class Admitting implements AsyncDisposable {
 				await store.unit(plan, TENANCY);
 			}
 		});
-		if (takes) await store.unit((tx) => releaseQuota(tx, 'tasks', ids));
+		// Else there would be more open than n, from block to block.
+		await store.unit(function* (tx) {
+			if (takes) yield* releaseQuota(tx, 'tasks', ids);
+			for (const id of ids) yield* tx.tasks.change(id, { state: 'cancelled', endedAtMs: 1 }, TASK_STATES_OPEN);
+		});
 		return (ms * 1000) / REQUESTS;
 	}
 
