@@ -6,19 +6,23 @@ import type { CheckedPolicy, TargetKind } from './iam/method-policy.ts';
 import type { PolicyView } from './iam/policy-view.ts';
 import type { PrincipalActor } from './iam/principal.ts';
 import type { TargetOf } from './iam/target.ts';
+import type { Telemetry } from './telemetry/telemetry.ts';
 
 /**
  * What an allowed call meets before it does anything: the state of what it is about, and limits that hold whoever asks.
  * A use case lists its gates; app/use-case passes them in the unit, in that order, and Explain asks the same ones, so that
  * what is explained can't differ from what happens. What hangs on the rest of a request (its etag, its text, how much it
- * asks for) is no gate: it is judged with the request.
+ * asks for) is judged with the request: a gate says of it at most that it was not asked.
  */
 export interface Gate<K extends TargetKind = TargetKind> {
 	/** As Explain names it. */
 	readonly gate: string;
 	/** Throws as the call is refused; else what was found, in words. Changes nothing and locks nothing. */
-	check(tx: Tx, at: GateAt<K>): Plan<string> | string;
+	check(tx: Tx, at: GateAt<K>): Plan<Passed> | Passed;
 }
+
+/** `notAsked`: whether it lets the call through hangs on the rest of the request, which Explain is not told. */
+export type Passed = string | { readonly notAsked: string };
 
 export interface GateAt<K extends TargetKind> {
 	readonly target: TargetOf[K];
@@ -27,7 +31,7 @@ export interface GateAt<K extends TargetKind> {
 	/** The same with what they hold as of now. */
 	granter(tx: Tx): Plan<{ readonly view: PolicyView; readonly actor: PrincipalActor }>;
 	readonly policy: CheckedPolicy;
-	readonly deps: Pick<AppDeps, 'limits' | 'sessions'>;
+	readonly deps: Pick<AppDeps, 'limits' | 'sessions'> & { readonly telemetry: Pick<Telemetry, 'fastPlans'> };
 	readonly nowMs: number;
 }
 
@@ -54,9 +58,11 @@ export function* explainGates(tx: Tx, gates: readonly Gate[], at: GateAt<TargetK
 }
 
 /** By the very check that refuses the call. */
-export function* triedGate(gate: string, check: () => Plan<string> | string): Plan<GateFound> {
+export function* triedGate(gate: string, check: () => Plan<Passed> | Passed): Plan<GateFound> {
 	try {
-		return { gate, outcome: 'passed', detail: yield* found(check()) };
+		const passed = yield* found(check());
+		if (typeof passed === 'string') return { gate, outcome: 'passed', detail: passed };
+		return { gate, outcome: 'not asked', detail: passed.notAsked };
 	} catch (error) {
 		if (!(error instanceof GpuaasError)) throw error;
 		return { gate, outcome: 'failed', detail: error.message, reason: error.reason };
@@ -67,6 +73,6 @@ export function notReached(gate: string): GateFound {
 	return { gate, outcome: 'not reached', detail: '' };
 }
 
-function* found(what: Plan<string> | string): Plan<string> {
-	return typeof what === 'string' ? what : yield* what;
+function* found(what: Plan<Passed> | Passed): Plan<Passed> {
+	return typeof what === 'object' && 'next' in what ? yield* what : what;
 }

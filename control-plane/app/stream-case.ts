@@ -5,7 +5,10 @@ import type { Tx } from '../store/port/store.ts';
 import type { Plan } from '../store/port/unit.ts';
 import type { AuditEvent } from './audit/event.ts';
 import { withRequestFacts } from './audit/request-facts.ts';
+import { type Gate, passGates } from './gates.ts';
+import { freshActor } from './iam/fresh-actor.ts';
 import type { TargetKind } from './iam/method-policy.ts';
+import type { PolicyView } from './iam/policy-view.ts';
 import type { CallContext } from './iam/principal.ts';
 import { authorizedTarget, type TargetOf } from './iam/target.ts';
 import {
@@ -29,6 +32,8 @@ export interface Opened<T> {
 }
 
 export interface AuditedSteps<I extends DescMessage, K extends TargetKind, T> {
+	/** What opening meets before `open`, now and at each later look; Explain shows the same. */
+	readonly gates?: readonly Gate<K>[];
 	/** In the unit; looks whether the caller may, beyond the permission. */
 	open(tx: Tx, call: Call<MessageShape<I>>, target: TargetOf[K]): Plan<Opened<T>>;
 }
@@ -60,6 +65,7 @@ export function auditedStream<I extends DescMessage, O extends DescMessage, K ex
 		kind: 'stream',
 		method,
 		policy,
+		...(steps.gates === undefined ? {} : { gates: steps.gates as readonly Gate[] }),
 		async *run(given, ctx, request) {
 			const deps = depsOf(given, ctx, policy, request);
 			const call = { deps, ctx, request, nowMs: deps.clock.now(), policy };
@@ -79,6 +85,7 @@ export function bidi<I extends DescMessage, O extends DescMessage, K extends Tar
 		kind: 'bidi',
 		method,
 		policy,
+		...(steps.gates === undefined ? {} : { gates: steps.gates as readonly Gate[] }),
 		async *run(given, contextOf, stream) {
 			const requests = stream[Symbol.asyncIterator]();
 			const first = await requests.next();
@@ -103,9 +110,16 @@ async function opened<I extends DescMessage, O extends DescMessage, K extends Ta
 ): Promise<LiveCall<I, T>> {
 	const { on, policy, method, steps } = how;
 	const { deps, ctx, request, nowMs } = call;
+	const pass = function* (tx: Tx, view: PolicyView, target: TargetOf[K], now: number): Plan<void> {
+		const granter = function* () {
+			return { view, actor: yield* freshActor(tx, view, ctx.actor, now) };
+		};
+		yield* passGates(tx, steps.gates ?? [], { target, actor: ctx.actor, granter, policy, deps, nowMs: now });
+	};
 	const value = await deps.store.unit(function* (tx) {
 		const view = yield* deps.policies.inUnit(tx);
 		const target = narrow(yield* authorizedTarget(tx, view, ctx, policy, request, nowMs), on);
+		yield* pass(tx, view, target, nowMs);
 		const change = yield* steps.open(tx, call, target);
 		const audit = { ...change.audit, organization: change.audit.organization ?? ownOrganization(call) };
 		yield* deps.appendAudit(tx, ctx, withRequestFacts(audit, method.input, request));
@@ -115,8 +129,10 @@ async function opened<I extends DescMessage, O extends DescMessage, K extends Ta
 	const decideAgain = async () => {
 		await deps.store.read(function* (tx) {
 			const view = yield* deps.policies.committed(tx);
-			const target = narrow(yield* authorizedTarget(tx, view, lasting, policy, request, deps.clock.now()), on);
-			yield* steps.open(tx, { ...call, nowMs: deps.clock.now() }, target);
+			const now = deps.clock.now();
+			const target = narrow(yield* authorizedTarget(tx, view, lasting, policy, request, now), on);
+			yield* pass(tx, view, target, now);
+			yield* steps.open(tx, { ...call, nowMs: now }, target);
 		});
 	};
 	return { ...call, opened: value, decideAgain };

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { AssignmentMode, NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
-import { EntitlementService } from '../../proto/gen/gpuaas/quota/v1/quota_pb.ts';
+import { EntitlementService, QuotaKind, QuotaService } from '../../proto/gen/gpuaas/quota/v1/quota_pb.ts';
 import { IamWorld, iamClients, idOf } from './iam-world.ts';
 import { refusalOf } from './refusal.ts';
 
@@ -190,4 +190,105 @@ test('a key that was revoked, and one that can do more than who would rotate it'
 	expect((await world.owner.access.explain({ ...rotating, principalId: idOf(less) })).reason).toBe('GRANT_EXCEEDS_OWN');
 	await world.owner.keys.revokeKey({ name, reason: 'lost' });
 	expect(await agreed(world.owner, rotating, rotate(world.owner))).toEqual(['key', 'KEY_REVOKED']);
+});
+
+test('whoever lengthens a binding or adds to a group holds all that it gives; what a key gives is the request’s', async () => {
+	const { name: parent } = await world.scope(world.organization, 'project', 'giving');
+	await world.owner.access.createRole({
+		parent: world.organization,
+		id: 'giver',
+		displayName: 'giver',
+		permissions: [
+			'bindings.get',
+			'bindings.create',
+			'groups.get',
+			'groups.manage',
+			'keys.create',
+			'access.explain',
+			'serviceaccounts.get',
+		],
+	});
+	const key = await world.api.addPrincipal('operator', `${world.organization}/roles/giver`, parent);
+	const giver = iamClients(world.api, key);
+	const { id: principalId } = await world.member('tenant.viewer');
+	const { binding } = await world.owner.access.createBinding({ parent, principalId, role: 'tenant.admin' });
+	const { name = '', etag = '' } = binding ?? {};
+	const updating = { method: 'UpdateBinding', resource: name };
+	const update = (by: IamWorld['owner']) => () => by.access.updateBinding({ name, etag, reason: 'longer' });
+	expect(await agreed(giver, updating, update(giver))).toEqual(['grant', 'GRANT_EXCEEDS_OWN']);
+	expect((await world.owner.access.explain(updating)).allowed).toBe(true);
+	await update(world.owner)();
+
+	const group = `${parent}/groups/admins`;
+	await world.owner.principals.createGroup({ parent, id: 'admins', displayName: 'admins' });
+	const { principal } = await world.owner.principals.getGroup({ name: group });
+	const adding = { method: 'AddGroupMember', resource: group };
+	const add = (by: IamWorld['owner']) => () => by.principals.addGroupMember({ name: group, principalId });
+	expect((await giver.access.explain(adding)).allowed).toBe(true);
+	await add(giver)();
+	await world.owner.access.createBinding({ parent, principalId: principal?.id ?? '', role: 'tenant.admin' });
+	expect(await agreed(giver, adding, add(giver))).toEqual(['grant', 'GRANT_EXCEEDS_OWN']);
+
+	const serviceAccount = `${parent}/serviceAccounts/giving-ci`;
+	const making = { method: 'CreateKey', resource: serviceAccount };
+	const make = (permissions: string[]) => giver.keys.createKey({ serviceAccount, displayName: 'k', permissions });
+	expect(await agreed(giver, making, () => make([]))).toEqual(['grant', 'SCOPE_NOT_FOUND']);
+	await world.owner.principals.createServiceAccount({ parent, id: 'giving-ci', displayName: 'ci' });
+	const { principal: account } = await world.owner.principals.getServiceAccount({ name: serviceAccount });
+	await world.owner.access.createBinding({ parent, principalId: account?.id ?? '', role: 'tenant.admin' });
+	const { allowed, gates } = await giver.access.explain(making);
+	expect([allowed, gates.find(({ gate }) => gate === 'grant')?.outcome]).toEqual([true, 'not asked']);
+	expect((await refusalOf(make([]))).reason).toBe('GRANT_EXCEEDS_OWN');
+	await make(['bindings.get']);
+
+	// Whoever asks about the giver learns the verdict, and not what they lack, which may be elsewhere.
+	const admin = await world.member('tenant.admin');
+	const ofGiver = await admin.access.explain({ ...adding, principalId: idOf(key) });
+	const [found] = ofGiver.gates.filter(({ gate }) => gate === 'grant');
+	expect([ofGiver.reason, found?.detail]).toEqual([
+		'GRANT_EXCEEDS_OWN',
+		'they would be refused here; they can ask why themselves',
+	]);
+	const asPlatform = await world.operator.access.explain({ ...adding, principalId: idOf(key) });
+	expect(asPlatform.gates.find(({ gate }) => gate === 'grant')?.detail).toContain("you can't give what you don't hold");
+});
+
+test('an invitation that is over, and what can’t be made somewhere', async () => {
+	const { principals, access } = world.owner;
+	const { invitation } = await principals.createInvitation({
+		parent: world.organization,
+		email: 'ada@globex.example',
+		role: 'tenant.viewer',
+	});
+	const name = invitation?.name ?? '';
+	const revoking = { method: 'RevokeInvitation', resource: name };
+	expect((await access.explain(revoking)).allowed).toBe(true);
+	await principals.revokeInvitation({ name });
+	expect(await agreed(world.owner, revoking, () => principals.revokeInvitation({ name }))).toEqual([
+		'state',
+		'INVITATION_CLOSED',
+	]);
+	const { name: project } = await world.scope(world.organization, 'project', 'leaf-of-all');
+	const role = { parent: project, id: 'here', displayName: 'here', permissions: ['tasks.get'] };
+	expect(await agreed(world.owner, { method: 'CreateRole', resource: project }, () => access.createRole(role))).toEqual(
+		['kind', 'SCOPE_KIND_INVALID'],
+	);
+	expect(
+		await agreed(world.owner, { method: 'CreateScope', resource: project }, () =>
+			world.scope(project, 'project', 'in-a-project'),
+		),
+	).toEqual(['room', 'SCOPE_KIND_INVALID']);
+	// Nobody raises the limits of what they rule themselves.
+	const ruler = await world.api.addPrincipal('operator', 'tenant.owner', project);
+	expect(
+		await agreed(iamClients(world.api, ruler), { method: 'SetQuota', resource: project }, () =>
+			world.api.client(QuotaService, ruler).setQuota({ scope: project, kind: QuotaKind.TASKS, limit: 5n, etag: 'v1' }),
+		),
+	).toEqual(['above', 'PERMISSION_DENIED']);
+	const inviting = { parent: 'platform', email: 'ada@globex.example', role: 'platform.viewer' };
+	expect(
+		await agreed(world.operator, { method: 'CreateInvitation', resource: 'platform' }, () =>
+			world.operator.principals.createInvitation(inviting),
+		),
+	).toEqual(['kind', 'SCOPE_KIND_INVALID']);
 });

@@ -7,12 +7,15 @@ import { EntitlementService } from '../../proto/gen/gpuaas/quota/v1/quota_pb.ts'
 import { TaskService } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { HealthClearing, HealthService } from '../../proto/gen/gpuaas/telemetry/v1/health_pb.ts';
 import { HealthFactKind, HealthSubjectKind } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
+import { TelemetryService } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_service_pb.ts';
 import { FileService, PortService } from '../../proto/gen/gpuaas/terminals/v1/files_pb.ts';
+import { RecordingService } from '../../proto/gen/gpuaas/terminals/v1/recordings_pb.ts';
 import { AttachMode, TerminalService } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import { insertProject } from '../contract/store/projects.ts';
 import { ApiWorld } from './api-world.ts';
 import { connectedNode } from './channel-mutations.ts';
 import { idOf } from './iam-world.ts';
+import { addRecording } from './recordings-world.ts';
 import { refusalOf } from './refusal.ts';
 import { addTerminal } from './terminal-samples.ts';
 
@@ -223,7 +226,10 @@ describe('what the platform does with a node', () => {
 		const asked = { method: 'AssignNode', resource: `nodes/${node}`, scope: 'organizations/acme/projects/train' };
 		const { allowed, gates } = await clients().access.explain(asked);
 		expect(allowed).toBe(true);
-		expect(gates.find(({ gate }) => gate === 'idle')?.detail).toContain('in host mode it would be refused (NODE_BUSY)');
+		// The mode is the request's: so this gate is neither passed nor failed.
+		const idle = gates.find(({ gate }) => gate === 'idle');
+		expect(idle?.outcome).toBe('not asked');
+		expect(idle?.detail).toContain('in host mode it would be refused (NODE_BUSY)');
 		const order = [
 			'node',
 			'assignment',
@@ -256,4 +262,69 @@ test('sharing a terminal: whose it is, and whether it is open', async () => {
 		expect([failed?.gate, explained]).toEqual([gate, reason]);
 		expect((await refusalOf(share(terminalId, guest))).reason).toBe(reason);
 	}
+});
+
+test('attaching and observing: who opened it, with whom it is shared and for what, whether it has ended', async () => {
+	const node = await tenantsNode();
+	const project = 'organizations/acme/projects/train';
+	const opener = clients(await world.addPrincipal('user', 'tenant.developer', project));
+	const guest = await world.addPrincipal('user', 'tenant.developer', project);
+	const by = clients(guest);
+	const asked = (method: string, id: string) => by.access.explain({ method, resource: `terminals/${id}` });
+	const verdict = async (method: string, id: string) => {
+		const { allowed, reason, gates } = await asked(method, id);
+		return [allowed, reason, gates.find(({ gate }) => gate === 'attendance')?.outcome];
+	};
+	const met = async (id: string, mode: AttachMode) => {
+		const requests = (async function* () {
+			yield { terminalId: id, message: { case: 'attach' as const, value: { mode } } };
+		})();
+		const first = by.terminals.attachTerminal(requests)[Symbol.asyncIterator]().next();
+		return (await refusalOf(first)).reason;
+	};
+	const { terminal } = await opener.terminals.openTerminal({ node, ...SHELL });
+	const id = terminal?.id ?? '';
+	for (const method of ['AttachTerminal', 'ObserveTerminal'])
+		expect(await verdict(method, id)).toEqual([false, 'TERMINAL_NOT_SHARED', 'failed']);
+	expect(await met(id, AttachMode.OBSERVE)).toBe('TERMINAL_NOT_SHARED');
+	await opener.terminals.shareTerminal({ terminalId: id, principalId: idOf(guest), mode: AttachMode.OBSERVE });
+	expect(await verdict('ObserveTerminal', id)).toEqual([true, '', 'passed']);
+	// To look on or to type: the request says which.
+	expect(await verdict('AttachTerminal', id)).toEqual([true, '', 'not asked']);
+	expect(await met(id, AttachMode.CONTROL)).toBe('TERMINAL_NOT_SHARED');
+	const ended = await addTerminal(world, node);
+	expect(await verdict('AttachTerminal', ended)).toEqual([false, 'TERMINAL_ENDED', 'failed']);
+	expect(await met(ended, AttachMode.OBSERVE)).toBe('TERMINAL_ENDED');
+});
+
+test('a recording whose content is gone, and a node that can’t be sampled faster', async () => {
+	const node = await tenantsNode();
+	const recordingId = await addRecording(world, node);
+	const holding = { method: 'HoldRecording', resource: `recordings/${recordingId}` };
+	const releasing = { ...holding, method: 'ReleaseRecording' };
+	const recordings = world.client(RecordingService, world.operatorKey);
+	const { access } = clients();
+	expect((await access.explain(holding)).allowed).toBe(true);
+	await world.deps.store.unit((tx) => tx.recordings.update(recordingId, { state: 'purged', purgedAtMs: 1 }, 'sealed'));
+	const refused = await refusalOf(recordings.holdRecording({ recordingId, reason: 'too late' }));
+	expect([(await access.explain(holding)).reason, refused.reason]).toEqual(['RECORDING_PURGED', 'RECORDING_PURGED']);
+	expect((await access.explain(releasing)).reason).toBe('RECORDING_PURGED');
+
+	const { id: away } = await world.addNode();
+	const fast = { method: 'RequestFastTelemetry', resource: `nodes/${away}` };
+	const telemetry = world.client(TelemetryService, world.operatorKey);
+	expect((await access.explain(fast)).reason).toBe('TELEMETRY_NODE_AWAY');
+	expect((await refusalOf(telemetry.requestFastTelemetry({ node: away }))).reason).toBe('TELEMETRY_NODE_AWAY');
+});
+
+test('of somebody else a tenant learns the verdict; how many terminals they have elsewhere stays theirs', async () => {
+	const busy = await world.addPrincipal('user', 'tenant.developer', 'organizations/acme/projects/train');
+	const admin = await world.addPrincipal('operator', 'tenant.admin', 'organizations/acme/projects/train');
+	const node = await tenantsNode();
+	const asked = { method: 'OpenTerminal', resource: `nodes/${node}`, principalId: idOf(busy) };
+	const room = async (key: string) =>
+		(await clients(key).access.explain(asked)).gates.find(({ gate }) => gate === 'room')?.detail;
+	expect(await room(busy)).toContain('0 of 1 open');
+	expect(await room(admin)).toBe('they would pass');
+	expect(await room(world.operatorKey)).toContain('0 of 1 open');
 });

@@ -25,12 +25,21 @@ import { bindingMessage, bindingName } from './binding-view.ts';
 import { expiryOf } from './expiry.ts';
 import { supportPerson } from './support-consent.ts';
 
+/** Throws BREAK_GLASS_FORBIDDEN, GRANT_EXCEEDS_OWN. */
+const HOLDS_AS_MUCH: Gate<'scope'> = {
+	gate: 'grant',
+	*check(tx, { target, policy, granter }) {
+		yield* assertHoldsBindings(tx, yield* granter(tx), [yield* bindingAt(tx, policy, target)]);
+		return 'they hold all that the binding gives';
+	},
+};
+
 /** A new end. To lengthen one is to give it again, so it takes the same as giving it. */
 export const updateBinding = mutation('scope', AccessService.method.updateBinding, {
 	prepare: () => undefined,
+	gates: [HOLDS_AS_MUCH],
 	*apply(tx, call, target) {
 		const { request, nowMs, policy } = call;
-		yield* tx.access.lockPolicy();
 		const granter = yield* granterOf(tx, call);
 		const binding = yield* bindingAt(tx, policy, target);
 		assertEtag(request.etag, binding, 'binding');
@@ -38,7 +47,6 @@ export const updateBinding = mutation('scope', AccessService.method.updateBindin
 		if (isLonger(expiresAtMs, binding.expiresAtMs, breakGlassEndMs(granter.actor)))
 			assertMayLast(granter.actor, 'the longer binding');
 		yield* supportPerson(tx, { ...binding, scope: target.scope, expiresAtMs, nowMs });
-		yield* assertHoldsBindings(tx, granter, [binding]);
 		if (expiresAtMs !== null) yield* assertOwnerStays(tx, target.scope, binding);
 		const patch = { expiresAtMs, reason: request.reason };
 		const row = present(yield* tx.access.updateBinding(binding.id, patch, binding.version), 'the row is locked');
@@ -60,7 +68,6 @@ const OWNER_STAYS: Gate<'scope'> = {
 
 export const deleteBinding = mutation('scope', AccessService.method.deleteBinding, {
 	prepare: () => undefined,
-	lock: (tx) => tx.access.lockPolicy(),
 	gates: [OWNER_STAYS],
 	*apply(tx, call, target) {
 		const { request, policy } = call;

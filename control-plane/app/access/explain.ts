@@ -70,9 +70,23 @@ function* laterOf(
 	const granter = function* () {
 		return { view: asker.granter.view, actor };
 	};
-	const own = yield* explainGates(tx, gates, { target, actor, granter, policy, deps, nowMs });
+	const found = yield* explainGates(tx, gates, { target, actor, granter, policy, deps, nowMs });
+	const isToldAll = actor.id === asker.granter.actor.id || (yield* mayExplainPlatform(tx, asker.granter, nowMs));
+	const own = isToldAll ? found : found.map(verdictAlone);
 	if (own.some(({ outcome }) => outcome === 'failed')) return [...own, ...laterGatesNotReached(policy.name)];
 	return [...own, ...(yield* laterGates(tx, policy.name, target, to, asker))];
+}
+
+/** Of somebody else: what they have may be at places of which whoever asks sees nothing. */
+function verdictAlone(found: GateFound): GateFound {
+	switch (found.outcome) {
+		case 'failed':
+			return { ...found, detail: 'they would be refused here; they can ask why themselves' };
+		case 'passed':
+			return { ...found, detail: 'they would pass' };
+		default:
+			return found;
+	}
 }
 
 /** Where a proxy guards the API: nobody's request comes as far as the other gates without its word. */

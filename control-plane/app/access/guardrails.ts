@@ -14,6 +14,7 @@ import {
 import type { GuardrailRow } from '../../store/port/access.ts';
 import type { ScopeRow } from '../../store/port/scopes.ts';
 import { asPlatform } from '../../store/port/unit.ts';
+import type { Gate } from '../gates.ts';
 import { changed } from '../iam/change.ts';
 import { assertEtag, etagOf } from '../iam/etag.ts';
 import { notFound } from '../iam/not-found.ts';
@@ -43,15 +44,23 @@ export const listGuardrails = query('scope', AccessService.method.listGuardrails
 		}),
 });
 
+/** Throws TOO_MANY_GUARDRAILS. */
+const ROOM: Gate<'scope'> = {
+	gate: 'room',
+	*check(tx, { target, policy }) {
+		assertRoom(assertHome(policy, target), yield* asPlatform(tx.access.allGuardrails(GUARDRAILS_MAX)));
+		return 'there is room for one more';
+	},
+};
+
 export const createGuardrail = mutation('scope', AccessService.method.createGuardrail, {
+	gates: [ROOM],
 	prepare({ deps, nowMs, request }) {
 		assertForbiddable(request.permissions);
 		return uuidv7(nowMs, deps.rng);
 	},
 	*apply(tx, { request, nowMs, ctx, policy }, target, id) {
 		const scope = assertHome(policy, target);
-		yield* tx.access.lockPolicy();
-		assertRoom(scope, yield* asPlatform(tx.access.allGuardrails(GUARDRAILS_MAX)));
 		const row: GuardrailRow = {
 			id,
 			scope: scope.name,

@@ -123,11 +123,11 @@ function* moveGate(
 
 /** Of an assignment in host mode alone, which Explain isn't asked about by itself. */
 function* idleGate(tx: Tx, target: Target): Plan<GateFound> {
-	const isBusy = target.kind === 'node' && (yield* hasOpenWork(tx, target.node.id));
-	const detail = isBusy
-		? 'tasks or terminals are open on the node; in host mode it would be refused (NODE_BUSY)'
-		: 'nothing is open on the node';
-	return { gate: 'idle', outcome: 'passed', detail };
+	const gate = 'idle';
+	if (target.kind !== 'node' || !(yield* hasOpenWork(tx, target.node.id)))
+		return { gate, outcome: 'passed', detail: 'nothing is open on the node' };
+	const detail = 'tasks or terminals are open on the node; in host mode it would be refused (NODE_BUSY)';
+	return { gate, outcome: 'not asked', detail };
 }
 
 /** Whether the scope that the call names beside its target takes what comes: a decision of its own, or a project's state. */

@@ -65,8 +65,18 @@ export const getRole = query('scope', AccessService.method.getRole, {
 		}),
 });
 
+/** Throws SCOPE_KIND_INVALID. */
+const OF_ORGANIZATION: Gate<'scope'> = {
+	gate: 'kind',
+	check(_tx, { target, policy }) {
+		assertOrganization(policy, target);
+		return 'roles belong to an organization';
+	},
+};
+
 /** A custom role of an organization. Whoever makes or changes one must hold what it holds, at the organization. */
 export const createRole = mutation('scope', AccessService.method.createRole, {
+	gates: [OF_ORGANIZATION],
 	prepare: ({ request }) => checkedDisplayName(request.displayName),
 	*apply(tx, call, target, { displayName }) {
 		const { request, nowMs, ctx, policy } = call;
@@ -123,7 +133,6 @@ const UNBOUND: Gate<'scope'> = {
 
 export const deleteRole = mutation('scope', AccessService.method.deleteRole, {
 	prepare: () => undefined,
-	lock: (tx) => tx.access.lockPolicy(),
 	gates: [UNBOUND],
 	*apply(tx, { request, nowMs, ctx, policy }, target) {
 		const role = yield* roleAt(tx, policy, target);

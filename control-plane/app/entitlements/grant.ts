@@ -11,6 +11,7 @@ import {
 	ListEntitlementsResponseSchema,
 } from '../../../proto/gen/gpuaas/quota/v1/quota_pb.ts';
 import type { EntitlementRow } from '../../store/port/entitlements.ts';
+import type { Gate } from '../gates.ts';
 import { changed } from '../iam/change.ts';
 import { assertEtag } from '../iam/etag.ts';
 import { notFound } from '../iam/not-found.ts';
@@ -36,14 +37,23 @@ export const listEntitlements = query('scope', EntitlementService.method.listEnt
 		}),
 });
 
+/** Throws TOO_MANY_ENTITLEMENTS. */
+const ROOM: Gate<'scope'> = {
+	gate: 'room',
+	*check(tx, { target, policy, nowMs }) {
+		if ((yield* tx.entitlements.countOpen(limitedScope(policy, target).name, nowMs)) >= OPEN_MAX) throw tooMany();
+		return 'there is room for one more';
+	},
+};
+
 export const grantEntitlement = mutation('scope', EntitlementService.method.grantEntitlement, {
+	gates: [ROOM],
 	prepare({ deps, nowMs, request }) {
 		assertSubject(request.subject);
 		return { id: uuidv7(nowMs, deps.rng), ...spanOf(request, nowMs) };
 	},
 	*apply(tx, { request, nowMs, ctx, policy }, target, { id, fromMs, untilMs }) {
 		const scope = limitedScope(policy, target);
-		if ((yield* tx.entitlements.countOpen(scope.name, nowMs)) >= OPEN_MAX) throw tooMany();
 		const row: EntitlementRow = {
 			id,
 			scope: scope.name,

@@ -30,8 +30,18 @@ import { addVersion, revoke } from './rotation.ts';
 import { mintSecret } from './secret.ts';
 import { keyFacts, keyMessage, keyName } from './view.ts';
 
+/** What a key gives is said by the request; asked of it in `apply`. */
+const HOLDS_WHAT_IT_GIVES: Gate<'scope'> = {
+	gate: 'grant',
+	*check(tx, { target, policy }) {
+		yield* namedPrincipal(tx, policy, target, 'service_account');
+		return { notAsked: 'a key that gives more than they hold would be refused (GRANT_EXCEEDS_OWN)' };
+	},
+};
+
 /** Whoever has a service account's key can do what the account can: so making one takes whoever holds all of that. */
 export const createKey = mutation('scope', KeyService.method.createKey, {
+	gates: [HOLDS_WHAT_IT_GIVES],
 	prepare(call) {
 		assertCidrs(call.request.cidrs);
 		assertKnownPermissions(call.request.permissions);

@@ -6,8 +6,9 @@ import {
 	RemoveGroupMemberResponseSchema,
 } from '../../../proto/gen/gpuaas/iam/v1/principals_pb.ts';
 import { assertMayLast } from '../break-glass/lasting.ts';
+import type { Gate } from '../gates.ts';
 import { changed } from '../iam/change.ts';
-import { assertHoldsBindings, granterOf } from '../iam/grants.ts';
+import { assertHoldsBindings } from '../iam/grants.ts';
 import { mutation } from '../use-case.ts';
 import { assertBelongs } from './belongs.ts';
 import { namedPrincipal } from './named.ts';
@@ -16,17 +17,25 @@ import { principalName } from './view.ts';
 /** Groups are flat, and one principal's access is compiled from all of its groups. */
 const MEMBERS_MAX = 5000;
 
+/** Throws GRANT_EXCEEDS_OWN. */
+const HOLDS_AS_MUCH: Gate<'scope'> = {
+	gate: 'grant',
+	*check(tx, { target, policy, granter }) {
+		const group = yield* namedPrincipal(tx, policy, target, 'group');
+		yield* assertHoldsBindings(tx, yield* granter(tx), yield* tx.access.listBindings([group.id]));
+		return 'they hold all that the group gives';
+	},
+};
+
 /** Joining somebody to a group gives them its roles: so it takes whoever holds all of them. */
 export const addGroupMember = mutation('scope', PrincipalService.method.addGroupMember, {
+	gates: [HOLDS_AS_MUCH],
 	prepare: ({ ctx }) => assertMayLast(ctx.actor, 'a membership'),
 	*apply(tx, call, target) {
 		const { request, policy, nowMs, ctx } = call;
-		yield* tx.access.lockPolicy();
-		const granter = yield* granterOf(tx, call);
 		const group = yield* namedPrincipal(tx, policy, target, 'group');
 		const member = yield* assertBelongs(tx, request.principalId, target.scope);
 		if (member.kind === 'group') throw flat();
-		yield* assertHoldsBindings(tx, granter, yield* tx.access.listBindings([group.id]));
 		const members = yield* tx.identities.listGroupMembers({ groupId: group.id, afterId: '', limit: MEMBERS_MAX });
 		if (members.length >= MEMBERS_MAX) throw full();
 		if (!members.some(({ principalId }) => principalId === member.id)) {

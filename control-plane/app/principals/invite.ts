@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { create } from '@bufbuild/protobuf';
+import { present } from '../../../kit/assert.ts';
 import { GpuaasError } from '../../../kit/error.ts';
 import { uuidv7 } from '../../../kit/ids.ts';
 import {
@@ -13,6 +14,7 @@ import type { InvitationRow } from '../../store/port/invitations.ts';
 import { assertGrantable } from '../access/grantable.ts';
 import { assertNotSupport } from '../access/support-consent.ts';
 import { assertMayLast } from '../break-glass/lasting.ts';
+import type { Gate } from '../gates.ts';
 import { changed } from '../iam/change.ts';
 import { granterOf } from '../iam/grants.ts';
 import { notFound } from '../iam/not-found.ts';
@@ -30,8 +32,18 @@ export function invitationHash(token: string): Uint8Array {
 	return createHash('sha256').update(token).digest();
 }
 
+/** Throws SCOPE_KIND_INVALID. */
+const OF_TENANT: Gate<'scope'> = {
+	gate: 'kind',
+	check(_tx, { target, policy }) {
+		if (assertHome(policy, target).kind === 'platform') throw tenantsOnly();
+		return 'people are invited there';
+	},
+};
+
 /** An invitation gives a role to whoever shows its token and a verified e-mail address that matches. */
 export const createInvitation = mutation('scope', PrincipalService.method.createInvitation, {
+	gates: [OF_TENANT],
 	prepare({ deps, ctx, nowMs }) {
 		assertMayLast(ctx.actor, 'an invitation');
 		const token = `gpu_inv_${Buffer.from(deps.rng.bytes(TOKEN_BYTES)).toString('base64url')}`;
@@ -40,9 +52,7 @@ export const createInvitation = mutation('scope', PrincipalService.method.create
 	*apply(tx, call, target, { id, token }) {
 		const { request, nowMs, ctx, policy } = call;
 		const scope = assertHome(policy, target);
-		if (scope.kind === 'platform') throw tenantsOnly();
 		assertNotSupport(request.role);
-		yield* tx.access.lockPolicy();
 		const granter = yield* granterOf(tx, call);
 		yield* assertGrantable(tx, granter, { scope, place: target.place, role: request.role, permissions: [] });
 		const row: InvitationRow = {
@@ -81,13 +91,22 @@ export const listInvitations = query('scope', PrincipalService.method.listInvita
 		}),
 });
 
-export const revokeInvitation = mutation('scope', PrincipalService.method.revokeInvitation, {
-	prepare: () => undefined,
-	*apply(tx, { nowMs, policy }, { scope, collection, id }) {
+/** Throws INVITATION_CLOSED. */
+const STILL_OPEN: Gate<'scope'> = {
+	gate: 'state',
+	*check(tx, { target: { scope, collection, id }, policy }) {
 		const row = collection === 'invitations' ? yield* tx.invitations.get(id) : undefined;
 		if (row === undefined || row.scope !== scope.name) throw notFound(policy);
-		const revoked = yield* tx.invitations.revoke(id, nowMs);
-		if (revoked === undefined) throw closed();
+		if (row.acceptedAtMs !== null || row.revokedAtMs !== null) throw closed();
+		return 'nobody has accepted or revoked it';
+	},
+};
+
+export const revokeInvitation = mutation('scope', PrincipalService.method.revokeInvitation, {
+	prepare: () => undefined,
+	gates: [STILL_OPEN],
+	*apply(tx, { nowMs }, { scope, id }) {
+		const revoked = present(yield* tx.invitations.revoke(id, nowMs), 'the row is locked, and was open');
 		const message = invitationMessage(revoked, nowMs);
 		const response = create(RevokeInvitationResponseSchema, { invitation: message });
 		return changed(response, 'invitations.revoke', message.name, scope.organization);

@@ -3,17 +3,27 @@ import { present } from '../../../kit/assert.ts';
 import { GpuaasError } from '../../../kit/error.ts';
 import { QuotaService, SetQuotaResponseSchema } from '../../../proto/gen/gpuaas/quota/v1/quota_pb.ts';
 import type { QuotaKind, QuotaRow } from '../../store/port/quotas.ts';
-import type { ScopeRow } from '../../store/port/scopes.ts';
-import type { Tx } from '../../store/port/store.ts';
-import type { Plan } from '../../store/port/unit.ts';
+import type { Gate } from '../gates.ts';
 import { changed } from '../iam/change.ts';
 import { assertEtag } from '../iam/etag.ts';
-import { granterOf, mayAt } from '../iam/grants.ts';
-import { type Call, mutation } from '../use-case.ts';
+import { mayAt } from '../iam/grants.ts';
+import { mutation } from '../use-case.ts';
 import { lockChain } from './chain.ts';
 import { QUOTA_NOUNS, QUOTA_WORDS } from './exceeded.ts';
 import { limitedScope } from './limited-scope.ts';
 import { quotaMessage, rowKindOf } from './view.ts';
+
+/** Throws PERMISSION_DENIED. */
+const RULES_ABOVE: Gate<'scope'> = {
+	gate: 'above',
+	*check(tx, { target, policy, granter, nowMs }) {
+		const { name, parent } = limitedScope(policy, target);
+		const by = yield* granter(tx);
+		const place = present(yield* by.view.place(tx, parent ?? ''), 'a scope stands in another');
+		if (!mayAt(by, 'quotas.set', place, nowMs)) throw givenAbove(name, parent ?? '');
+		return 'they may set limits where it stands';
+	},
+};
 
 /**
  * A limit is given from above: that of an organization by the platform, that of a department or project by whoever may
@@ -22,12 +32,12 @@ import { quotaMessage, rowKindOf } from './view.ts';
  */
 export const setQuota = mutation('scope', QuotaService.method.setQuota, {
 	prepare: () => undefined,
+	gates: [RULES_ABOVE],
 	*apply(tx, call, target) {
 		const { request, nowMs, ctx, policy } = call;
 		const scope = limitedScope(policy, target);
 		const kind = rowKindOf(request.kind);
 		if (kind === undefined) throw unknownKind();
-		yield* assertRulesAbove(tx, call, scope);
 		const [own, ...above] = yield* lockChain(tx, scope.organization, scope.name, kind);
 		const before = present(own, 'the chain begins with the scope');
 		assertEtag(request.etag, before, 'limit');
@@ -40,15 +50,11 @@ export const setQuota = mutation('scope', QuotaService.method.setQuota, {
 	},
 });
 
-function* assertRulesAbove(tx: Tx, call: Call<unknown>, scope: ScopeRow): Plan<void> {
-	const granter = yield* granterOf(tx, call);
-	const parent = scope.parent ?? '';
-	const place = present(yield* granter.view.place(tx, parent), 'a scope stands in another');
-	if (mayAt(granter, 'quotas.set', place, call.nowMs)) return;
-	throw new GpuaasError({
+function givenAbove(scope: string, parent: string): GpuaasError {
+	return new GpuaasError({
 		code: 'PERMISSION_DENIED',
 		reason: 'PERMISSION_DENIED',
-		message: `the limits of ${scope.name} are given by whoever holds quotas.set in ${parent}, in which it stands; nothing was changed. Ask them`,
+		message: `the limits of ${scope} are given by whoever holds quotas.set in ${parent}, in which it stands; nothing was changed. Ask them`,
 		metadata: { permission: 'quotas.set', scope: parent },
 	});
 }

@@ -9,12 +9,23 @@ import type { RecordingPatch, RecordingRow } from '../../store/port/recordings.t
 import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
 import type { AuditEvent } from '../audit/event.ts';
+import type { Gate } from '../gates.ts';
 import { mutation } from '../use-case.ts';
 import { recordingMessage } from './view.ts';
+
+/** Throws RECORDING_PURGED, RECORDING_UNAVAILABLE. */
+const HAS_CONTENT: Gate<'recording'> = {
+	gate: 'state',
+	check(_tx, { target: { recording } }) {
+		if (!HOLDABLE.has(recording.state)) throw noContent(recording);
+		return `its content is ${recording.state}`;
+	},
+};
 
 /** A legal hold beats retention; holding again replaces the reason. */
 export const holdRecording = mutation('recording', RecordingService.method.holdRecording, {
 	prepare: () => undefined,
+	gates: [HAS_CONTENT],
 	*apply(tx, { request, nowMs }, { recording }) {
 		const heldAtMs = recording.heldAtMs ?? nowMs;
 		const row = yield* change(tx, recording, { heldAtMs, holdReason: request.reason });
@@ -25,6 +36,7 @@ export const holdRecording = mutation('recording', RecordingService.method.holdR
 
 export const releaseRecording = mutation('recording', RecordingService.method.releaseRecording, {
 	prepare: () => undefined,
+	gates: [HAS_CONTENT],
 	*apply(tx, { request }, { recording }) {
 		const row = yield* change(tx, recording, { heldAtMs: null, holdReason: '' });
 		const response = create(ReleaseRecordingResponseSchema, { recording: recordingMessage(row) });
@@ -32,10 +44,16 @@ export const releaseRecording = mutation('recording', RecordingService.method.re
 	},
 });
 
-function* change(tx: Tx, { id, state }: RecordingRow, patch: RecordingPatch): Plan<RecordingRow> {
-	const row = state === 'recording' || state === 'sealed' ? yield* tx.recordings.update(id, patch, state) : undefined;
-	if (row !== undefined) return row;
-	throw new GpuaasError({
+const HOLDABLE: ReadonlySet<RecordingRow['state']> = new Set(['recording', 'sealed']);
+
+function* change(tx: Tx, recording: RecordingRow, patch: RecordingPatch): Plan<RecordingRow> {
+	const row = yield* tx.recordings.update(recording.id, patch, recording.state);
+	if (row === undefined) throw noContent(recording);
+	return row;
+}
+
+function noContent({ state }: RecordingRow): GpuaasError {
+	return new GpuaasError({
 		code: 'FAILED_PRECONDITION',
 		reason: state === 'failed' ? 'RECORDING_UNAVAILABLE' : 'RECORDING_PURGED',
 		message: 'this recording has no content any more that could be held; its manifest stays in any case',

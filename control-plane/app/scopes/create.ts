@@ -6,6 +6,7 @@ import type { ScopeKind, ScopeRow } from '../../store/port/scopes.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
 import { assertMayLast } from '../break-glass/lasting.ts';
+import type { Gate } from '../gates.ts';
 import { changed } from '../iam/change.ts';
 import { checkedDisplayName } from '../iam/display-name.ts';
 import { mutation } from '../use-case.ts';
@@ -16,8 +17,21 @@ import { rowKindOf, scopeMessage } from './view.ts';
 /** Of one organization; what they cost is index entries, and a plan of a deletion that a person can read. */
 const SCOPES_BELOW_MAX = 50_000;
 
+/** Throws SCOPE_KIND_INVALID, TOO_MANY_SCOPES. */
+const TAKES_SCOPES: Gate<'scope'> = {
+	gate: 'room',
+	*check(tx, { target, policy }) {
+		const { kind, organization } = assertScopeItself(policy, target);
+		if (kind === 'project') throw wrongKind(kind);
+		// Organizations have no limit.
+		if (kind !== 'platform' && (yield* tx.scopes.countBelow(`/${organization}/`)) >= SCOPES_BELOW_MAX) throw tooMany();
+		return 'there is room for one more';
+	},
+};
+
 /** Adds an organization, a department or a project; an organization with its first owner, if one is named. */
 export const createScope = mutation('scope', ScopeService.method.createScope, {
+	gates: [TAKES_SCOPES],
 	prepare({ deps, ctx, nowMs, request }) {
 		if (request.ownerId !== '') assertMayLast(ctx.actor, 'an owner');
 		return { bindingId: uuidv7(nowMs, deps.rng), name: checkedDisplayName(request.displayName) };
@@ -42,8 +56,6 @@ export const createScope = mutation('scope', ScopeService.method.createScope, {
 		assertDepth(row.path);
 		yield* assertNameFree(tx, row.name);
 		yield* assertSkeletonFree(tx, row);
-		if (kind !== 'organization' && (yield* tx.scopes.countBelow(`/${row.organization}/`)) >= SCOPES_BELOW_MAX)
-			throw tooMany();
 		yield* tx.scopes.insert(row);
 		if (request.ownerId !== '') yield* makeOwner(tx, row, request.ownerId, { bindingId, by: ctx.actor.id, nowMs });
 		const response = create(CreateScopeResponseSchema, { scope: scopeMessage(row) });

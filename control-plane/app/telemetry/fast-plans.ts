@@ -24,13 +24,20 @@ export class FastPlans {
 		this.#deps = deps;
 	}
 
-	/** Until when the agent may sample fast. Throws TELEMETRY_FAST_LIMIT, TELEMETRY_NODE_AWAY. */
-	untilFor(nodeId: string, durationMs: number): number {
+	/** Whether the agent may be asked now. Throws TELEMETRY_FAST_LIMIT, TELEMETRY_NODE_AWAY. */
+	assertRoom(nodeId: string): void {
 		const { clock, sessions, limits } = this.#deps;
 		const nowMs = clock.now();
 		for (const [id, untilMs] of this.#until) if (untilMs <= nowMs) this.#until.delete(id);
 		if (!this.#until.has(nodeId) && this.#until.size >= limits.fastNodesMax) throw tooMany(limits.fastNodesMax);
 		if (!sessions.isConnected(nodeId)) throw unreachable();
+	}
+
+	/** Until when the agent may sample fast. Throws TELEMETRY_FAST_LIMIT, TELEMETRY_NODE_AWAY. */
+	untilFor(nodeId: string, durationMs: number): number {
+		const { clock, limits } = this.#deps;
+		this.assertRoom(nodeId);
+		const nowMs = clock.now();
 		return Math.max(this.#until.get(nodeId) ?? 0, nowMs + Math.min(durationMs, limits.fastMsMax));
 	}
 

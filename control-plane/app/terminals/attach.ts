@@ -11,7 +11,7 @@ import {
 import type { ShareMode, TerminalRow } from '../../store/port/terminals.ts';
 import { nodeName as nameOfNode } from '../nodes/name.ts';
 import { bidi, type LiveCall } from '../stream-case.ts';
-import { mayAttach } from './may-attach.ts';
+import { MAY_ATTACH, mayAttach } from './may-attach.ts';
 import type { Relay } from './relay.ts';
 import { relayHooks } from './relay-hooks.ts';
 import { terminalMessage } from './view.ts';
@@ -26,6 +26,7 @@ interface Attachment {
 
 /** Both ways, until the terminal ends, the caller leaves, or may no longer be there. */
 export const attachTerminal = bidi('terminal', TerminalService.method.attachTerminal, {
+	gates: [MAY_ATTACH],
 	*open(tx, { ctx, request }, { terminal }) {
 		if (request.message.case !== 'attach') throw noAttach();
 		const mode = request.message.value.mode === AttachMode.OBSERVE ? 'observe' : 'control';

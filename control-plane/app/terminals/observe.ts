@@ -2,7 +2,7 @@ import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { ObserveTerminalResponseSchema, TerminalService } from '../../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import { nodeName as nameOfNode } from '../nodes/name.ts';
 import { auditedStream } from '../stream-case.ts';
-import { mayAttach } from './may-attach.ts';
+import { MAY_OBSERVE } from './may-attach.ts';
 import { relayHooks } from './relay-hooks.ts';
 import { terminalMessage } from './view.ts';
 import { Viewer } from './viewer.ts';
@@ -12,8 +12,8 @@ type Event = NonNullable<MessageInitShape<typeof ObserveTerminalResponseSchema>[
 
 /** Looks on. What the transport has taken counts as seen; whoever reads too slowly sees the screen again later. */
 export const observeTerminal = auditedStream('terminal', TerminalService.method.observeTerminal, {
-	*open(tx, { ctx }, { terminal }) {
-		yield* mayAttach(tx, terminal, ctx.actor.id, 'observe');
+	gates: [MAY_OBSERVE],
+	*open(tx, _call, { terminal }) {
 		const nodeName = yield* nameOfNode(tx, terminal.nodeId);
 		return {
 			value: { terminal, nodeName },
