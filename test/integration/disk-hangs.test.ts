@@ -92,9 +92,10 @@ async function miss(device: string, isWaiting: (pid: number) => boolean, options
 	return { startedMs: clock.now(), reading: (await reading).get(device) };
 }
 
-/** Programs that wait for nothing but their end, of which the kernel says so. */
-const sleeps = (pid: number) =>
-	readEvidence(pid).state === 'S' && readFileSync(`/proc/${pid}/comm`, 'latin1').trim() === 'sleep';
+/** Programs that wait for nothing but their end, of which the kernel says so: not the shell before them. */
+const waitsAs = (program: string, state: string) => (pid: number) =>
+	readFileSync(`/proc/${pid}/comm`, 'latin1').trim() === program && readEvidence(pid).state === state;
+const sleeps = waitsAs('sleep', 'S');
 
 describe('a disk that is late', () => {
 	it('hangs from the second time in a row on, since the first, also for the next agent', async () => {
@@ -119,7 +120,7 @@ describe('a disk that is late', () => {
 
 	it('hangs at once where its process is in state D', async () => {
 		nvme.hang('nvme0');
-		const { reading } = await miss('nvme0', (pid) => readEvidence(pid).state === 'D');
+		const { reading } = await miss('nvme0', waitsAs('wait-in-d', 'D'));
 		expect(reading).toMatchObject({ health: { smart: SMART.hung }, hang: { isLeft: false } });
 	});
 
