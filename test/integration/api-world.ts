@@ -41,7 +41,7 @@ import type { PrincipalKind } from '../../control-plane/store/port/identities.ts
 import type { NodeRow } from '../../control-plane/store/port/nodes.ts';
 import type { Store } from '../../control-plane/store/port/store.ts';
 import { RollupFile } from '../../control-plane/store/sqlite/rollups.ts';
-import { present } from '../../kit/assert.ts';
+import { assert, present } from '../../kit/assert.ts';
 import { type Clock, systemClock } from '../../kit/clock.ts';
 import { loadConfig } from '../../kit/config.ts';
 import { Registry } from '../../kit/exposition.ts';
@@ -78,6 +78,8 @@ export interface ApiWorldOptions {
 	/** In place of the application's own filter: isolation tests take that away to see row security alone. */
 	readonly policies?: PolicyCache;
 }
+
+const AUDIT_MAX = 20_000;
 
 export class ApiWorld implements AsyncDisposable {
 	readonly folder: string;
@@ -280,7 +282,8 @@ export class ApiWorld implements AsyncDisposable {
 
 	/** The audit records so far, oldest first. */
 	async audit() {
-		const rows = await this.deps.store.read((tx) => tx.audit.listUnchained(10_000));
+		const rows = await this.deps.store.read((tx) => tx.audit.listUnchained(AUDIT_MAX));
+		assert(rows.length < AUDIT_MAX, 'the newest records would be missing');
 		return rows.map(({ leaf }) => present(parseLeaf(leaf), 'a leaf of ours'));
 	}
 

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { LeakCount } from '../../control-plane/app/keys/leak-count.ts';
 import { OutboxReconciler } from '../../control-plane/reconcilers/outbox.ts';
 import { TerminalReconciler } from '../../control-plane/reconcilers/terminals.ts';
@@ -63,9 +63,19 @@ test('a person’s key is in the audit of each organization that they belong to,
 	);
 	expect(records.map(({ organization }) => organization).toSorted()).toEqual(['acme', 'globex']);
 	expect(count.total).toBe(1);
-	// Reported twice at the same moment, too.
+	// Reported twice at the same moment, too: both have found it live before either revokes it.
 	const twice = await world.api.addPrincipal('user', 'tenant.viewer', world.organization);
-	await Promise.all(Array.from({ length: 4 }, () => report(twice)));
+	const unit = deps.store.unit.bind(deps.store);
+	const both = Promise.withResolvers<void>();
+	let found = 0;
+	vi.spyOn(deps.store, 'unit').mockImplementation(async (plan, options) => {
+		found += 1;
+		if (found === 2) both.resolve();
+		await both.promise;
+		return await unit(plan, options);
+	});
+	await Promise.all([report(twice), report(twice)]);
+	vi.restoreAllMocks();
 	const once = (await world.api.audit()).filter(({ detail }) => detail.principal === idOf(twice));
 	expect(once.map(({ action, organization }) => [action, organization])).toEqual([['keys.leaked', 'globex']]);
 	expect(count.total).toBe(2);
