@@ -12,8 +12,8 @@ import { describeEvidence, readEvidence } from './process-evidence.ts';
  * The processes that ask disks: one for each, under a deadline of its own, because a disk or controller that is dying may
  * keep whoever asks it in the kernel (state D), past SIGKILL too. Invariants: never two for one disk, and a bounded number
  * that don't end, both also across readers that were killed and restarts of the agent: each process is on record, by pid and
- * start time, in a file of its disk for as long as it may live. One late answer is no hang: that takes a second miss in a
- * row, or a process that the kernel holds.
+ * start time, in a file of its disk for as long as it may live. One late answer is no hang, since whoever asks a busy disk is
+ * in state D as well: that takes a second miss in a row, or a process that the kernel doesn't let go.
  */
 export interface DiskChildrenOptions {
 	readonly clock: Clock;
@@ -21,6 +21,8 @@ export interface DiskChildrenOptions {
 	readonly folder: string;
 	/** For one disk. */
 	readonly timeoutMs: number;
+	/** From SIGKILL to giving it up; default 20 s: a disk that is only slow has answered by then. */
+	readonly endMs?: number;
 	/** Default 8: what they hold of memory (a few MB each, 40 of an NVMe reader) is gone until a reboot. */
 	readonly leftMax?: number;
 	/** Tests: a process that the kernel doesn't let go. */
@@ -36,8 +38,9 @@ export type DiskAnswer =
 
 const LEFT_MAX = 8;
 const OUTPUT_BYTES_MAX = 1024 * 1024;
-/** From SIGKILL to giving it up. */
-const END_MS = 1000;
+const END_MS = 20_000;
+/** The same, of one that had its chance. */
+const LAST_CHANCE_MS = 1000;
 const LOOK_AGAIN_MS = 20;
 const RECORD = /^(sd[a-z]+|nvme\d+)\.json$/;
 
@@ -74,9 +77,9 @@ export class DiskChildren {
 		const pid = record.living();
 		if (pid === undefined) return undefined;
 		this.#kill(pid);
-		if (await this.#isGone(record)) return undefined;
+		if (await this.#isGone(record, LAST_CHANCE_MS)) return undefined;
 		const { sinceMs } = this.#misses.add(device, record.sinceMs() ?? this.#options.clock.now());
-		return { sinceMs, evidence: evidenceOf(pid).words, isLeft: true };
+		return { sinceMs, evidence: evidenceOf(pid), isLeft: true };
 	}
 
 	async #run(device: string, record: PidFile, program: string, args: readonly string[]): Promise<DiskAnswer> {
@@ -111,21 +114,20 @@ export class DiskChildren {
 			return answer;
 		}
 		// Before it is killed: afterwards there is nothing to see of one that could be.
-		const { state, words } = evidenceOf(pid);
+		const evidence = evidenceOf(pid);
 		this.#kill(pid);
-		const isLeft = !(await this.#isGone(record));
+		const isLeft = !(await this.#isGone(record, this.#options.endMs ?? END_MS));
 		if (isLeft) {
 			for (const stream of [child.stdin, child.stdout, child.stderr]) stream?.destroy();
 			child.unref();
 		} else record.remove();
 		const { sinceMs, isFirst } = this.#misses.add(device, startedMs);
-		if (isFirst && !isLeft && state !== 'D') return { kind: 'late' };
-		return { kind: 'hung', hang: { sinceMs, evidence: words, isLeft } };
+		return isFirst && !isLeft ? { kind: 'late' } : { kind: 'hung', hang: { sinceMs, evidence, isLeft } };
 	}
 
-	async #isGone(record: PidFile): Promise<boolean> {
+	async #isGone(record: PidFile, withinMs: number): Promise<boolean> {
 		const { clock } = this.#options;
-		const untilMs = clock.monotonic() + END_MS;
+		const untilMs = clock.monotonic() + withinMs;
 		for (;;) {
 			if (record.living() === undefined) return true;
 			if (clock.monotonic() >= untilMs) return false;
@@ -152,9 +154,8 @@ export function recordedDevices(folder: string): readonly string[] {
 	}
 }
 
-function evidenceOf(pid: number): { readonly state: string; readonly words: string } {
-	const evidence = readEvidence(pid);
-	return { state: evidence.state, words: `process ${pid}: ${describeEvidence(evidence)}` };
+function evidenceOf(pid: number): string {
+	return `process ${pid}: ${describeEvidence(readEvidence(pid))}`;
 }
 
 export function killQuietly(pid: number): void {

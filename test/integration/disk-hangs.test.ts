@@ -118,10 +118,13 @@ describe('a disk that is late', () => {
 		expect((await miss('sda', sleeps)).reading?.isLate).toBe(true);
 	});
 
-	it('hangs at once where its process is in state D', async () => {
+	it('is late, too, where its process is in state D and ends, and hangs the second time, with that state', async () => {
 		nvme.hang('nvme0');
-		const { reading } = await miss('nvme0', waitsAs('wait-in-d', 'D'));
+		const inD = waitsAs('wait-in-d', 'D');
+		expect((await miss('nvme0', inD)).reading).toMatchObject({ health: { smart: SMART.failed }, isLate: true });
+		const { reading } = await miss('nvme0', inD);
 		expect(reading).toMatchObject({ health: { smart: SMART.hung }, hang: { isLeft: false } });
+		expect(reading?.hang?.evidence).toMatch(/^process \d+: state D/);
 	});
 
 	it('keeps its values with their age, makes a note, and is asked again after 5 minutes', async () => {
@@ -148,7 +151,7 @@ describe('a controller that does not answer', () => {
 		for (const device of ['nvme0n1', 'nvme1n1', 'sda', 'sdb']) addDisk(root, device);
 		nvme.hang('nvme0');
 		smartctl.hang('sda');
-		wasLate('sda');
+		for (const device of ['nvme0', 'sda']) wasLate(device);
 		nvme.set('nvme1', { wear: 0.5 });
 		smartctl.set('sdb', documents.SAS_DISK);
 		const kept = {};
@@ -230,6 +233,7 @@ describe('a controller that does not answer', () => {
 	it('goes on so while asking it fails, until it answers itself', async () => {
 		addDisk(root, 'nvme0n1');
 		nvme.hang('nvme0');
+		wasLate('nvme0');
 		const host = open(8000);
 		const smartOf = ({ values }: Looked) => values.get('SERIAL-nvme0n1')?.['smart'];
 		await host.until('it hangs', (looked) => smartOf(looked) === SMART.hung);
@@ -328,7 +332,7 @@ describe('a process that does not end', () => {
 		smartctl.hang('sda');
 		nvme.hang('nvme0');
 		smartctl.set('sdb', documents.SAS_DISK);
-		await read(['sda', 'nvme0'], { timeoutMs: 300, kill });
+		await read(['sda', 'nvme0'], { timeoutMs: 300, endMs: 300, kill });
 		const readings = await read(['sdb'], { leftMax: 2, kill });
 		expect(readings.get('sdb')).toMatchObject({
 			health: { smart: SMART.failed },
@@ -342,7 +346,7 @@ describe('a process that does not end', () => {
 
 	it('is asked about again though its disk is no longer listed', async () => {
 		smartctl.hang('sda');
-		await read(['sda'], { timeoutMs: 300, kill });
+		await read(['sda'], { timeoutMs: 300, endMs: 300, kill });
 		smartctl.unhang('sda');
 		// The agent's reader may kill, and this one does end.
 		const host = open(60_000);
