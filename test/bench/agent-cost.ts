@@ -118,15 +118,21 @@ async function measureHang(ready: Ready, host: GpuHost, name: string, n: number)
 	};
 }
 
+/** Once more when the server closed its connection as we asked, which either side may do (RFC 9112 section 9.3.1). */
+async function get(url: string): Promise<string> {
+	const answer = await fetch(url).catch(() => fetch(url));
+	return await answer.text();
+}
+
 /** The longest delay of the agent's event loop that its frames tell within the time, in ms. */
 async function worstLoopDelay({ ops }: Ready, name: string, windowMs: number): Promise<number> {
 	const untilMs = systemClock.monotonic() + windowMs;
 	let worstMs = 0;
 	while (systemClock.monotonic() < untilMs) {
 		await sleep(systemClock, 1000);
-		const targets = (await (await fetch(`${ops}/sd/prometheus`)).json()) as SdTarget[];
+		const targets = JSON.parse(await get(`${ops}/sd/prometheus`)) as SdTarget[];
 		const path = targets.find(({ labels }) => Object.values(labels).includes(name))?.labels.__metrics_path__;
-		const page = path === undefined ? '' : await (await fetch(`${ops}${path}`)).text();
+		const page = path === undefined ? '' : await get(`${ops}${path}`);
 		const seconds = /^gpuaas_agent_eventloop_delay_max_seconds\S* (\S+)$/m.exec(page)?.[1];
 		worstMs = Math.max(worstMs, Number(seconds ?? 0) * 1000);
 	}
