@@ -77,7 +77,9 @@ export class DiskChildren {
 		const pid = record.living();
 		if (pid === undefined) return undefined;
 		this.#kill(pid);
-		if (await this.#isGone(record, LAST_CHANCE_MS)) return undefined;
+		// Whoever began may have been ended, with its agent, before the disk had its time.
+		const { endMs = END_MS } = this.#options;
+		if (await this.#isGone(record, this.#misses.has(device) ? LAST_CHANCE_MS : endMs)) return undefined;
 		const { sinceMs } = this.#misses.add(device, record.sinceMs() ?? this.#options.clock.now());
 		return { sinceMs, evidence: evidenceOf(pid), isLeft: true };
 	}

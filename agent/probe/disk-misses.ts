@@ -25,6 +25,11 @@ export class DiskMisses {
 		}
 	}
 
+	/** Whether it did not answer whoever asked last. */
+	has(device: string): boolean {
+		return this.#read(device) !== undefined;
+	}
+
 	/** Whoever asked it got an answer. */
 	end(device: string): void {
 		rmSync(this.#pathOf(device), { force: true });

@@ -62,6 +62,8 @@ interface Kept {
 	readonly health: DiskHealth;
 	readonly why: string;
 	readonly hang: DiskHang | undefined;
+	/** It hung, and the disk itself has not answered since. */
+	readonly isOpenHang: boolean;
 	readonly isLate: boolean;
 	/** It is what the disk itself said. */
 	readonly isAnswer: boolean;
@@ -204,9 +206,14 @@ export class DiskHealthReader implements Disposable {
 		return kept?.hang !== undefined || kept?.isLate === true;
 	}
 
+	/** What is said of it now may be over soon, and nothing else ends it. */
+	#isAskedSoon(device: string): boolean {
+		return this.#isSlow(device) || this.#found.get(device)?.isOpenHang === true || this.#unsaid.has(device);
+	}
+
 	#dueOf(device: string): number {
 		const askedAtMs = this.#askedAtMs.get(device) ?? Number.NEGATIVE_INFINITY;
-		return askedAtMs + (this.#isSlow(device) || this.#unsaid.has(device) ? SOON_AGAIN_MS : AGAIN_MS);
+		return askedAtMs + (this.#isAskedSoon(device) ? SOON_AGAIN_MS : AGAIN_MS);
 	}
 
 	/** One that is new is seen in an hour at the latest. */
@@ -218,7 +225,8 @@ export class DiskHealthReader implements Disposable {
 
 function keptOf(said: DiskReading, former: Kept | undefined, nowMs: number): Kept {
 	const { health, why, hang, isLate = false } = said;
-	const common = { why, hang, isLate, isAnswer: isAnswer(said), saidAtMs: nowMs };
+	const isOpenHang = hang !== undefined || (former?.isOpenHang === true && !isAnswer(said));
+	const common = { why, hang, isOpenHang, isLate, isAnswer: isAnswer(said), saidAtMs: nowMs };
 	const isAsleep = health.smart === SMART.asleep;
 	if (former === undefined || !(isAsleep || isLate))
 		return { ...common, health, readAtMs: health.smart === SMART.read ? nowMs : undefined };

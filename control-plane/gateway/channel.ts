@@ -16,6 +16,9 @@ import { violation } from './frames.ts';
 import type { LinkDeps } from './link-deps.ts';
 import type { ServerStream, StreamListener, StreamStatus } from './stream.ts';
 
+/** Of ours; all other codes refuse what was asked. */
+const FAULTS: ReadonlySet<string> = new Set(['INTERNAL', 'UNAVAILABLE']);
+
 /**
  * `Channel` streams: an agent's end of a terminal, command, copy or forward. A stream says which in its hello, the use
  * case says whether it may go on, and then frames pass between it and the relay. Windows of the channel bound what is
@@ -186,8 +189,9 @@ class ChannelStream implements NodeEnd {
 	#failed(error: unknown): void {
 		if (this.#state === 'ended') return;
 		const { code, reason, message } = GpuaasError.from(error);
-		// Of a channel that was joined it is a fault of one of us; nodes may ask for others' as often as they like.
-		const level = this.#state === 'open' ? 'warn' : 'debug';
+		// Nodes may ask for channels that aren't theirs as often as they like; everything else is a fault of one of us.
+		const isRefusal = error instanceof GpuaasError && !FAULTS.has(error.code);
+		const level = this.#state !== 'open' && isRefusal ? 'debug' : 'warn';
 		this.#deps.app.log[level]('a channel was ended', { peer: this.#stream.peer, reason, error });
 		this.#end({ code, reason, message });
 	}

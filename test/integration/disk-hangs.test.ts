@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type DiskReading, SMART } from '../../agent/probe/disk-health.ts';
 import { DiskMisses } from '../../agent/probe/disk-misses.ts';
 import { type DiskReadingsOptions, readDisks } from '../../agent/probe/disk-readings.ts';
+import { PidFile } from '../../agent/probe/pid-file.ts';
 import { readEvidence } from '../../agent/probe/process-evidence.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { isSameProcess, type ProcessIdentity } from '../../kit/process-identity.ts';
@@ -242,7 +243,7 @@ describe('a controller that does not answer', () => {
 		const failed = await host.until('asking fails', (looked) => smartOf(looked) === SMART.failed);
 		expect(failed.facts.filter(({ code }) => code === 'hung')).toEqual([]);
 		nvme.set('nvme0', { wear: 0.25 });
-		host.clock.advance(3_600_000);
+		host.clock.advance(300_000);
 		const answers = await host.until('it answers', (looked) => smartOf(looked) === SMART.read);
 		expect(answers.facts.filter(({ code }) => code === 'hung')).toMatchObject([{ id: 'SERIAL-nvme0n1', after: 0 }]);
 	});
@@ -374,4 +375,27 @@ it('an agent that is killed while a disk is being read leaves its process to the
 	smartctl.set('sda', documents.SATA_SSD);
 	await open(60_000).until('it is read', (looked) => looked.values.get('SERIAL-sda')?.['smart'] === SMART.read);
 	expect(isSameProcess(left)).toBe(false);
+});
+
+it('a process that an agent left before its disk had its time is given that by the next, and is no hang', async () => {
+	smartctl.set('sda', documents.SATA_SSD);
+	const left = spawn('sleep', ['600']);
+	mkdirSync(records, { recursive: true });
+	new PidFile(join(records, 'sda.json')).write(left.pid ?? 0);
+	const clock = new VirtualClock(systemClock.now());
+	let isOver = false;
+	const reading = read(['sda'], { clock, kill }).finally(() => {
+		isOver = true;
+	});
+	await eventually('five seconds pass', () => {
+		clock.advance(20);
+		return clock.monotonic() > 5000;
+	});
+	expect(isOver).toBe(false);
+	left.kill('SIGKILL');
+	await eventually('it is read', () => {
+		clock.advance(20);
+		return isOver;
+	});
+	expect((await reading).get('sda')?.health.smart).toBe(SMART.read);
 });

@@ -84,6 +84,8 @@ function verdictAlone(found: GateFound): GateFound {
 			return { ...found, detail: 'they would be refused here; they can ask why themselves' };
 		case 'passed':
 			return { ...found, detail: 'they would pass' };
+		case 'not asked':
+			return { ...found, detail: 'it hangs on the rest of their request' };
 		default:
 			return found;
 	}

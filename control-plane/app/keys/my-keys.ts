@@ -28,6 +28,7 @@ import { keyFacts, keyMessage } from './view.ts';
 const NOWHERE = { home: null } as const;
 
 export const createMyKey = mutation('self', KeyService.method.createMyKey, {
+	lock: lockPolicy,
 	prepare(call) {
 		const { request, ctx } = call;
 		assertCidrs(request.cidrs);

@@ -26,6 +26,8 @@ export function* retireBootstrap(
 	if (!isOwner) return false;
 	const bootstrap = yield* tx.identities.getPrincipal(BOOTSTRAP_PRINCIPAL_ID);
 	if (bootstrap === undefined || bootstrap.disabledAtMs !== null) return false;
+	// Before its row, as all do who change who may do what.
+	yield* tx.access.lockPolicy();
 	yield* tx.identities.updatePrincipal(BOOTSTRAP_PRINCIPAL_ID, {
 		disabledAtMs: nowMs,
 		disabledReason: 'an owner of the platform has logged in',

@@ -74,6 +74,9 @@ export class TokenLogin {
 			const isIn = await store.unit(function* (tx) {
 				const owned = yield* tx.logins.getDomain(token.issuer, domain);
 				if (owned === undefined) return false;
+				const [there] = yield* tx.scopes.getMany([`organizations/${owned.organization}`]);
+				// Else every request of theirs would hold up all who change who may do what.
+				if (there?.state !== 'active') return false;
 				// Before the scope, as all do who change who may do what.
 				yield* tx.access.lockPolicy();
 				const scope = yield* tx.scopes.get(`organizations/${owned.organization}`);
