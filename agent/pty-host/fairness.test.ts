@@ -5,8 +5,8 @@ import { Screen } from './screen.ts';
 import { Turns } from './turns.ts';
 
 /**
- * Screens and somebody who types share one loop, as in the host: what the loop still does for the one while others' output
- * is read. All of it is in one process, so that a busy machine takes from both sides of the comparison alike.
+ * Screens and somebody who types share one loop, as in the host: how little of it is taken at once (here), and how the rest is
+ * shared (turns.test.ts). How fast an echo is meanwhile, the bench says (terminal-fleet).
  */
 const turns = new Turns(systemClock);
 
@@ -27,42 +27,31 @@ async function keys(forMs: number): Promise<number> {
 
 const HUGE = { columns: 1000, rows: 1000 };
 const USUAL = { columns: 80, rows: 24 };
-test.each<[string, string, ChannelSize]>([
-	['scrolls', '\u001b[1000S', HUGE],
-	['scrolls a region', '\u001b[2;999r\u001b[999H\u001b[999S', HUGE],
-	['erases all', '\u001b[1;1H\u001b[41mx\u001b[2J', HUGE],
-	['is coloured', '\u001b[38;2;1;2;3mx\u001b[48;5;7my', USUAL],
-	['repeats a character', 'x\u001b[4096b', HUGE],
-])(
-	'who types beside three terminals whose output %s is as fast, half at least',
-	async (_what, text, size) => {
-		// Whoever has read all of it gets it again: there is always something to read, however fast the machine.
-		const output = Buffer.from(text.repeat(Math.ceil((1 << 20) / text.length)));
-		await keys(100);
-		let best = 0;
-		// A pause of the machine, or of the garbage collector, tells of nothing: one fair window does.
-		for (let window = 0; window < 10 && best <= 0.5; window += 1) {
-			const without = await keys(200);
-			const costly = [0, 1, 2].map(() => {
-				let again = 0;
-				const screen: Screen = new Screen(size, turns, () => {
-					again += 1;
-					screen.feed(output);
-				});
-				screen.feed(output);
-				return { screen, readBytes: () => (again + 1) * output.length - screen.behindBytes };
-			});
-			const beside = await keys(400);
-			for (const { screen, readBytes } of costly) {
-				expect(readBytes(), 'it is read').toBeGreaterThan(0);
-				screen.dispose();
-			}
-			best = Math.max(best, beside / 2 / without);
-		}
-		expect(best).toBeGreaterThan(0.5);
-	},
-	60_000,
-);
+
+/** Of what was read in one turn after another, on a clock that goes on by so much whenever somebody looks at it. */
+function piecesOf(size: ChannelSize, lookMs: number): readonly number[] {
+	let nowMs = 0;
+	const clock = { ...systemClock, monotonic: () => (nowMs += lookMs), defer: () => {} };
+	const screen = new Screen(size, new Turns(clock), () => {});
+	screen.feed(Buffer.from('\u001b[38;2;1;2;3mx'.repeat(30_000)));
+	const pieces = Array.from({ length: 40 }, () => {
+		const before = screen.behindBytes;
+		screen.read(nowMs);
+		return before - screen.behindBytes;
+	});
+	screen.dispose();
+	return pieces;
+}
+
+test('what is costly is read in pieces that become small at once, and by and by large again where it is not', () => {
+	const costly = piecesOf(USUAL, 5);
+	expect(costly.slice(0, 2)).toEqual([32, 16]);
+	expect(costly.slice(1).every((bytes) => bytes === 16)).toBe(true);
+	const cheap = piecesOf(USUAL, 0.001);
+	expect(cheap.slice(0, 3)).toEqual([32, 64, 96]);
+	expect(cheap.at(-1)).toBe(512);
+	expect(piecesOf(HUGE, 0.001).at(-1), 'of a screen that is large each may cost much').toBe(16);
+});
 
 test.each([USUAL, HUGE])(
 	'output that is costly on a screen of $columns columns is known as such, and plain text is not',
