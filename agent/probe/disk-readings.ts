@@ -3,6 +3,7 @@ import { loaderArgs } from '../../kit/loader-args.ts';
 import { type DiskAnswer, DiskChildren, type DiskChildrenOptions } from './disk-children.ts';
 import { type DiskReading, SMART, without } from './disk-health.ts';
 import { parseNvmeLine } from './nvme.ts';
+import { SMALL_HEAP_ARGS } from './small-heap.ts';
 import { SMARTCTL_ARGS } from './smartctl.ts';
 import { parseSmartctl } from './smartctl-document.ts';
 
@@ -19,8 +20,6 @@ export interface DiskReadingsOptions extends DiskChildrenOptions {
 	readonly nvmeReader?: readonly string[];
 }
 
-/** A small heap: what it reads are 512 bytes. */
-const HEAP_FLAGS = ['--max-old-space-size=32', '--max-semi-space-size=1'];
 const mainPath = fileURLToPath(
 	new URL(import.meta.url.endsWith('.ts') ? './nvme-main.ts' : './nvme-main.js', import.meta.url),
 );
@@ -39,7 +38,7 @@ async function readDisk(
 	children: DiskChildren,
 	{
 		smartctl,
-		nvmeReader = [process.execPath, ...HEAP_FLAGS, ...loaderArgs(), mainPath, '/dev'],
+		nvmeReader = [process.execPath, ...SMALL_HEAP_ARGS, ...loaderArgs(), mainPath, '/dev'],
 		timeoutMs,
 	}: DiskReadingsOptions,
 	device: string,

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { loaderArgs } from '../../kit/loader-args.ts';
 import type { ProbeAnswer, ProbeRequest } from './protocol.ts';
+import { SMALL_HEAP_ARGS } from './small-heap.ts';
 
 /** A running probe, as the keeper sees it: tests have one of their own. */
 export interface ProbeProcess {
@@ -20,9 +21,6 @@ export interface ProbeListeners {
 
 export type StartProbe = (listeners: ProbeListeners) => ProbeProcess;
 
-/** A small heap: what the probe allocates for good is a few buffers. */
-const HEAP_FLAGS = ['--max-old-space-size=32', '--max-semi-space-size=1'];
-
 const mainPath = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? './main.ts' : './main.js', import.meta.url));
 
 export interface ProbeProgram {
@@ -37,7 +35,7 @@ export interface ProbeProgram {
 
 export function probeStarter({ library, tracePath, compileCache, main = mainPath }: ProbeProgram): StartProbe {
 	return (listeners) => {
-		const child = spawn(process.execPath, [...HEAP_FLAGS, ...loaderArgs(), main, library, tracePath], {
+		const child = spawn(process.execPath, [...SMALL_HEAP_ARGS, ...loaderArgs(), main, library, tracePath], {
 			cwd: '/',
 			env: { PATH: '/usr/bin:/bin', NODE_COMPILE_CACHE: compileCache },
 			// Its complaints belong in the agent's log stream; it has nothing to read.

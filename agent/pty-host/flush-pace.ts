@@ -8,9 +8,9 @@ export const pauseMs = 10;
 export const gatherMs = 1;
 
 /**
- * When a program's output goes on its way. A key's echo goes in the turn that it came in, and so does an answer. A flood goes in pieces as large as
- * are asked for: a pseudo-terminal gives 4 KiB at a time, and each piece costs every process on the way a message, and
- * one back.
+ * When a program's output goes on its way. A key's echo goes in the turn that it came in, and so does an answer. A flood goes in
+ * pieces as large as are asked for: a pseudo-terminal gives 4 KiB at a time, and each piece costs every process on the
+ * way a message, and one back.
  */
 export class FlushPace {
 	readonly #clock: Clock;

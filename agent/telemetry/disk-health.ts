@@ -5,6 +5,7 @@ import { loaderArgs } from '../../kit/loader-args.ts';
 import type { Logger } from '../../kit/log.ts';
 import { recordedDevices } from '../probe/disk-children.ts';
 import { type DiskHang, type DiskHealth, type DiskReading, isAnswer, SMART } from '../probe/disk-health.ts';
+import { SMALL_HEAP_ARGS } from '../probe/small-heap.ts';
 import { isSmartctlDisk } from '../probe/smartctl.ts';
 import { listFolder } from './text-files.ts';
 
@@ -51,7 +52,6 @@ const READING_TIMEOUT_MS = 1_200_000;
 const OUTPUT_BYTES_MAX = 1024 * 1024;
 const STDERR_LENGTH_MAX = 500;
 const DEVICES_MAX = 128;
-const HEAP_FLAGS = ['--max-old-space-size=32', '--max-semi-space-size=1'];
 const NO_SMART = /^(vd|xvd|mmcblk|pmem|nvme\d+c)/;
 
 const mainPath = fileURLToPath(
@@ -141,7 +141,7 @@ export class DiskHealthReader implements Disposable {
 		// Last those that may take their whole time.
 		const devices = due.toSorted((left, right) => Number(this.#isSlow(left)) - Number(this.#isSlow(right)));
 		for (const device of devices) this.#unsaid.add(device);
-		const args = [...HEAP_FLAGS, ...loaderArgs(), mainPath];
+		const args = [...SMALL_HEAP_ARGS, ...loaderArgs(), mainPath];
 		const child = execFile(
 			process.execPath,
 			[...args, JSON.stringify({ folder, devices, smartctl, timeoutMs, nvmeReader })],
