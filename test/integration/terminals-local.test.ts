@@ -91,7 +91,8 @@ describe('the local terminal is as it was', () => {
 
 	test('after ~. with a control plane that is gone', async () => {
 		const person = await inside();
-		await world.up.stop();
+		// Not stopped: that ends the shells too.
+		await world.up.crash();
 		await person.sees('trying again');
 		person.type('\r~.');
 		await isAsBefore(person, 255);

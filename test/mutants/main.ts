@@ -1,0 +1,97 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { type Counts, readVitestCounts } from '../results.ts';
+import { type Mutant, mutate, readAreas } from './mutants.ts';
+
+/**
+ * `npm run mutants -- [AREA...] [--match TEXT]`: breaks each place that the lists name, in a copy of the checkout, and
+ * runs the test that must see it. The test has to be green first, red then; whatever survives is printed with its
+ * promise, and the exit code is 1.
+ */
+const root = join(import.meta.dirname, '../..');
+/** Ends a test that the mutant makes hang where the runner's own limits don't; it then counts as a survivor. */
+const HANG_MS = 420_000;
+const RUNNER = ['node_modules/vitest/vitest.mjs', 'run', '--no-file-parallelism'];
+
+const args = process.argv.slice(2);
+const matchAt = args.indexOf('--match');
+const text = matchAt === -1 ? '' : (args.splice(matchAt, 2)[1] ?? '');
+const areas = readAreas(root);
+const unknown = args.filter((name) => !areas.some((area) => area.name === name));
+if (unknown.length > 0) {
+	process.stderr.write(`mutants: no ${unknown.join(', ')}; areas: ${areas.map(({ name }) => name).join(', ')}\n`);
+	process.exit(2);
+}
+const chosen = areas
+	.filter(({ name }) => args.length === 0 || args.includes(name))
+	.flatMap(({ mutants }) => mutants)
+	.filter(({ promise, file }) => promise.includes(text) || file.includes(text));
+
+const copy = mkdtempSync(join(tmpdir(), 'gpuaas-mutants-'));
+try {
+	copyCheckout();
+	process.exitCode = tryAll();
+} finally {
+	rmSync(copy, { recursive: true, force: true });
+}
+
+function copyCheckout(): void {
+	const listed = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], { cwd: root });
+	for (const name of listed.toString().split('\0').filter(Boolean)) {
+		mkdirSync(dirname(join(copy, name)), { recursive: true });
+		cpSync(join(root, name), join(copy, name), { verbatimSymlinks: true });
+	}
+	for (const shared of ['node_modules', 'test/.cache']) symlinkSync(join(root, shared), join(copy, shared));
+}
+
+function tryAll(): number {
+	const counts = { killed: 0, survived: 0 };
+	const greens = new Map<string, boolean>();
+	for (const mutant of chosen) {
+		const key = argumentsOf(mutant).join(' ');
+		if (!greens.has(key)) greens.set(key, isGreen(run(mutant)));
+		const verdict = greens.get(key) === true ? verdictOf(mutant) : 'NOT GREEN';
+		counts[verdict === 'killed' ? 'killed' : 'survived'] += 1;
+		process.stdout.write(`${verdict.padEnd(9)} ${mutant.promise}  (${mutant.file}; ${mutant.test})\n`);
+	}
+	process.stdout.write(`mutants: ${counts.killed} killed, ${counts.survived} survived\n`);
+	return counts.survived === 0 ? 0 : 1;
+}
+
+function verdictOf(mutant: Mutant): 'killed' | 'SURVIVED' | 'HUNG' {
+	const path = join(copy, mutant.file);
+	const before = readFileSync(path, 'utf8');
+	writeFileSync(path, mutate(before, mutant));
+	try {
+		const counts = run(mutant);
+		if (counts === undefined) return 'HUNG';
+		return counts.failed > 0 ? 'killed' : 'SURVIVED';
+	} finally {
+		writeFileSync(path, before);
+	}
+}
+
+function isGreen(counts: Counts | undefined): boolean {
+	return counts !== undefined && counts.failed === 0 && counts.passed > 0;
+}
+
+/** Undefined: it hung. */
+function run(mutant: Mutant): Counts | undefined {
+	const report = join(copy, 'mutant-report.json');
+	rmSync(report, { force: true });
+	const argv = [...RUNNER, ...argumentsOf(mutant), '--reporter=json', `--outputFile.json=${report}`];
+	const ran = spawnSync(process.execPath, argv, {
+		cwd: copy,
+		stdio: 'ignore',
+		timeout: HANG_MS,
+		killSignal: 'SIGTERM',
+	});
+	return ran.error === undefined ? readVitestCounts(report) : undefined;
+}
+
+function argumentsOf({ project, test, title }: Mutant): readonly string[] {
+	const named = title === undefined ? [] : ['-t', RegExp.escape(title)];
+	return ['--project', project, test, ...named];
+}
