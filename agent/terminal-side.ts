@@ -33,6 +33,13 @@ export interface TerminalSide {
 	stop(): Promise<void>;
 }
 
+const STOPPED = {
+	reason: 'TERMINAL_LOST',
+	message: 'the agent of the node was stopped, and its terminals with it; open another once it runs again',
+} as const;
+/** More than a shell gets from its hang-up to its kill, and the way to the control plane and back. */
+const TOLD_MS_MAX = 2_000;
+
 export function terminalSide(
 	deps: AgentDeps,
 	parts: {
@@ -83,6 +90,7 @@ export function terminalSide(
 		},
 		async stop() {
 			try {
+				await terminals.endAll(STOPPED, TOLD_MS_MAX);
 				await (await connect()).shutdown();
 			} catch (error) {
 				log.warn('the pty host could not be stopped', { error });

@@ -119,7 +119,12 @@ export class PtyHostRegistry {
 	}
 
 	async shutdown(): Promise<void> {
-		for (const entry of this.#entries.values()) if (entry instanceof HostChannel) entry.destroy();
+		for (const entry of this.#entries.values()) {
+			if (!(entry instanceof HostChannel)) continue;
+			// Should anybody still hear of it, it is not its program that made an end.
+			entry.end('TERMINAL_LOST', 'the pty host of the node was stopped, and its terminals with it');
+			entry.destroy();
+		}
 		await this.#parts.boxes.close();
 	}
 

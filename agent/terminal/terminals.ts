@@ -65,6 +65,8 @@ export class Terminals {
 	readonly #hostless = new Set<() => void>();
 	/** They have ended, and the journal takes no record of it now. */
 	readonly #unrecorded = new Set<string>();
+	/** Waits for the last one to be forgotten. */
+	#onNone: (() => void) | undefined;
 	#connection: LinkConnection | undefined;
 	#host: PtyHost | undefined;
 
@@ -102,6 +104,25 @@ export class Terminals {
 	detachHost(host: PtyHost): void {
 		this.#deps.devices.remove(host);
 		if (this.#host === host) this.#host = undefined;
+	}
+
+	/** Ends all of them, and waits until the control plane has heard it: whoever sits in one is told why. */
+	async endAll({ reason, message }: Refusal, graceMs: number): Promise<void> {
+		const host = this.#host;
+		const ids = [...this.#channels.keys()];
+		if (host === undefined || ids.length === 0) return;
+		const toldMs = this.#connection === undefined ? 0 : graceMs;
+		await new Promise<void>((resolve) => {
+			const goOn = () => {
+				timer.cancel();
+				this.#onNone = undefined;
+				resolve();
+			};
+			const timer = this.#deps.clock.setTimer(goOn, toldMs);
+			this.#onNone = goOn;
+			// What can't be ended so is ended with its host.
+			for (const id of ids) void host.end(id, reason, message).catch(() => {});
+		});
 	}
 
 	/** An order of the control plane. Comes again when it wasn't acknowledged; doing it twice changes nothing. */
@@ -305,6 +326,7 @@ export class Terminals {
 		}
 		this.#channels.delete(channel.id);
 		if (channel.isStarted) void this.#host?.forget(channel.id).catch(() => {});
+		if (this.#channels.size === 0) this.#onNone?.();
 	}
 
 	#recordEnd(channel: string): boolean {

@@ -96,5 +96,13 @@ describe('the local terminal is as it was', () => {
 		await person.sees('trying again');
 		person.type('\r~.');
 		await isAsBefore(person, 255);
+		await world.up.up();
+	});
+
+	test('after the node is stopped with all its terminals, and it says so', async () => {
+		const person = await inside();
+		await world.up.stop();
+		await person.sees('the agent of the node was stopped');
+		await isAsBefore(person, 255);
 	});
 });
