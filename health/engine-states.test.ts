@@ -21,8 +21,11 @@ describe('states that last', () => {
 		const remap = (atMs: number, after: number) => factAt(atMs, { fact: 'ROW_REMAP', code: 'pending', after });
 		const health = healthOf(sampleAt(0), remap(1, 1));
 		expect(verdictOf(health, 1)).toMatchObject({ state: 'UNHEALTHY', actions: ['DRAIN', 'RESET_GPU'] });
-		health.observe(remap(2, 0));
-		expect(verdictOf(health, 2)).toMatchObject({ state: 'HEALTHY', clearedBy: 'well' });
+		const monthMs = 30 * 24 * 60 * MIN;
+		health.observe(sampleAt(monthMs));
+		expect(verdictOf(health, monthMs).state).toBe('UNHEALTHY');
+		health.observe(remap(monthMs, 0));
+		expect(verdictOf(health, monthMs)).toMatchObject({ state: 'HEALTHY', clearedBy: 'well' });
 	});
 
 	it('a slowdown counts from the sixth within 10 minutes', () => {
@@ -163,6 +166,9 @@ describe('fewer than there should be', () => {
 		expect(stateOf('access_timeout', 1)).toBe('UNHEALTHY');
 		expect(stateOf('degraded_bandwidth', 1)).toBe('DEGRADED');
 		expect(stateOf('status', 999)).toBe('UNHEALTHY');
+		expect([0, 1, 2, 3].map((health) => stateOf('health', health))).toEqual([
+			...['HEALTHY', 'HEALTHY', 'UNHEALTHY', 'DEGRADED'],
+		]);
 		for (const code of ['route_unhealthy', 'access_timeout', 'degraded_bandwidth', 'route_recovery'])
 			expect([stateOf(code, 0), stateOf(code, 2)]).toEqual(['HEALTHY', 'HEALTHY']);
 	});

@@ -79,6 +79,14 @@ describe('evidence', () => {
 		health.observe({ ...clearingAt(600_001, 'gpu_reset', GPU), shownAtMs: 600_000 });
 		expect(verdictOf(health, 600_001).state).toBe('HEALTHY');
 	});
+
+	it('ends no XID that came after what shows it began', () => {
+		const health = healthOf(sampleAt(0), xidAt(5000, 46), sampleAt(10_000));
+		health.observe({ ...clearingAt(11_000, 'gpu_reset', GPU), shownAtMs: 2000 });
+		expect(verdictOf(health, 11_000).state).toBe('UNHEALTHY');
+		health.observe({ ...clearingAt(12_000, 'gpu_reset', GPU), shownAtMs: 5000 });
+		expect(verdictOf(health, 12_000).state).toBe('HEALTHY');
+	});
 });
 
 describe('a node that the platform gave away', () => {

@@ -66,6 +66,8 @@ describe('XIDs', () => {
 	it('79 and the kernel’s own line about it are one', () => {
 		const health = healthOf(sampleAt(0), factAt(1, { fact: 'FALLEN_OFF_BUS', source: 'kmsg' }), xidAt(2, 79));
 		expect(verdictOf(health, 2).reasons).toHaveLength(1);
+		const alone = healthOf(sampleAt(0), factAt(1, { fact: 'FALLEN_OFF_BUS', source: 'kmsg' }));
+		expect(verdictOf(alone, 1)).toMatchObject({ state: 'UNHEALTHY', reasons: [{ code: 'xid:79' }] });
 	});
 
 	it('of links that are not fatal are notes', () => {

@@ -9,7 +9,7 @@ describe('silence', () => {
 		const health = healthOf(sampleAt(0));
 		expect(verdictOf(health, 44_999)).toMatchObject({ state: 'HEALTHY', schedulable: true, actions: ['NONE'] });
 		expect(verdictOf(health, 45_000)).toMatchObject({ state: 'UNKNOWN', schedulable: false, confidence: 'inferred' });
-		expect(verdictOf(health, 45_000).sinceMs).toBe(45_000);
+		expect(verdictOf(health, 45_000)).toMatchObject({ sinceMs: 45_000, policyVersion: POLICY.version });
 		expect(health.nextDeadlineMs(0)).toBe(45_000);
 	});
 
@@ -29,6 +29,16 @@ describe('silence', () => {
 
 	it('of a node that was never heard is UNKNOWN', () => {
 		expect(verdictOf(new NodeHealth(POLICY), 0, NODE_SUBJECT).state).toBe('UNKNOWN');
+	});
+});
+
+describe('a test double', () => {
+	it('is called one also while all is well, by what is part of the node too, until hardware answers', () => {
+		const health = healthOf(sampleAt(0, {}, { simulated: true }));
+		for (const subject of [GPU, NODE_SUBJECT])
+			expect(verdictOf(health, 0, subject)).toMatchObject({ state: 'HEALTHY', simulated: true });
+		health.observe(sampleAt(15_000));
+		expect(verdictOf(health, 15_000, NODE_SUBJECT)).toMatchObject({ state: 'HEALTHY', simulated: false });
 	});
 });
 

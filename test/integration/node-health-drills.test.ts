@@ -73,6 +73,9 @@ describe('injected faults', () => {
 		});
 		const other = await wellNode({ labels: LABEL });
 		await inject(other);
+		expect(await world.api.audit()).toContainEqual(
+			expect.objectContaining({ action: 'health.inject', target: `nodes/${other.id}`, result: 'ok' }),
+		);
 		world.clock.advance(31_000);
 		await inject(node);
 		expect((await refusalOf(inject(node))).reason).toBe('FAULT_INJECTION_LIMIT');

@@ -42,6 +42,9 @@ describe('assignments', () => {
 		});
 		await assign(node);
 		expect((await world.nodes().getNode({ node: node.id })).node?.health?.override?.reason).toBe('we know');
+		expect(await world.api.audit()).toContainEqual(
+			expect.objectContaining({ action: 'health.override', target: `nodes/${node.id}`, result: 'ok' }),
+		);
 		const { explanations } = await world.nodes().explainNode({ node: node.id });
 		expect(explanations.map(({ subject }) => subject)).toEqual(
 			expect.arrayContaining(['health', 'quarantine', 'health override']),
@@ -64,7 +67,7 @@ describe('assignments', () => {
 		await world.nodes().unassignNode({ node: node.id });
 		// The end is looked at by whoever asks; its record is written by the reconciler.
 		await hold(1000);
-		await world.goOn(node, 600_000);
+		world.clock.advance(1001);
 		await assign(node);
 		await world.look();
 		const ends = (await world.api.audit()).filter(({ action }) => action === 'health.override_expired');
@@ -127,6 +130,15 @@ describe('return to service', () => {
 				return id;
 			},
 			/has not succeeded/,
+		],
+		[
+			'a task that ran in a tenant’s hands',
+			async (node: NodeRow) => {
+				const id = await world.passedTask(node);
+				await world.api.deps.store.unit((tx) => tx.tasks.update(id, { custody: 'tenant' }));
+				return id;
+			},
+			/not in platform custody/,
 		],
 	])('%s is no evidence', async (_, taskOf, message) => {
 		const node = await wellNode();
