@@ -27,8 +27,8 @@ export class IncomingMessages implements AsyncIterableIterator<Message> {
 		this.#stream = stream;
 		this.#serialization = serialization;
 		this.#decoder = new EnvelopeDecoder(bytesMax, (bytes) => tooLarge(bytes, bytesMax));
-		// Whoever left while the gate looked at them: neither of the events below comes any more.
-		this.#isOver = stream.destroyed || stream.closed;
+		// Whoever left, or said nothing, while the gate looked at them: neither of the events below comes any more.
+		this.#isOver = stream.destroyed || stream.closed || stream.readableEnded;
 		stream.on('data', this.#onData);
 		stream.once('end', this.#onEnd);
 		stream.once('close', this.#onEnd);

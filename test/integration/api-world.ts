@@ -50,6 +50,7 @@ import { type Logger, silentLogger } from '../../kit/log.ts';
 import { KeyFolder } from '../../pki/keys/file.ts';
 import { insertProject } from '../contract/store/projects.ts';
 import { bindingRow, credentialRow, principalRow } from '../contract/store/rows.ts';
+import { inLockOrder } from './lock-order.ts';
 
 /**
  * The API half of a control plane, real down to TLS sockets, SQLite, key files and output files. No agent is connected
@@ -119,7 +120,7 @@ export class ApiWorld implements AsyncDisposable {
 		close.defer(() => rmSync(folder, { recursive: true, force: true }));
 		const rng = systemRng;
 		const { log = silentLogger, clock = systemClock } = options;
-		const store = close.use(await (options.openStore ?? openSqlite)({ clock, rng, log }, folder));
+		const store = inLockOrder(close.use(await (options.openStore ?? openSqlite)({ clock, rng, log }, folder)));
 		const appendAudit = createAppendAudit({ clock, rng });
 		const keys = new KeyFolder(join(folder, 'keys'), rng);
 		const trustDomain = 'test.gpuaas.example';

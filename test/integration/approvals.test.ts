@@ -8,6 +8,7 @@ import { AccessService } from '../../proto/gen/gpuaas/iam/v1/access_pb.ts';
 import { CreateTokenRequestSchema, TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
 import { NodeOidc } from '../providers/node-oidc.ts';
 import { idOf } from './iam-world.ts';
+import { underPolicy } from './lock-order.ts';
 import { LoginWorld, type Person } from './login-world.ts';
 import { refusalOf } from './refusal.ts';
 
@@ -98,9 +99,9 @@ test('who may not decide: who asks, who answers for the account, a program, some
 	const id = await asked({ nodeName: 'robot' });
 	const robotId = (await world.api.deps.store.read((tx) => tx.approvals.get(id)))?.requesterId ?? '';
 	const ownerId = (await approver.json<{ principalId: string }>('whoami')).principalId;
-	await world.api.deps.store.unit((tx) => tx.identities.updatePrincipal(robotId, { ownerId }));
+	await world.api.deps.store.unit(underPolicy((tx) => tx.identities.updatePrincipal(robotId, { ownerId })));
 	expect(await decided(id, token)).toMatchObject({ reason: 'APPROVER_NOT_ALLOWED' });
-	await world.api.deps.store.unit((tx) => tx.identities.updatePrincipal(robotId, { ownerId: null }));
+	await world.api.deps.store.unit(underPolicy((tx) => tx.identities.updatePrincipal(robotId, { ownerId: null })));
 
 	const program = await world.api.addPrincipal('service_account', 'platform.operator', 'platform');
 	expect(await decided(id, program)).toMatchObject({ reason: 'STEP_UP_REQUIRED' });

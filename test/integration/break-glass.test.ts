@@ -247,6 +247,7 @@ test('it counts as nobody’s owner, what it acts by can’t be taken away, and 
 	expect(await refusalOf(drop)).toMatchObject({ reason: 'LAST_OWNER' });
 
 	await world.deps.store.unit(function* (tx) {
+		yield* tx.access.lockPolicy();
 		yield* tx.access.deleteBinding('break-glass');
 		yield* tx.access.insertBinding(
 			bindingRow('short', 'break-glass', { role: BREAK_GLASS_ROLE, scope: 'platform', expiresAtMs: 1 }),

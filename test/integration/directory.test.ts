@@ -7,6 +7,7 @@ import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
 import { bindingRow, browserSessionRow, principalRow, userIdentityRow } from '../contract/store/rows.ts';
 import { ApiWorld } from './api-world.ts';
+import { underPolicy } from './lock-order.ts';
 import { refusalOf } from './refusal.ts';
 
 const ISSUER = 'https://id.example/realms/gpuaas';
@@ -75,7 +76,7 @@ test('who was disabled loses keys, sessions and tokens in one unit with its reco
 	expect(await refusalOf(whoAmI(keys.leaver))).toMatchObject({ code: 'Unauthenticated' });
 	await whoAmI(keys.stayer);
 	// Also after a person is let in again, whatever they had before stays ended.
-	await world.deps.store.unit((tx) => tx.identities.updatePrincipal(leaver, { disabledAtMs: null }));
+	await world.deps.store.unit(underPolicy((tx) => tx.identities.updatePrincipal(leaver, { disabledAtMs: null })));
 	expect(await refusalOf(whoAmI(keys.leaver))).toMatchObject({ code: 'Unauthenticated' });
 	const ended = await world.deps.store.read(function* (tx) {
 		return {
@@ -136,7 +137,7 @@ test('a directory that shows a part of its people no longer locks none of them; 
 	expect([await check.look(), await check.look()]).toEqual([0, 5]);
 	expect(await refusalOf(whoAmI(keys.gone))).toMatchObject({ code: 'Unauthenticated' });
 	for (const id of [disabled, gone])
-		await world.deps.store.unit((tx) => tx.identities.updatePrincipal(id, { disabledAtMs: null }));
+		await world.deps.store.unit(underPolicy((tx) => tx.identities.updatePrincipal(id, { disabledAtMs: null })));
 	await whoAmI(keys.gone);
 	expect(await refusalOf(whoAmI(keys.disabled))).toMatchObject({ code: 'Unauthenticated' });
 });

@@ -214,6 +214,7 @@ describe('guardrails', () => {
 		expect(await refusalOf(forbid(world.operator, 'organizations/acme'))).toMatchObject(full);
 		await forbid(world.operator, 'platform');
 		await world.api.deps.store.unit(function* (tx) {
+			yield* tx.access.lockPolicy();
 			for (let index = 0; index < 900; index += 1) yield* tx.access.deleteGuardrail(`full-${index}`);
 		});
 	});

@@ -3,6 +3,7 @@ import { ScopeService } from '../../proto/gen/gpuaas/iam/v1/scopes_pb.ts';
 import { SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
 import { TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
 import { IamWorld, iamClients } from './iam-world.ts';
+import { underPolicy } from './lock-order.ts';
 import { refusalOf } from './refusal.ts';
 
 let world: IamWorld;
@@ -141,7 +142,7 @@ describe('keys of service accounts', () => {
 			});
 		const gone = await world.scope(world.organization, 'project', 'gone');
 		await create({ scope: gone.name });
-		await world.api.deps.store.unit((tx) => tx.scopes.markDeleted('/globex/p.gone/'));
+		await world.api.deps.store.unit(underPolicy((tx) => tx.scopes.markDeleted('/globex/p.gone/')));
 		expect(await refusalOf(create({ scope: gone.name }))).toMatchObject({ reason: 'KEY_SCOPE_UNKNOWN' });
 	});
 

@@ -3,6 +3,7 @@ import { LoginService } from '../../proto/gen/gpuaas/login/v1/login_pb.ts';
 import { bindingRow } from '../contract/store/rows.ts';
 import { NodeOidc } from '../providers/node-oidc.ts';
 import { idOf } from './iam-world.ts';
+import { underPolicy } from './lock-order.ts';
 import { LoginWorld } from './login-world.ts';
 import { refusalOf } from './refusal.ts';
 
@@ -45,6 +46,7 @@ test('whoever lost the role, or may no longer invite, lets nobody in by an old i
 	const token = await world.invite(email, 'tenant.developer', ACME, 60_000, maker);
 	const [binding] = await store().read((tx) => tx.access.listBindings([maker]));
 	await store().unit(function* (tx) {
+		yield* tx.access.lockPolicy();
 		yield* tx.access.deleteBinding(binding?.id ?? '');
 		yield* tx.access.insertBinding(bindingRow('less', maker, { role: 'tenant.developer', scope: ACME }));
 	});
@@ -59,7 +61,7 @@ test('an invitation is worth nothing while its maker is suspended', async () => 
 	const maker = await admin();
 	const { email, refused } = await guest();
 	const token = await world.invite(email, 'tenant.viewer', ACME, 60_000, maker);
-	await store().unit((tx) => tx.identities.updatePrincipal(maker, { disabledAtMs: 1 }));
+	await store().unit(underPolicy((tx) => tx.identities.updatePrincipal(maker, { disabledAtMs: 1 })));
 	expect(await refused(token)).toMatchObject(GONE);
 });
 

@@ -110,6 +110,7 @@ test('a terminal outlives the token of whoever opened it, not their role', async
 	const end = endOf(events);
 	await eventually('the token is over', () => clock.now() > untilMs + LIFE_MS);
 	await deps.store.unit(function* (tx) {
+		yield* tx.access.lockPolicy();
 		for (const { id } of yield* tx.access.listBindings([personId])) yield* tx.access.deleteBinding(id);
 	});
 	expect(['PERMISSION_DENIED', 'TERMINAL_NOT_FOUND']).toContain(await end);

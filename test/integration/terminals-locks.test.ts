@@ -14,6 +14,7 @@ import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { AttachMode, TerminalService } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import { eventually } from '../eventually.ts';
 import { ApiWorld } from './api-world.ts';
+import { underPolicy } from './lock-order.ts';
 
 /** What ends a terminal that is open: every lock, each within a second, with the reason that people are shown. */
 let world: ApiWorld;
@@ -92,7 +93,7 @@ async function stillOpen({ row }: Open): Promise<boolean> {
 	return (await world.deps.store.read((tx) => tx.terminals.get(row.id)))?.state === 'open';
 }
 
-const change = (plan: (tx: Tx) => Plan<unknown>) => world.deps.store.unit(plan);
+const change = (plan: (tx: Tx) => Plan<unknown>) => world.deps.store.unit(underPolicy(plan));
 
 describe('a terminal is ended by', () => {
 	const locks: readonly [string, (terminal: Open) => Promise<unknown>][] = [
