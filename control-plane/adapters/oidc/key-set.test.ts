@@ -1,8 +1,12 @@
 import { beforeAll, expect, test } from 'vitest';
 import { GpuaasError } from '../../../kit/error.ts';
 import { type Logger, silentLogger } from '../../../kit/log.ts';
-import { COOLDOWN_MS, FRESH_MS, STALE_MAX_MS } from './key-set.ts';
 import { type SigningKey, signingKey, TestProvider } from './test-provider.ts';
+
+/** What is promised: not read from the code, which may be wrong. */
+const COOLDOWN_MS = 30_000;
+const FRESH_MS = 600_000;
+const STALE_MAX_MS = 3_600_000;
 
 let one: SigningKey;
 let two: SigningKey;
@@ -28,7 +32,10 @@ test('a new key is found at once, and invented key ids cost one fetch a cooldown
 	const invented = await Promise.all(Array.from({ length: 50 }, (_, index) => signingKey(`invented-${index}`)));
 	for (const key of invented) expect(await reasonOf(provider, key)).toBe('ACCESS_TOKEN_SIGNATURE');
 	expect(provider.fetches).toBe(4);
-	provider.clock.advance(COOLDOWN_MS);
+	provider.clock.advance(COOLDOWN_MS - 1);
+	for (const key of invented) await reasonOf(provider, key);
+	expect(provider.fetches).toBe(4);
+	provider.clock.advance(1);
 	for (const key of invented) await reasonOf(provider, key);
 	expect(provider.fetches).toBe(6);
 });
@@ -58,6 +65,24 @@ test('a key that is withdrawn stops verifying when the keys are next read', asyn
 	expect(await reasonOf(provider, two)).toBe('ACCESS_TOKEN_SIGNATURE');
 });
 
+test('a token that was good is not remembered past the freshness of the keys', async () => {
+	const provider = new TestProvider([one.jwk, two.jwk]);
+	await reasonOf(provider, two);
+	provider.clock.advance(FRESH_MS - 10_000);
+	const token = await provider.token(two);
+	const verify = () =>
+		provider.verifier.verify(token).then(
+			() => 'OK',
+			(error: unknown) => GpuaasError.from(error).reason,
+		);
+	expect(await verify()).toBe('OK');
+	provider.published = [one.jwk];
+	provider.clock.advance(9999);
+	expect(await verify()).toBe('OK');
+	provider.clock.advance(1);
+	expect(await verify()).toBe('ACCESS_TOKEN_SIGNATURE');
+});
+
 test('a rotation with an overlap is planned; one without, or to an unexpected key, is an alert', async () => {
 	const errors: string[] = [];
 	const log: Logger = { ...silentLogger, error: (message) => void errors.push(message) };
@@ -83,6 +108,13 @@ test('a discovery document of another issuer gives no keys', async () => {
 	const provider = new TestProvider([one.jwk]);
 	provider.issuer = 'https://evil.example';
 	expect(await reasonOf(provider, one)).toBe('ISSUER_UNAVAILABLE');
+});
+
+test('keys are read over TLS, or from this machine', async () => {
+	const provider = new TestProvider([one.jwk]);
+	provider.jwksUri = 'http://id.example/certs';
+	expect(await reasonOf(provider, one)).toBe('ISSUER_UNAVAILABLE');
+	expect(provider.fetches).toBe(1);
 });
 
 test('a published shared secret is no key', async () => {

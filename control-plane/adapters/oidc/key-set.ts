@@ -40,6 +40,8 @@ interface Keys {
 export interface FoundKeys {
 	readonly find: JWTVerifyGetKey;
 	readonly fresh: boolean;
+	/** For how long they stay fresh; 0 when they are not. */
+	readonly freshForMs: number;
 }
 
 export class KeySet {
@@ -76,7 +78,8 @@ export class KeySet {
 		const ageMs = this.ageMs();
 		if (this.#keys === undefined || ageMs === undefined || ageMs > this.#options.staleMaxMs)
 			throw issuerUnavailable(`the keys of ${this.#options.issuer} could not be fetched`);
-		return { find: this.#keys.find, fresh: this.#isFresh() };
+		const freshForMs = Math.max(0, this.#options.freshMs - ageMs);
+		return { find: this.#keys.find, fresh: freshForMs > 0, freshForMs };
 	}
 
 	/** False when it is too early. A fetch that fails only logs: `#found` decides what that means. */

@@ -33,12 +33,22 @@ export async function signingKey(kid: string, alg = 'ES256'): Promise<SigningKey
 	return { kid, alg, privateKey, jwk: { ...(await exportJWK(publicKey)), kid, alg, use: 'sig' } };
 }
 
+/** Of these claims (undefined leaves one out), signed with the key. */
+export function tokenOf(
+	key: SigningKey,
+	claims: Readonly<Record<string, unknown>>,
+	header: Readonly<Record<string, unknown>> = {},
+): Promise<string> {
+	return new SignJWT(claims).setProtectedHeader({ alg: key.alg, kid: key.kid, ...header }).sign(key.privateKey);
+}
+
 export class TestProvider {
 	readonly clock = new VirtualClock();
 	readonly registry = new Registry();
 	/** What the provider publishes; undefined: it can't be reached. */
 	published: readonly Record<string, unknown>[] | undefined;
 	issuer = ISSUER;
+	jwksUri = `${ISSUER}/certs`;
 	fetches = 0;
 	readonly keys: KeySet;
 	readonly verifier: OidcVerifier;
@@ -62,7 +72,7 @@ export class TestProvider {
 		this.fetches += 1;
 		if (this.published === undefined) throw new Error('connection refused');
 		if (url.endsWith('/.well-known/openid-configuration'))
-			return Response.json({ issuer: this.issuer, jwks_uri: `${ISSUER}/certs` });
+			return Response.json({ issuer: this.issuer, jwks_uri: this.jwksUri });
 		return Response.json({ keys: this.published });
 	};
 
@@ -83,8 +93,7 @@ export class TestProvider {
 			email_verified: true,
 			...claims,
 		};
-		const protectedHeader = { alg: key.alg, kid: key.kid, typ: 'at+jwt', ...header };
-		return new SignJWT(payload).setProtectedHeader(protectedHeader).sign(key.privateKey);
+		return tokenOf(key, payload, { typ: 'at+jwt', ...header });
 	}
 
 	metric(name: string): string {

@@ -55,6 +55,14 @@ describe('a good token', () => {
 		expect(await reasonOf(provider, await provider.token(key, claims, header))).toBe('OK');
 	});
 
+	test('brings a verified address only where it says so in so many words', async () => {
+		const provider = new TestProvider([key.jwk]);
+		for (const said of [undefined, false, 'true', 1]) {
+			const token = await provider.token(key, { email_verified: said });
+			expect(await provider.verifier.verify(token), String(said)).toMatchObject({ emailVerified: false });
+		}
+	});
+
 	test('is remembered no longer than it lives', async () => {
 		const provider = new TestProvider([key.jwk]);
 		const token = await provider.token(key);
@@ -159,6 +167,17 @@ describe('a token that is no login', () => {
 		const changed = `${header}.${part({ ...claims, sub: 'root' })}.${signature}`;
 		expect(await reasonOf(provider, changed)).toBe('ACCESS_TOKEN_SIGNATURE');
 	});
+});
+
+test('a token has one text: what decodes to the same is refused', async () => {
+	const provider = new TestProvider([key.jwk]);
+	const token = await provider.token(key);
+	expect(await reasonOf(provider, token)).toBe('OK');
+	// 64 bytes leave four bits of the last character unused.
+	const digits = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
+	const last = digits.indexOf(token.at(-1) ?? '');
+	for (const other of [`${token.slice(0, -1)}${digits[last ^ 1]}`, `${token}=`, `${token}\n`, `${token}.`])
+		expect(await reasonOf(provider, other)).toBe('ACCESS_TOKEN_MALFORMED');
 });
 
 test('whatever the bytes are, the answer is a reason of ours and never a login', async () => {

@@ -41,9 +41,12 @@ export class OidcVerifier implements TokenVerifier {
 			if (!isCanonical(token)) throw tokenRefused('ACCESS_TOKEN_MALFORMED');
 			const hash = createHash('sha256').update(token).digest('base64');
 			const known = this.#cache.get(hash);
-			const verified =
-				known !== undefined && known.untilMs > this.#clock.now() ? known.token : await this.#check(token);
-			if (verified !== known?.token) this.#remember(hash, verified);
+			if (known !== undefined && known.untilMs > this.#clock.now()) {
+				this.#metrics.token('ok');
+				return known.token;
+			}
+			const { verified, freshForMs } = await this.#check(token);
+			this.#remember(hash, verified, freshForMs);
 			this.#metrics.token('ok');
 			return verified;
 		} catch (error) {
@@ -52,22 +55,23 @@ export class OidcVerifier implements TokenVerifier {
 		}
 	}
 
-	async #check(token: string): Promise<VerifiedToken> {
+	async #check(token: string): Promise<{ readonly verified: VerifiedToken; readonly freshForMs: number }> {
 		const provider = this.#providers.get(issuerOf(token));
 		if (provider === undefined) throw tokenRefused('ACCESS_TOKEN_ISSUER');
 		const { rules, keys } = provider;
-		const found = await keys.current();
+		let found = await keys.current();
 		let result = await this.#verifyWith(token, rules, found);
-		let fresh = found.fresh;
 		if (result === 'unknown key') {
 			const renewed = await keys.renewed();
 			if (renewed !== undefined) {
-				result = await this.#verifyWith(token, rules, renewed);
-				fresh = renewed.fresh;
+				found = renewed;
+				result = await this.#verifyWith(token, rules, found);
 			}
 		}
 		if (result === 'unknown key') throw tokenRefused('ACCESS_TOKEN_SIGNATURE');
-		return Object.freeze({ ...checkClaims(result.protectedHeader, result.payload, rules), keysFresh: fresh });
+		const { fresh: keysFresh, freshForMs } = found;
+		const claims = checkClaims(result.protectedHeader, result.payload, rules);
+		return { verified: Object.freeze({ ...claims, keysFresh }), freshForMs };
 	}
 
 	async #verifyWith(token: string, rules: TokenRules, { find }: FoundKeys): Promise<JWTVerifyResult | 'unknown key'> {
@@ -87,10 +91,10 @@ export class OidcVerifier implements TokenVerifier {
 		}
 	}
 
-	#remember(hash: string, token: VerifiedToken): void {
+	#remember(hash: string, token: VerifiedToken, freshForMs: number): void {
 		if (!token.keysFresh) return;
 		if (this.#cache.size >= CACHE_ENTRIES_MAX) this.#cache.clear();
-		const untilMs = Math.min(token.expiresAtMs, this.#clock.now() + CACHE_TTL_MS);
+		const untilMs = Math.min(token.expiresAtMs, this.#clock.now() + Math.min(CACHE_TTL_MS, freshForMs));
 		this.#cache.set(hash, { token, untilMs });
 	}
 }
