@@ -7,6 +7,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { dispatch } from '../../cli/dispatch.ts';
 import { testIo } from '../../cli/test-io.ts';
 import { CHALLENGES_OPEN_MAX } from '../../control-plane/app/break-glass/begin.ts';
+import { breakGlassKeySha256 } from '../../control-plane/app/break-glass/complete.ts';
 import { keyIdOf } from '../../control-plane/app/break-glass/keys.ts';
 import {
 	BREAK_GLASS_PRINCIPAL_ID,
@@ -39,8 +40,17 @@ const spkis = keys.map(({ publicKey }) => publicKey.export({ format: 'der', type
 const anonymous = () => world.client(BreakGlassService);
 const operator = () => world.client(BreakGlassService, world.operatorKey);
 
+function register(on: ApiWorld, index: number, publicKey = spkis[index] ?? Buffer.alloc(0)) {
+	const named = { name: `safe ${index}`, kind: BreakGlassKeyKind.ED25519, publicKey };
+	return on.client(BreakGlassService, on.operatorKey).registerBreakGlassKey(named);
+}
+
+/** Two keys are registered; a third was. */
 beforeAll(async () => {
 	world = await ApiWorld.start();
+	for (const index of [0, 1]) await register(world, index);
+	const { key } = await register(world, 2);
+	await operator().removeBreakGlassKey({ id: key?.id ?? '' });
 });
 afterAll(() => world[Symbol.asyncDispose]());
 
@@ -56,22 +66,19 @@ async function opened(): Promise<string> {
 }
 
 test('without two registered keys there is nothing to begin', async () => {
-	const register = (index: number, publicKey = spkis[index] ?? Buffer.alloc(0)) =>
-		operator().registerBreakGlassKey({ name: `safe ${index}`, kind: BreakGlassKeyKind.ED25519, publicKey });
-	expect(await refusalOf(anonymous().beginBreakGlass({ reason: 'x' }))).toMatchObject({
-		reason: 'BREAK_GLASS_INVALID',
-	});
-	await register(0);
-	expect(await refusalOf(anonymous().beginBreakGlass({ reason: 'x' }))).toMatchObject({
-		reason: 'BREAK_GLASS_INVALID',
-	});
-	await register(1);
-	await register(2);
-	expect(await refusalOf(register(2))).toMatchObject({ reason: 'ALREADY_EXISTS' });
-	expect(await refusalOf(register(3, Buffer.alloc(44)))).toMatchObject({ reason: 'INVALID_REQUEST' });
-	const { keys: listed } = await operator().listBreakGlassKeys({});
+	await using fresh = await ApiWorld.start();
+	const begin = () => refusalOf(fresh.client(BreakGlassService).beginBreakGlass({ reason: 'x' }));
+	const none = { reason: 'BREAK_GLASS_INVALID', message: expect.stringContaining('fewer than 2 keys') };
+	expect(await begin()).toMatchObject(none);
+	await register(fresh, 0);
+	expect(await begin()).toMatchObject(none);
+	await register(fresh, 1);
+	await fresh.client(BreakGlassService).beginBreakGlass({ reason: 'x' });
+	await register(fresh, 2);
+	expect(await refusalOf(register(fresh, 2))).toMatchObject({ reason: 'ALREADY_EXISTS' });
+	expect(await refusalOf(register(fresh, 3, Buffer.alloc(44)))).toMatchObject({ reason: 'INVALID_REQUEST' });
+	const { keys: listed } = await fresh.client(BreakGlassService, fresh.operatorKey).listBreakGlassKeys({});
 	expect(listed.map(({ name }) => name)).toEqual(['safe 0', 'safe 1', 'safe 2']);
-	await operator().removeBreakGlassKey({ id: listed[2]?.id ?? '' });
 });
 
 test('two keys open it; one twice, a removed one, a stranger’s or another challenge do not', async () => {
@@ -288,6 +295,34 @@ test('strangers can’t keep it shut: each address has its own room, and past al
 	await world.client(BreakGlassService, await opened()).endBreakGlass({});
 });
 
+test('a challenge names the installation, counts for ten minutes, and for the address that began it', async () => {
+	const begun = await anonymous().beginBreakGlass({ reason: 'provider is down' });
+	expect(Buffer.from(begun.challenge).toString()).toContain(` ${world.deps.authority.trustDomain} ${begun.grantId} `);
+	const grants = await world.deps.store.read((tx) => tx.breakGlass.listGrants({ afterId: '', limit: 1000 }));
+	const row = present(
+		grants.find(({ id }) => id === begun.grantId),
+		'its row',
+	);
+	expect(row.challengeExpiresAtMs - row.requestedAtMs).toBe(600_000);
+	const signatures = [signed(0, row.challenge), signed(1, row.challenge)];
+	const nowMs = world.deps.clock.now();
+	for (const [id, patch, why] of [
+		['late', { challengeExpiresAtMs: nowMs - 1 }, 'has expired'],
+		['elsewhere', { peer: '192.0.2.1' }, 'another address'],
+	] as const) {
+		await world.deps.store.unit((tx) => tx.breakGlass.insertGrant({ ...row, id, ...patch }));
+		expect(await refusalOf(anonymous().completeBreakGlass({ grantId: id, signatures }))).toMatchObject({
+			reason: 'BREAK_GLASS_INVALID',
+			message: expect.stringContaining(why),
+		});
+	}
+	const { key } = await anonymous().completeBreakGlass({ grantId: begun.grantId, signatures });
+	const signers = (await operator().listBreakGlassKeys({})).keys.map(({ id }) => id);
+	const record = (await world.audit()).findLast(({ action }) => action === 'breakglass.open');
+	expect(record?.detail.signers).toBe(signers.join(' '));
+	await world.client(BreakGlassService, key).endBreakGlass({});
+});
+
 test('it is over after an hour, and worth nothing from another address', async () => {
 	const key = await opened();
 	const grants = await world.deps.store.read((tx) => tx.breakGlass.listGrants({ afterId: '', limit: 100 }));
@@ -297,6 +332,20 @@ test('it is over after an hour, and worth nothing from another address', async (
 		(await rawCall(world, { path: '/gpuaas.nodes.v1.NodeService/ListNodes', body: '{}', key, from: address })).status;
 	expect(await from('127.0.0.1')).toBe(200);
 	expect(await from('127.0.0.2')).toBe(401);
+	await world.client(BreakGlassService, key).endBreakGlass({});
+	const late = `gpu_bg_${Buffer.alloc(32, 1).toString('base64url')}`;
+	const call = () => refusalOf(world.client(NodeService, late).listNodes({}));
+	const nowMs = world.deps.clock.now();
+	const open = { ...present(grant, 'a grant'), id: 'late', secretSha256: breakGlassKeySha256(late), endedAtMs: null };
+	await world.deps.store.unit((tx) => tx.breakGlass.insertGrant({ ...open, expiresAtMs: nowMs - 1 }));
+	expect(await call()).toMatchObject({
+		message: expect.stringContaining('unknown, over, or used from another address'),
+	});
+	const good = `gpu_bg_${Buffer.alloc(32, 2).toString('base64url')}`;
+	const lasting = { ...open, id: 'lasting', secretSha256: breakGlassKeySha256(good), expiresAtMs: nowMs + 60_000 };
+	await world.deps.store.unit((tx) => tx.breakGlass.insertGrant(lasting));
+	await world.client(NodeService, good).listNodes({});
+	await world.client(BreakGlassService, good).endBreakGlass({});
 });
 
 test('the command line: two people, two keys, one hour', async () => {

@@ -1,5 +1,8 @@
 import { expect, test } from 'vitest';
 import { openEdgeVerifier } from '../../control-plane/adapters/oidc/open.ts';
+import { createApiServer } from '../../control-plane/api/server.ts';
+import { ANONYMOUS } from '../../control-plane/app/iam/principal.ts';
+import { EDGE_HEADERS } from '../../control-plane/app/login/edge-gate.ts';
 import { Registry } from '../../kit/exposition.ts';
 import { LoginService } from '../../proto/gen/gpuaas/login/v1/login_pb.ts';
 import { AccessProxy } from '../providers/access-proxy.ts';
@@ -102,24 +105,44 @@ test.each([
 	},
 );
 
-test('without an edge its headers are taken off, and one without all that pins it does not start', async () => {
+test('whatever no configured edge wrote is taken off before anybody reads it', async () => {
 	await using world = await ApiWorld.start();
-	const headers = { 'x-pomerium-jwt-assertion': 'nonsense', 'cf-access-jwt-assertion': 'nonsense' };
-	const { status } = await rawCall(world, { path: LIST_NODES, body: '{}', key: world.operatorKey, headers });
+	const headers = { 'x-pomerium-jwt-assertion': 'theirs', 'cf-access-jwt-assertion': 'theirs' };
+	for (const [configured, left] of [
+		[undefined, []],
+		[EDGE_HEADERS.pomerium, ['x-pomerium-jwt-assertion']],
+		[EDGE_HEADERS.cloudflare, ['cf-access-jwt-assertion']],
+	] as const) {
+		const read: string[] = [];
+		const authenticator = {
+			async authenticate(_: string | null, { header }: { readonly header: (name: string) => string | null }) {
+				for (const name of Object.values(EDGE_HEADERS)) if (header(name) !== null) read.push(name);
+				return ANONYMOUS;
+			},
+		};
+		const { deps, tls, rootPem } = world;
+		const listen = { host: '127.0.0.1', port: 0 };
+		const edge = configured === undefined ? {} : { edgeHeader: configured };
+		await using server = await createApiServer({ deps, tls, registry: new Registry(), listen, authenticator, ...edge });
+		await rawCall({ server, rootPem }, { path: LIST_NODES, body: '{}', headers });
+		expect(read).toEqual(left);
+	}
+});
+
+test('without an edge nobody needs its word, and one without all that pins it does not start', async () => {
+	await using world = await ApiWorld.start();
+	const { status } = await rawCall(world, { path: LIST_NODES, body: '{}', key: world.operatorKey });
 	expect(status).toBe(200);
 	const { clock, log } = world.deps;
-	const open = () =>
+	const pinned = { issuer: 'https://a.example', audience: 'gpuaas.example', jwksUrl: 'https://a.example/k' };
+	const open = (lacks: Partial<typeof pinned>) => () =>
 		openEdgeVerifier(
-			{
-				kind: 'pomerium',
-				issuer: 'https://a.example',
-				audience: '',
-				jwksUrl: 'https://a.example/k',
-				clockSkewMaxMs: 1,
-			},
+			{ kind: 'pomerium', clockSkewMaxMs: 1, ...pinned, ...lacks },
 			{ clock, log, registry: new Registry() },
 		);
-	expect(open).toThrow('[edge] names a kind');
+	for (const lacks of [{ issuer: '' }, { audience: '' }, { jwksUrl: '' }])
+		expect(open(lacks)).toThrow('[edge] names a kind');
+	expect(open({})()).toBeDefined();
 });
 
 test('a trusted proxy decides the address that the audit log has; anybody else’s word for it does not', async () => {

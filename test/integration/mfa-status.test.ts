@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { UserIdentityRow } from '../../control-plane/store/port/identities.ts';
 import { present } from '../../kit/assert.ts';
 import { type MfaStatus, PrincipalService } from '../../proto/gen/gpuaas/iam/v1/principals_pb.ts';
-import { principalRow } from '../contract/store/rows.ts';
+import { credentialRow, principalRow } from '../contract/store/rows.ts';
 import { ApiWorld } from './api-world.ts';
 import { refusalOf } from './refusal.ts';
 
@@ -67,10 +67,50 @@ test('shows how strongly each person logged in last, to whoever may see those pe
 	expect(await refusalOf(principals(owner).listMfaStatus({ parent: 'platform' }))).toMatchObject({
 		reason: 'SCOPE_NOT_FOUND',
 	});
-	await world.addKey('eve');
 	const { statuses } = await principals(world.operatorKey).listMfaStatus({ parent: 'platform', pageSize: 1000 });
 	expect(statuses.find(({ principalId }) => principalId === 'eve')).toMatchObject({
 		state: 'strong',
 		issuer: 'https://id-0.example',
 	});
+	// Of several logins the newest counts, whichever is strong.
+	expect(statuses.find(({ principalId }) => principalId === 'ada')).toMatchObject({ issuer: 'https://id-1.example' });
+});
+
+test('to the platform also who is suspended, and how many live keys they have, for those are no second factor', async () => {
+	const id = 'fay';
+	await person(id, 'acme', []);
+	const live = {
+		expiresAtMs: world.deps.clock.now() + 3_600_000,
+		mac: new Uint8Array(32),
+		pepperVersion: 1,
+		createdAtMs: 1,
+	};
+	await world.deps.store.unit(function* (tx) {
+		const key = {
+			principalId: id,
+			displayName: '',
+			permissions: [],
+			scope: '',
+			cidrs: [],
+			createdAtMs: 1,
+			createdBy: id,
+		};
+		for (const name of ['kept', 'ended', 'revoked'])
+			yield* tx.apiKeys.insert({ ...key, id: name, revokedAtMs: null, revokedReason: '', version: 1 });
+		// Two secrets of one key are one key.
+		for (const [secret, keyId, patch] of [
+			['s1', 'kept', {}],
+			['s2', 'kept', {}],
+			['s3', 'ended', { expiresAtMs: 1 }],
+			['s4', 'revoked', { revokedAtMs: 1 }],
+		] as const)
+			yield* tx.apiKeys.insertCredential(credentialRow(secret, id, { keyId, ...live, ...patch }));
+	});
+	const seen = async () => {
+		const { statuses } = await principals(world.operatorKey).listMfaStatus({ parent: 'platform', pageSize: 1000 });
+		return statuses.find(({ principalId }) => principalId === id);
+	};
+	expect(await seen()).toMatchObject({ suspended: false, liveKeys: 1, state: 'never' });
+	await world.deps.store.unit((tx) => tx.identities.updatePrincipal(id, { disabledAtMs: 1, disabledReason: 'left' }));
+	expect(await seen()).toMatchObject({ suspended: true });
 });

@@ -19,7 +19,7 @@ export interface RawCall {
 	readonly from?: string;
 }
 
-export function rawCall(world: ApiWorld, call: RawCall): Promise<RawAnswer> {
+export function rawCall(world: Pick<ApiWorld, 'server' | 'rootPem'>, call: RawCall): Promise<RawAnswer> {
 	return new Promise((resolve, reject) => {
 		const { port } = world.server.address;
 		const headers = {

@@ -1,7 +1,10 @@
 import { createHash, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { create } from '@bufbuild/protobuf';
 import { describe, expect, test } from 'vitest';
-import { BreakGlassSignatureSchema } from '../../../proto/gen/gpuaas/break_glass/v1/break_glass_pb.ts';
+import {
+	type BreakGlassSignature,
+	BreakGlassSignatureSchema,
+} from '../../../proto/gen/gpuaas/break_glass/v1/break_glass_pb.ts';
 import type { BreakGlassKeyRow } from '../../store/port/break-glass.ts';
 import { judgeSignature } from './signatures.ts';
 
@@ -75,9 +78,23 @@ describe.each(['ed25519', 'p256'] as const)('a FIDO2 key (%s)', (curve) => {
 	});
 
 	test('is refused when anything that it signed was changed', () => {
-		const changed = assertion();
-		changed.authenticatorData.set([5], 36);
-		expect(judgeSignature(key, CHALLENGE, changed)).toMatchObject({ ok: false });
-		expect(judgeSignature(key, CHALLENGE, create(BreakGlassSignatureSchema, {}))).toMatchObject({ ok: false });
+		const changed = (change: (given: BreakGlassSignature) => void) => {
+			const given = assertion();
+			change(given);
+			return judgeSignature(key, CHALLENGE, given);
+		};
+		const wrong = { ok: false, why: 'its signature is wrong' };
+		// A counter that is higher than the one that was signed: nothing but the signature tells.
+		expect(changed(({ authenticatorData }) => authenticatorData.set([9], 36))).toEqual(wrong);
+		const other = (given: BreakGlassSignature) => {
+			const said = JSON.parse(Buffer.from(given.clientDataJson).toString()) as object;
+			given.clientDataJson = Buffer.from(JSON.stringify({ ...said, origin: 'https://evil.example' }));
+		};
+		expect(changed(other)).toEqual(wrong);
+		expect(changed(({ signature }) => signature.set([(signature.at(-1) ?? 0) ^ 1], signature.length - 1))).toEqual(
+			wrong,
+		);
+		const none = judgeSignature(key, CHALLENGE, create(BreakGlassSignatureSchema, {}));
+		expect(none).toMatchObject({ ok: false });
 	});
 });

@@ -8,6 +8,8 @@ import {
 	NO_LIMITS,
 	type PrincipalActor,
 } from '../../../control-plane/app/iam/principal.ts';
+import type { VerifiedToken } from '../../../control-plane/app/login/token-verifier.ts';
+import type { BreakGlassGrantRow } from '../../../control-plane/store/port/break-glass.ts';
 import type { Store } from '../../../control-plane/store/port/store.ts';
 import { present } from '../../../kit/assert.ts';
 import { GpuaasError } from '../../../kit/error.ts';
@@ -66,4 +68,45 @@ eachStore('an actor that goes on', (kind) => {
 		const gone = { ...kept, credentialId: 'never was' };
 		expect(await lookAt(store, gone, 3)).toBe('UNAUTHENTICATED');
 	});
+
+	test('whatever is withdrawn ends what it began: a key, a login, break-glass, a person', async () => {
+		await using under = await kind.create();
+		const { store } = under;
+		const key = await actorOf(store, 'api_key', 'k');
+		const login = { issuer: 'https://id.example', subject: 'ada', sessionId: 's', issuedAtMs: 1 } as VerifiedToken;
+		const token = { ...(await actorOf(store, 'access_token', 't')), login };
+		const glass = await actorOf(store, 'break_glass', 'g');
+		await store.unit((tx) => tx.breakGlass.insertGrant(GRANT));
+		for (const actor of [key, token, glass]) expect(await lookAt(store, actor, 3)).toBe('ada');
+		const revocation = { id: 'r', subject: '', providerSession: 's', revokedAtMs: 2, expiresAtMs: END_MS };
+		await store.unit((tx) => tx.logins.insertRevocation({ ...revocation, issuer: login.issuer }));
+		expect(await lookAt(store, token, 3)).toBe('UNAUTHENTICATED');
+		expect(await lookAt(store, { ...token, login: { ...login, sessionId: 'another' } }, 3)).toBe('ada');
+		expect(await lookAt(store, { ...token, login: { ...login, issuedAtMs: 3 } }, 3)).toBe('ada');
+		expect(await lookAt(store, glass, 3)).toBe('ada');
+		await store.unit((tx) => tx.breakGlass.end('g', 2));
+		expect(await lookAt(store, glass, 3)).toBe('UNAUTHENTICATED');
+		expect(await lookAt(store, key, 3)).toBe('ada');
+		await store.unit((tx) => tx.apiKeys.revokeCredential('k', 2));
+		expect(await lookAt(store, key, 3)).toBe('UNAUTHENTICATED');
+		const session = await actorOf(store, 'browser_session', 'b');
+		expect(await lookAt(store, session, 3)).toBe('ada');
+		await store.unit((tx) => tx.identities.updatePrincipal('ada', { disabledAtMs: 2, disabledReason: 'left' }));
+		expect(await lookAt(store, session, 3)).toBe('UNAUTHENTICATED');
+	});
 });
+
+const GRANT: BreakGlassGrantRow = {
+	id: 'g',
+	challenge: new Uint8Array(1),
+	reason: '',
+	peer: '',
+	requestedAtMs: 1,
+	challengeExpiresAtMs: 9,
+	signers: [],
+	secretSha256: new Uint8Array(32),
+	activatedAtMs: 1,
+	expiresAtMs: END_MS,
+	endedAtMs: null,
+	version: 1,
+};

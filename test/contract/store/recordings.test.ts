@@ -1,41 +1,8 @@
 import { expect, test } from 'vitest';
 import type { RecordingRow } from '../../../control-plane/store/port/recordings.ts';
 import { insertProject } from './projects.ts';
-import { nodeRow } from './rows.ts';
+import { nodeRow, recordingRow } from './rows.ts';
 import { eachStore } from './stores.ts';
-
-function row(id: string, more: Partial<RecordingRow> = {}): RecordingRow {
-	return {
-		id,
-		terminalId: `terminal-${id}`,
-		part: 1,
-		nodeId: 'n1',
-		nodeName: 'name-n1',
-		state: 'recording',
-		createdBy: 'ada',
-		accountName: 'ubuntu',
-		replicaId: 'replica-1',
-		inputRecorded: true,
-		custody: 'tenant',
-		assignmentId: null,
-		organization: null,
-		project: null,
-		generation: 3,
-		startedAtMs: 10,
-		endedAtMs: null,
-		truncated: '',
-		gaps: 2,
-		gapBytes: 2 ** 40,
-		bytes: 2 ** 40,
-		events: 7,
-		sha256: '',
-		manifest: null,
-		purgedAtMs: null,
-		heldAtMs: null,
-		holdReason: '',
-		...more,
-	};
-}
 
 eachStore('recordings', (kind) => {
 	async function withRows(...rows: readonly RecordingRow[]) {
@@ -50,7 +17,7 @@ eachStore('recordings', (kind) => {
 	const idsOf = (rows: readonly RecordingRow[]) => rows.map(({ id }) => id);
 
 	test('a row comes back as it was put in, and changes only from the state that was named', async () => {
-		const first = row('r1', { manifest: Uint8Array.of(1, 0, 255), sha256: 'a'.repeat(64) });
+		const first = recordingRow('r1', { manifest: Uint8Array.of(1, 0, 255), sha256: 'a'.repeat(64) });
 		await using world = await withRows(first);
 		const { store } = world;
 		expect(await store.read((tx) => tx.recordings.get('r1'))).toEqual(first);
@@ -62,8 +29,8 @@ eachStore('recordings', (kind) => {
 	});
 
 	test('a part of a terminal is there once', async () => {
-		await using world = await withRows(row('r1'), row('r2', { terminalId: 'terminal-r1', part: 2 }));
-		const again = row('r3', { terminalId: 'terminal-r1', part: 2 });
+		await using world = await withRows(recordingRow('r1'), recordingRow('r2', { terminalId: 'terminal-r1', part: 2 }));
+		const again = recordingRow('r3', { terminalId: 'terminal-r1', part: 2 });
 		await expect(world.store.unit((tx) => tx.recordings.insert(again))).rejects.toMatchObject({
 			code: 'ALREADY_EXISTS',
 		});
@@ -72,7 +39,11 @@ eachStore('recordings', (kind) => {
 
 	test('a list is filtered by node, terminal and what the caller may see, newest first', async () => {
 		const theirs = { organization: 'acme', project: 'train' };
-		await using world = await withRows(row('r1', theirs), row('r2', { nodeId: 'n2' }), row('r3'));
+		await using world = await withRows(
+			recordingRow('r1', theirs),
+			recordingRow('r2', { nodeId: 'n2' }),
+			recordingRow('r3'),
+		);
 		const none = { all: false, unowned: false, deleted: false, grants: [], denials: [] } as const;
 		const list = async (more: object) => {
 			const page = { afterId: '', limit: 10, nodeId: null, terminalId: null, visibility: { all: true } as const };
@@ -91,13 +62,13 @@ eachStore('recordings', (kind) => {
 
 	test('what grows on a replica, and what retention may delete: sealed, old and not held', async () => {
 		await using world = await withRows(
-			row('r1'),
-			row('r2', { replicaId: 'replica-2' }),
-			row('r3', { state: 'sealed', endedAtMs: 100 }),
-			row('r4', { state: 'sealed', endedAtMs: 99 }),
-			row('r5', { state: 'sealed', endedAtMs: 98, heldAtMs: 1 }),
-			row('r6', { state: 'purged', endedAtMs: 98 }),
-			row('r7', { state: 'purged', endedAtMs: 98, purgedAtMs: 99 }),
+			recordingRow('r1'),
+			recordingRow('r2', { replicaId: 'replica-2' }),
+			recordingRow('r3', { state: 'sealed', endedAtMs: 100 }),
+			recordingRow('r4', { state: 'sealed', endedAtMs: 99 }),
+			recordingRow('r5', { state: 'sealed', endedAtMs: 98, heldAtMs: 1 }),
+			recordingRow('r6', { state: 'purged', endedAtMs: 98 }),
+			recordingRow('r7', { state: 'purged', endedAtMs: 98, purgedAtMs: 99 }),
 		);
 		const { store } = world;
 		expect(idsOf(await store.read((tx) => tx.recordings.listRecording('replica-1', 10)))).toEqual(['r1']);

@@ -1,14 +1,17 @@
 import type { BindingRow } from '../../../control-plane/store/port/access.ts';
 import type { CredentialRow } from '../../../control-plane/store/port/api-keys.ts';
+import type { ApprovalRow } from '../../../control-plane/store/port/approvals.ts';
 import type { AssignmentRow } from '../../../control-plane/store/port/assignments.ts';
 import type { BrowserSessionRow } from '../../../control-plane/store/port/browser-sessions.ts';
 import type { CertificateRow } from '../../../control-plane/store/port/certificates.ts';
 import type { PrincipalRow, UserIdentityRow } from '../../../control-plane/store/port/identities.ts';
 import type { NodeRow } from '../../../control-plane/store/port/nodes.ts';
 import type { OperationRow } from '../../../control-plane/store/port/operations.ts';
+import type { RecordingRow } from '../../../control-plane/store/port/recordings.ts';
 import type { ScopeRow } from '../../../control-plane/store/port/scopes.ts';
 import type { SessionRow } from '../../../control-plane/store/port/sessions.ts';
 import type { TaskRow } from '../../../control-plane/store/port/tasks.ts';
+import type { TerminalRow } from '../../../control-plane/store/port/terminals.ts';
 
 /** Whole rows with unremarkable values, for tests that care about a few of them. */
 export function nodeRow(id: string, more: Partial<NodeRow> = {}): NodeRow {
@@ -259,6 +262,95 @@ export function browserSessionRow(
 		expiresAtMs: 1000,
 		endedAtMs: null,
 		endedReason: '',
+		...more,
+	};
+}
+
+export function recordingRow(id: string, more: Partial<RecordingRow> = {}): RecordingRow {
+	return {
+		id,
+		terminalId: `terminal-${id}`,
+		part: 1,
+		nodeId: 'n1',
+		nodeName: 'name-n1',
+		state: 'recording',
+		createdBy: 'ada',
+		accountName: 'ubuntu',
+		replicaId: 'replica-1',
+		inputRecorded: true,
+		custody: 'tenant',
+		assignmentId: null,
+		organization: null,
+		project: null,
+		generation: 3,
+		startedAtMs: 10,
+		endedAtMs: null,
+		truncated: '',
+		gaps: 2,
+		gapBytes: 2 ** 40,
+		bytes: 2 ** 40,
+		events: 7,
+		sha256: '',
+		manifest: null,
+		purgedAtMs: null,
+		heldAtMs: null,
+		holdReason: '',
+		...more,
+	};
+}
+
+export function terminalRow(id: string, more: Partial<TerminalRow> = {}): TerminalRow {
+	return {
+		id,
+		nodeId: 'n1',
+		kind: 'shell',
+		tty: true,
+		state: 'open',
+		permission: 'terminals.open',
+		command: 'ünix "quoted"',
+		createdBy: 'ada',
+		createdByName: 'Ada',
+		credentialId: 'key',
+		account: 'ubuntu',
+		purpose: 'why',
+		createdAtMs: 10,
+		openedAtMs: 11,
+		closedAtMs: null,
+		detachedAtMs: 12,
+		expiresAtMs: 2 ** 40,
+		graceMs: 14_400_000,
+		idleMs: 0,
+		exitCode: null,
+		signal: null,
+		reason: '',
+		message: '',
+		custody: 'tenant',
+		assignmentId: null,
+		organization: null,
+		project: null,
+		generation: 3,
+		correlationId: 'c',
+		...more,
+	};
+}
+
+export function approvalRow(id: string, more: Partial<ApprovalRow> = {}): ApprovalRow {
+	return {
+		id,
+		requesterId: 'robot',
+		scope: 'platform',
+		method: 'm',
+		digestSha256: new Uint8Array(32),
+		summary: '{}',
+		reason: '',
+		state: 'pending',
+		createdAtMs: 1,
+		expiresAtMs: 9,
+		decidedBy: null,
+		decidedAtMs: null,
+		decisionReason: '',
+		consumedAtMs: null,
+		version: 1,
 		...more,
 	};
 }

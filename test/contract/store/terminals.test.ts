@@ -1,43 +1,8 @@
 import { expect, test } from 'vitest';
 import type { TerminalRow } from '../../../control-plane/store/port/terminals.ts';
 import { insertProject } from './projects.ts';
-import { assignmentRow, nodeRow, principalRow } from './rows.ts';
+import { assignmentRow, nodeRow, principalRow, terminalRow } from './rows.ts';
 import { eachStore } from './stores.ts';
-
-function row(id: string, more: Partial<TerminalRow> = {}): TerminalRow {
-	return {
-		id,
-		nodeId: 'n1',
-		kind: 'shell',
-		tty: true,
-		state: 'open',
-		permission: 'terminals.open',
-		command: 'ünix "quoted"',
-		createdBy: 'ada',
-		createdByName: 'Ada',
-		credentialId: 'key',
-		account: 'ubuntu',
-		purpose: 'why',
-		createdAtMs: 10,
-		openedAtMs: 11,
-		closedAtMs: null,
-		detachedAtMs: 12,
-		expiresAtMs: 2 ** 40,
-		graceMs: 14_400_000,
-		idleMs: 0,
-		exitCode: null,
-		signal: null,
-		reason: '',
-		message: '',
-		custody: 'tenant',
-		assignmentId: null,
-		organization: null,
-		project: null,
-		generation: 3,
-		correlationId: 'c',
-		...more,
-	};
-}
 
 eachStore('terminals', (kind) => {
 	async function withRows(...rows: readonly TerminalRow[]) {
@@ -53,7 +18,7 @@ eachStore('terminals', (kind) => {
 	const idsOf = (rows: readonly TerminalRow[]) => rows.map(({ id }) => id);
 
 	test('a row comes back as it was put in, and changes until it is closed, never after', async () => {
-		const first = row('t1', { assignmentId: 'a1', organization: 'acme', project: 'train' });
+		const first = terminalRow('t1', { assignmentId: 'a1', organization: 'acme', project: 'train' });
 		await using world = await withRows(first);
 		const { store } = world;
 		expect(await store.read((tx) => tx.terminals.get('t1'))).toEqual(first);
@@ -70,18 +35,18 @@ eachStore('terminals', (kind) => {
 	});
 
 	test('an id is there once', async () => {
-		await using world = await withRows(row('t1'));
-		await expect(world.store.unit((tx) => tx.terminals.insert(row('t1')))).rejects.toMatchObject({
+		await using world = await withRows(terminalRow('t1'));
+		await expect(world.store.unit((tx) => tx.terminals.insert(terminalRow('t1')))).rejects.toMatchObject({
 			code: 'ALREADY_EXISTS',
 		});
 	});
 
 	test('what is open, of a node or of all, page by page; a node counts its own', async () => {
 		await using world = await withRows(
-			row('t1'),
-			row('t2', { state: 'opening', openedAtMs: null, organization: 'acme', project: 'train' }),
-			row('t3', { nodeId: 'n2', organization: 'acme', project: 'train' }),
-			row('t4', { state: 'closed', closedAtMs: 5, organization: 'acme', project: 'train' }),
+			terminalRow('t1'),
+			terminalRow('t2', { state: 'opening', openedAtMs: null, organization: 'acme', project: 'train' }),
+			terminalRow('t3', { nodeId: 'n2', organization: 'acme', project: 'train' }),
+			terminalRow('t4', { state: 'closed', closedAtMs: 5, organization: 'acme', project: 'train' }),
 		);
 		const { store } = world;
 		const open = async (nodeId: string | null, afterId = '', limit = 10) =>
@@ -102,9 +67,9 @@ eachStore('terminals', (kind) => {
 	test('a list is filtered by node, by state and by what the caller may see, newest first', async () => {
 		const theirs = { organization: 'acme', project: 'train' };
 		await using world = await withRows(
-			row('t1', theirs),
-			row('t2', { nodeId: 'n2' }),
-			row('t3', { ...theirs, state: 'closed', closedAtMs: 5 }),
+			terminalRow('t1', theirs),
+			terminalRow('t2', { nodeId: 'n2' }),
+			terminalRow('t3', { ...theirs, state: 'closed', closedAtMs: 5 }),
 		);
 		const none = { all: false, unowned: false, deleted: false, grants: [], denials: [] } as const;
 		const list = async (more: object) => {
@@ -125,7 +90,7 @@ eachStore('terminals', (kind) => {
 	});
 
 	test('a share is one for each principal, replaced and withdrawn', async () => {
-		await using world = await withRows(row('t1'), row('t2'));
+		await using world = await withRows(terminalRow('t1'), terminalRow('t2'));
 		const { store } = world;
 		await store.unit((tx) => tx.identities.insertPrincipal(principalRow('bo')));
 		const share = { terminalId: 't1', principalId: 'bo', mode: 'observe', createdBy: 'ada', createdAtMs: 1 } as const;
