@@ -34,6 +34,36 @@ interface Leased {
 	readonly row: AttemptRow;
 }
 
+type Signatory = Parameters<typeof finishedFact>[3]['identity'];
+
+/** Signs with a key of its own, and shows the node's certificate. */
+function wrongKey({ identity }: Leased): Signatory {
+	const key = generateNodeKey().signer;
+	const { nodeId, generation } = identity;
+	return { nodeId, generation, sign: (bytes) => ({ ...identity.sign(bytes), signature: key.signSync(bytes) }) };
+}
+
+/** Signs with a key of its own, and a certificate that is the node's in all but that. */
+function ownKey({ identity }: Leased): Signatory {
+	const key = generateNodeKey().signer;
+	const { nodeId, generation } = identity;
+	const sign = (bytes: Uint8Array) => {
+		const { keyId, certificate } = identity.sign(bytes);
+		return { keyId, signature: key.signSync(bytes), certificate: withKey(certificate, key.spki()) };
+	};
+	return { nodeId, generation, sign };
+}
+
+/** The same certificate but for its key, which is of the same kind. Nobody has signed it so. */
+function withKey(certificate: Uint8Array, spki: Uint8Array): Uint8Array {
+	const changed = Buffer.from(certificate);
+	// All of it but the point.
+	const at = changed.indexOf(spki.subarray(0, spki.length - 64));
+	expect(at).toBeGreaterThan(0);
+	changed.set(spki, at);
+	return new Uint8Array(changed);
+}
+
 describe('facts and receipts', () => {
 	let world: World;
 	beforeAll(async () => {
@@ -190,18 +220,8 @@ describe('facts and receipts', () => {
 				return finish(leased, { nodeId, generation, sign: (bytes) => other.sign(bytes) });
 			},
 		],
-		[
-			'signed with a key that the certificate does not have',
-			(leased) => {
-				const { nodeId, generation } = leased.identity;
-				const key = generateNodeKey().signer;
-				const sign = (bytes: Uint8Array) => ({
-					...leased.identity.sign(bytes),
-					signature: key.signSync(bytes),
-				});
-				return finish(leased, { nodeId, generation, sign });
-			},
-		],
+		['signed with a key that the certificate does not have', (leased) => finish(leased, wrongKey(leased))],
+		['signed with a certificate of its own that has the serial of ours', (leased) => finish(leased, ownKey(leased))],
 		[
 			'about another attempt than it says',
 			(leased) => finish({ ...leased, row: { ...leased.row, attempt: 1, envelopeSha256: new Uint8Array(32) } }),

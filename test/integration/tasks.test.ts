@@ -151,6 +151,10 @@ describe('tasks', () => {
 
 	it('refuses an envelope that somebody else signed, and goes on refusing the same attempt', async () => {
 		const offline = await tasks.newNode();
+		// Its journal has begun: what is sent from now on is judged by what it keeps, and not called lost.
+		const before = await offline.start();
+		await tasks.ended(await tasks.submit(offline.identity.nodeId, run('/bin/true')));
+		await before.stop();
 		const id = await tasks.submit(offline.identity.nodeId, sh(`echo x >>${join(folder, 'forged')}`));
 		const row = await tasks.task(id);
 		const [claimed] = await claimQueued(tasks.world.store, row.nodeId, 1, systemClock.now() + 60_000);
