@@ -92,6 +92,28 @@ describe('pages', () => {
 				};
 			},
 		},
+		isolation: {
+			says: /row security is off; let an administrator of the database undo it/,
+			break: () => {
+				const { store } = world.deps;
+				const own = store.checkIsolation;
+				store.checkIsolation = () => Promise.reject(new Error('row security is off'));
+				return () => {
+					store.checkIsolation = own;
+				};
+			},
+		},
+		disk: {
+			says: /it is below its floor; free space where output is kept/,
+			break: () => {
+				const { output } = world.deps;
+				const own = output.check;
+				output.check = () => Promise.reject(new Error('it is below its floor'));
+				return () => {
+					output.check = own;
+				};
+			},
+		},
 		clock: {
 			says: /it is \d+ ms off the store's; repair time synchronisation/,
 			break: () => {
@@ -115,6 +137,7 @@ describe('pages', () => {
 				{ name, ok: false, message: expect.stringMatching(broken.says) },
 			]);
 			expect((await page('/healthz')).status).toBe(200);
+			expect(await (await page('/metrics')).text()).toContain(`gpuaas_ready{check="${name}"} 0\n`);
 		} finally {
 			repair();
 		}

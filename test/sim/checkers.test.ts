@@ -1,7 +1,7 @@
 import Database from 'better-sqlite3';
 import { describe, expect, test } from 'vitest';
 import { keepAlive } from '../../kit/clock.ts';
-import type { Checker } from './history.ts';
+import { CHECKERS, type Checker } from './history.ts';
 import { checkSeed, type World } from './run.ts';
 
 /**
@@ -9,6 +9,8 @@ import { checkSeed, type World } from './run.ts';
  * the bug must pass, so that it is the bug that is found.
  */
 const SEED = 3;
+/** One in which a node is given to a project while faults come. */
+const QUOTA_SEED = 4;
 /** Inside the time in which everything breaks. */
 const SOME_TIME_MS = 60_000;
 
@@ -31,7 +33,15 @@ function tamper(world: World, sql: string, atMs = SOME_TIME_MS): void {
 	});
 }
 
-const BUGS: readonly { readonly bug: string; readonly finds: Checker; readonly inject: (world: World) => void }[] = [
+interface Bug {
+	readonly bug: string;
+	readonly finds: Checker;
+	/** Default: SEED. */
+	readonly seed?: number;
+	readonly inject: (world: World) => void;
+}
+
+const BUGS: readonly Bug[] = [
 	{
 		bug: 'a process host begins a program twice',
 		finds: 'nothing-runs-twice',
@@ -93,6 +103,12 @@ const BUGS: readonly { readonly bug: string; readonly finds: Checker; readonly i
 				},
 			});
 		},
+	},
+	{
+		bug: 'a quota counts a node that nobody has',
+		finds: 'quotas-count-what-is-open',
+		seed: QUOTA_SEED,
+		inject: (world) => tamper(world, "update quotas set used = used + 1 where kind = 'nodes'", 90_000),
 	},
 	{
 		bug: 'epochs go back',
@@ -167,12 +183,16 @@ const BUGS: readonly { readonly bug: string; readonly finds: Checker; readonly i
 let runs = 0;
 
 describe('each checker', () => {
-	test('is content with the seed as it is', async () => {
-		expect((await checkSeed(SEED)).violations).toEqual([]);
+	test.each([SEED, QUOTA_SEED])('is content with seed %i as it is', async (seed) => {
+		expect((await checkSeed(seed)).violations).toEqual([]);
 	});
 
-	test.each(BUGS)('$finds finds: $bug', async ({ finds, inject }) => {
-		const { violations } = await checkSeed(SEED, { sabotage: inject });
+	test('has a bug to find', () => {
+		expect(BUGS.map(({ finds }) => finds)).toEqual(expect.arrayContaining([...CHECKERS]));
+	});
+
+	test.each(BUGS)('$finds finds: $bug', async ({ finds, seed = SEED, inject }) => {
+		const { violations } = await checkSeed(seed, { sabotage: inject });
 		expect(violations.map(({ checker }) => checker)).toContain(finds);
 	});
 });

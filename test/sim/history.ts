@@ -16,18 +16,21 @@ export interface Violation {
 	readonly atMs: number;
 }
 
-export type Checker =
-	| 'nothing-acknowledged-is-lost'
-	| 'quotas-count-what-is-open'
-	| 'nothing-runs-twice'
-	| 'one-session-per-node'
-	| 'audit-intact'
-	| 'one-receipt-per-attempt'
-	| 'everything-ends'
-	| 'nothing-goes-back'
-	| 'no-open-resources'
-	| 'no-bugs'
-	| 'one-trace-per-seed';
+export const CHECKERS = [
+	'nothing-acknowledged-is-lost',
+	'quotas-count-what-is-open',
+	'nothing-runs-twice',
+	'one-session-per-node',
+	'audit-intact',
+	'one-receipt-per-attempt',
+	'everything-ends',
+	'nothing-goes-back',
+	'no-open-resources',
+	'no-bugs',
+	'one-trace-per-seed',
+] as const;
+
+export type Checker = (typeof CHECKERS)[number];
 
 export interface Finished {
 	/** Hex of the receipts that the agent sent for one attempt: there may be one. */
