@@ -13,7 +13,9 @@ import { type Mutant, mutate, readAreas } from './mutants.ts';
 const root = join(import.meta.dirname, '../..');
 /** Ends a test that the mutant makes hang where the runner's own limits don't; it then counts as a survivor. */
 const HANG_MS = 420_000;
-const RUNNER = ['node_modules/vitest/vitest.mjs', 'run', '--no-file-parallelism'];
+/** Of one test: what a mutant makes wait for ever is seen sooner than the projects' own limits would end it. */
+const TEST_MS_MAX = 60_000;
+const RUNNER = ['node_modules/vitest/vitest.mjs', 'run', '--no-file-parallelism', `--testTimeout=${TEST_MS_MAX}`];
 
 const args = process.argv.slice(2);
 const matchAt = args.indexOf('--match');
