@@ -140,7 +140,7 @@ test('the control plane bounds the pauses of its fleet', async () => {
 	for (let dial = 1; dial <= 7; dial += 1) {
 		(await agent.newest(dial)).end();
 		const delayMs = await agent.pause();
-		expect(delayMs).toBe(LUCK * Math.min(CONTROL_LIMITS_DEFAULT.backoffMaxMs, 1000 * 2 ** (dial - 1)));
+		expect(delayMs).toBe(LUCK * Math.min(20_000, 1000 * 2 ** (dial - 1)));
 	}
 	const link = await agent.newest(8);
 	link.welcome({ reconnectMax: durationFromMs(120_000) });
@@ -156,7 +156,9 @@ test('the control plane bounds the pauses of its fleet', async () => {
 
 test('only a link that lasted makes the next failure the first again', async () => {
 	await using agent = start();
-	const { stableMs, backoffBaseMs } = CONTROL_LIMITS_DEFAULT;
+	// Promised: two minutes make it the first again, whose wait is at most a second.
+	const stableMs = 120_000;
+	const backoffBaseMs = 1000;
 	(await agent.newest(1)).end();
 	expect(await agent.pause()).toBe(LUCK * backoffBaseMs);
 	const short = await agent.newest(2);
@@ -171,4 +173,25 @@ test('only a link that lasted makes the next failure the first again', async () 
 	agent.clock.advance(stableMs);
 	long.end();
 	expect(await agent.pause()).toBe(LUCK * backoffBaseMs);
+});
+
+test.each([
+	['revoked', CloseCode.REVOKED],
+	['locked', CloseCode.LOCKED],
+	['of an older image', CloseCode.STALE_GENERATION],
+])('an agent that is %s asks once a minute whether it may come back', async (_, code) => {
+	await using agent = start();
+	(await agent.newest(1)).close({ code });
+	expect(await agent.pause()).toBe(60_000 * (0.5 + LUCK));
+	(await agent.newest(2)).close({ code });
+	expect(await agent.pause()).toBe(60_000 * (0.5 + LUCK));
+});
+
+test('an agent whose place was taken leaves it to the other for as long as it may wait at most', async () => {
+	await using agent = start();
+	const link = await agent.newest(1);
+	link.welcome({ reconnectMax: durationFromMs(40_000) });
+	await connected(agent.control);
+	link.close({ code: CloseCode.SUPERSEDED });
+	expect(await agent.pause()).toBe(40_000 * (0.5 + LUCK));
 });
