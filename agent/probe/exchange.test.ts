@@ -52,6 +52,12 @@ it('a late one is told as late, and what comes after it is asked anew', async ()
 	// Of a request that was given up: nobody's.
 	answer(1);
 	expect(events).toHaveLength(2);
+	// Nor is it the answer to what is asked now.
+	ask();
+	answer(1);
+	expect([events.length, exchange.isBusy]).toEqual([2, true]);
+	answer(2);
+	expect([events.length, exchange.isBusy]).toEqual([3, false]);
 });
 
 it('one that never comes is hung after its time, once', async () => {

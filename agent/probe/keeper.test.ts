@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { systemRng } from '../../kit/ids.ts';
+import { type Rng, systemRng } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { PROBE_LIMITS_DEFAULT } from './findings.ts';
@@ -12,7 +12,7 @@ import type { ProbeListeners } from './probe-process.ts';
 
 /** Time is virtual here; the real process is in test/integration/gpu-probe.test.ts. */
 const UNTIL_MS = 120_000;
-const { byeMs, fastDeadlineMs, hungAfterMs, quiesceMs, backoffMaxMs } = PROBE_LIMITS_DEFAULT;
+const { byeMs, fastDeadlineMs, hungAfterMs, quiesceMs, backoffBaseMs, backoffMaxMs } = PROBE_LIMITS_DEFAULT;
 
 let folder: string;
 beforeEach(() => {
@@ -21,13 +21,13 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 /** A running probe that ends when the test says so, whatever it is sent. */
-function startRunning() {
+function startRunning(rng: Rng = systemRng) {
 	const clock = new VirtualClock();
 	const probes: ProbeListeners[] = [];
 	const signals: string[] = [];
 	const keeper = new ProbeKeeper({
 		clock,
-		rng: systemRng,
+		rng,
 		log: silentLogger,
 		limits: PROBE_LIMITS_DEFAULT,
 		start: (listeners) => {
@@ -94,6 +94,22 @@ describe('a probe that hangs while it should let go of the driver', () => {
 		probes[0]?.onExit('signal SIGKILL');
 		clock.advance(UNTIL_MS);
 		expect([probes.length, keeper.state]).toEqual([1, 'stopped']);
+	});
+});
+
+describe('a probe that ends again and again', () => {
+	it('is started again later each time, up to the bound', () => {
+		// In the middle of what jitter may give.
+		const { clock, probes } = startRunning({ ...systemRng, float: () => 0.5 });
+		const waitsMs: number[] = [];
+		for (let ends = 1; ends <= 8; ends += 1) {
+			probes.at(-1)?.onExit('exit code 1');
+			const fromMs = clock.monotonic();
+			while (probes.length === ends && clock.monotonic() - fromMs < 2 * backoffMaxMs) clock.advance(1000);
+			waitsMs.push(clock.monotonic() - fromMs);
+		}
+		const bound = backoffMaxMs / 2;
+		expect(waitsMs).toEqual([1, 2, 4, 8, 16, 32, 64, 128].map((times) => Math.min(bound, times * backoffBaseMs)));
 	});
 });
 

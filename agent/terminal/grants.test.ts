@@ -152,6 +152,10 @@ test('a grant that was used opens nothing again: while its channel lives, after 
 		'terminals.refuse ENVELOPE_REPLAYED',
 		'terminals.refuse ENVELOPE_REPLAYED',
 	]);
+	// With the person whom the order names, in the agent's own words.
+	const [opened] = world.journal.listFacts(0n, 1);
+	const detail = opened?.fact.case === 'agentAudit' ? opened.fact.value.detail : '{}';
+	expect(JSON.parse(detail)).toMatchObject({ channel: id, by: 'ada', kind: 'shell', user: 'jane' });
 });
 
 test('an order that came before its host was there is refused when the host does not know it', async () => {

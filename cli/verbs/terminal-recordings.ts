@@ -234,7 +234,8 @@ async function verifyStored(io: Io, args: Arguments, id: string): Promise<readon
 		const { manifest } = await client.getRecording({ recordingId });
 		if (manifest === undefined)
 			results.push({ name: recordingId, ok: false, message: 'NOT verified: it is not sealed yet', facts: [] });
-		else results.push(await verdictOf(recordingId, manifest, recordingBytes(client, recordingId), keyPath));
+		else
+			results.push(await verdictOf(recordingId, manifest, recordingBytes(client, recordingId), keyPath, recordingId));
 	}
 	return results;
 }
@@ -244,11 +245,18 @@ async function verdictOf(
 	envelope: DsseEnvelope,
 	bytes: AsyncIterable<Uint8Array>,
 	keyPath: string,
+	/** What was asked for; a file may have any name. */
+	wantedId?: string,
 ): Promise<Verified> {
 	const { key } = await readAuditKey(keyPath);
 	const verdict = await verifyRecording(envelope, bytes, [key]);
 	if (verdict.kind === 'tampered') return { name, ok: false, message: `NOT verified: ${verdict.what}`, facts: [] };
 	const { manifest } = verdict;
+	// Whole and signed, and of something else: whoever swapped the two hopes that only the file is looked at.
+	if (wantedId !== undefined && manifest.recordingId !== wantedId) {
+		const message = `NOT verified: it is recording ${manifest.recordingId}, whole and signed, in the place of this one`;
+		return { name, ok: false, message, facts: [] };
+	}
 	const facts = [
 		['terminal', `${manifest.terminalId}, part ${manifest.part}`],
 		['node', `${manifest.nodeName} (${manifest.nodeId}), in ${manifest.custody} custody`],

@@ -16,6 +16,7 @@ import { connect } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { readListeners } from '../../agent/forward/listeners.ts';
 import { eventually } from '../eventually.ts';
 import { lacks } from '../tools.ts';
 import { giveToNobody, HelperFiles } from './helper-files.ts';
@@ -184,6 +185,9 @@ describe.skipIf(lacks('curl', 'python3'))('forward', () => {
 
 	test('curl reads a server on the node, many at once; Ctrl-C ends it and leaves nothing', async () => {
 		const { ports, child, ended } = await forwarded(`0:${await webServer()}`);
+		// Nobody else on the network reads it.
+		const open = readListeners().filter(({ port }) => port === Number(ports[0]));
+		expect(open.map(({ address }) => address)).toEqual(['127.0.0.1']);
 		const pages = await Promise.all(Array.from({ length: 10 }, () => curl(`http://127.0.0.1:${ports[0]}/`)));
 		expect(pages.map(({ code, out }) => code === 0 && out.includes('Directory listing'))).toEqual(Array(10).fill(true));
 		expect((await audited('ports.forward')).length).toBeGreaterThan(0);

@@ -42,7 +42,7 @@ test('the permission for shells opens neither files nor ports', async () => {
 		{ case: 'copy', value: { access: CopyAccess.READ, path: '/etc/shadow' } },
 		{ case: 'forward', value: { port: 80 } },
 	] as const)
-		await expect(terminals.openTerminal({ node, spec: { kind } })).rejects.toThrow();
+		await expect(terminals.openTerminal({ node, spec: { kind } })).rejects.toThrow(/neither spec.shell nor spec.exec/);
 	const viewer = await world.addPrincipal('user', 'platform.viewer', 'platform');
 	await expect(world.client(FileService, viewer).readFiles({ node, path: '/x' })).rejects.toThrow('files.read');
 	await expect(world.client(FileService, viewer).writeFiles({ node, path: '/x' })).rejects.toThrow('files.write');

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { encodeForwardTask } from '../../agent/forward/forward-task.ts';
+import { routeGateways } from '../../agent/forward/gateways.ts';
 import { readListeners } from '../../agent/forward/listeners.ts';
 import { bridge } from '../../channel/bridge.ts';
 import { Mux } from '../../channel/mux.ts';
@@ -103,6 +104,14 @@ describe.skipIf(lacks('root', 'setpriv', 'python3', 'curl'))('the forward helper
 		const port = await pythonServer('root');
 		const { url } = await forward(port, '127.0.0.1', { own: false, allow: [`127.0.0.1:${port}`], never: [] });
 		expect((await curl(`${url}/`)).code).toBe(0);
+	});
+
+	test('the routers of this host are not reached, though local policy lists everything', async (context) => {
+		const [router] = routeGateways();
+		if (router === undefined) return context.skip();
+		const { url, refusals } = await forward(80, router, { own: true, allow: ['0.0.0.0/0:*', '[::/0]:*'], never: [] });
+		expect((await curl(`${url}/`)).code).not.toBe(0);
+		expect(refusals).toEqual(['FORWARD_ADDRESS_DENIED']);
 	});
 
 	test('a port where nobody listens is refused, and the forward goes on', async () => {

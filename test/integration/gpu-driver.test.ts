@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { CallName } from '../../agent/probe/calls.ts';
+import { DriverFault } from '../../agent/probe/returns.ts';
 import type { FakeNvmlOptions } from '../fakes/nvml/build.ts';
 import { absent, FakeGpus, known, valuesOf } from './fake-gpus.ts';
 
@@ -149,7 +150,18 @@ describe('a GPU that goes', () => {
 	it('one that is listed and can not be asked is silent, not a GPU without a name', () => {
 		const { driver } = open('gpus 2\nlost 0');
 		expect(driver.inventory()).toMatchObject({ gpus: [{ index: 1 }], silent: [{ index: 0, code: 15 }] });
+		const nameless = open('gpus 2\nfail nvmlDeviceGetUUID 999 0').driver;
+		expect(nameless.inventory()).toMatchObject({ gpus: [{ index: 1 }], silent: [{ index: 0, code: 999 }] });
 	});
+});
+
+it('a driver that was changed while it is asked is of no more use as a whole, whichever call says so', () => {
+	const { fake, driver } = open('gpus 2');
+	driver.sample(false);
+	for (const call of ['nvmlDeviceGetPowerUsage', 'nvmlDeviceGetFieldValues', 'nvmlDeviceGetClockInfo']) {
+		fake.set(`tick 100\ngpus 2\nfail ${call} 18 1`);
+		expect(() => driver.sample(false), call).toThrow(DriverFault);
+	}
 });
 
 it('events of the driver come once, with the GPU that they are of', () => {

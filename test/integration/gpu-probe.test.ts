@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { readTrace } from '../../agent/probe/call-trace.ts';
 import type { ProbeFinding } from '../../agent/probe/findings.ts';
 import { PROBE_LIMITS_DEFAULT } from '../../agent/probe/findings.ts';
 import { ProbeKeeper, type ProbeKeeperOptions } from '../../agent/probe/keeper.ts';
@@ -94,6 +95,8 @@ describe('a driver that answers', () => {
 		const pid = keeper.pid ?? 0;
 		await keeper.stop();
 		await eventually('it is gone', () => readEvidence(pid).state === '');
+		// The last that it did.
+		expect(readTrace(join(folder, 'call'))).toMatch(/^nvmlShutdown/);
 		expect(new PidFile(join(folder, 'pid')).living()).toBeUndefined();
 	});
 

@@ -268,7 +268,9 @@ test('where koffi is missing the inventory comes from nvidia-smi, asked once, an
 	const xml = `<driver_version>570.1</driver_version><gpu id="00000000:1B:00.0"><uuid>${uuid}</uuid></gpu>`;
 	writeFileSync(nvidiaSmi, `#!/bin/sh\necho "$@" >> ${asked}\necho '${xml}'\n`, { mode: 0o755 });
 	const programs = { probe: join(bare, 'agent/probe/main.ts'), nvidiaSmi };
-	const gpu = { mode: 'on', library: driver.library, folder: join(folder, 'probe'), programs } as const;
+	// Soon, if it were started again.
+	const limits = { backoffBaseMs: 10, backoffMaxMs: 20 };
+	const gpu = { mode: 'on', library: driver.library, folder: join(folder, 'probe'), programs, limits } as const;
 	const { telemetry, frames, journal } = start(new MemoryJournal(), { gpu });
 	const [report] = await eventually('it was reported', () => {
 		const found = inventoriesOf(journal);

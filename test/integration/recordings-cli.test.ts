@@ -15,6 +15,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { writeContexts } from '../../cli/contexts.ts';
 import { dispatch } from '../../cli/dispatch.ts';
 import { testIo } from '../../cli/test-io.ts';
+import type { RecordingRow } from '../../control-plane/store/port/recordings.ts';
+import { present } from '../../kit/assert.ts';
 import { noteKey, noteKeyText } from '../../pki/verify/signed-note.ts';
 import { AssignmentMode, NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import { ApiWorld } from './api-world.ts';
@@ -123,6 +125,25 @@ describe('verify', () => {
 		);
 		copyFileSync(other, file());
 		expect(await verify()).toMatchObject({ code: 1, err: expect.stringMatching(/not the one|added|missing/) });
+	});
+
+	test('another recording with its own manifest in its place, on the control plane', async () => {
+		const otherId = await addRecording(world, nodeId, 'nothing happened here\r\n');
+		const { store } = world.deps;
+		const rowOf = async (recordingId: string) =>
+			present(await store.read((tx) => tx.recordings.get(recordingId)), 'its row');
+		const put = (row: RecordingRow) => {
+			const { sha256, manifest: signed, bytes, events } = row;
+			return store.unit((tx) => tx.recordings.update(id, { sha256, manifest: signed, bytes, events }, 'sealed'));
+		};
+		const own = await rowOf(id);
+		await put(await rowOf(otherId));
+		expect(await gpuaas('terminal', 'verify', id, '--key', keyFile)).toMatchObject({
+			code: 1,
+			err: expect.stringContaining(`it is recording ${otherId}, whole and signed`),
+		});
+		await put(own);
+		expect((await gpuaas('terminal', 'verify', id, '--key', keyFile)).code).toBe(0);
 	});
 
 	test('a manifest that was changed, is missing, or was signed with another key', async () => {

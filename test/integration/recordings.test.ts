@@ -11,6 +11,7 @@ import type { RecordingRow } from '../../control-plane/store/port/recordings.ts'
 import { assert, present } from '../../kit/assert.ts';
 import { verifyRecording } from '../../pki/verify/recording.ts';
 import { VerifyKey } from '../../pki/verify/signature.ts';
+import { Custody } from '../../proto/gen/gpuaas/common/v1/types_pb.ts';
 import { AssignmentMode, NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import { RecordingService, RecordingState } from '../../proto/gen/gpuaas/terminals/v1/recordings_pb.ts';
 import { eventually } from '../eventually.ts';
@@ -104,6 +105,19 @@ describe('a recording', () => {
 		expect((await acme.readRecording({ recordingId: id })).complete).toBe(true);
 		await expect(rival.getRecording({ recordingId: id })).rejects.toThrow('no such recording');
 		expect((await rival.listRecordings({ node })).recordings).toEqual([]);
+	});
+
+	test('of a node in a tenant’s hands says so, in its row and in what is signed', async () => {
+		await using recordings = new Recordings(recordingDeps(world));
+		const terminal = terminalOf(world, nodeId, { custody: 'tenant' });
+		const opened = await recordings.open(terminal, undefined, () => {});
+		assert(opened.kind === 'recording', 'it is recorded');
+		await opened.recorder.end('over');
+		const { id } = await only(terminal.id);
+		const { recording, manifest } = await operator().getRecording({ recordingId: id });
+		expect(recording?.custody).toBe(Custody.TENANT);
+		const verdict = await verifyRecording(present(manifest, 'it is signed'), streamOf(await content(id)), keys);
+		expect(verdict).toMatchObject({ kind: 'verified', manifest: { custody: 'tenant' } });
 	});
 
 	test('of a terminal that still runs can not be read, and one that is not there is not found', async () => {

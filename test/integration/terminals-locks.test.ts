@@ -157,6 +157,22 @@ test('whoever is attached reads the reason, and the end is in the audit log', as
 	]);
 });
 
+test('whoever ends one is in the audit log, and their name and reason are what the others read', async () => {
+	const terminal = await open();
+	const hooks = { onWatched: () => {}, onEnded: async () => {}, log: silentLogger };
+	const relay = world.deps.terminals.open(terminal.row, hooks);
+	const client = world.client(TerminalService, terminal.key);
+	await client.killTerminal({ terminalId: terminal.row.id, reason: 'the test is over' });
+	expect(relay.ended).toMatchObject({
+		reason: 'TERMINAL_KILLED',
+		message: expect.stringMatching(/: the test is over$/),
+	});
+	const records = await world.audit();
+	expect(records.filter(({ target }) => target === `terminals/${terminal.row.id}`)).toMatchObject([
+		{ action: 'terminals.kill', actor: { id: terminal.principalId }, result: 'ok' },
+	]);
+});
+
 test('a stranger, and a colleague whom nobody let in, are refused apart', async () => {
 	const terminal = await open();
 	const stranger = await world.addPrincipal('user', 'tenant.developer', 'organizations/acme/projects/train');

@@ -29,3 +29,38 @@ test('refusals go on being logged, at most each ten minutes, with how many there
 	expect(sender.counts.refused).toBe(200);
 	expect(warned).toMatchObject([{ requests: 1 }, { requests: 100, status: 400, answer: 'out of order sample' }]);
 });
+
+test('what its receiver is too busy or away for is sent again, when it asked for that, and what it refuses is not', async () => {
+	const clock = new VirtualClock();
+	const waiting = ['busy', 'refused', 'well'];
+	const posted: { readonly text: string; readonly atMs: number; readonly waiting: number }[] = [];
+	const answers: (number | undefined)[] = [429, 503, 408, undefined, 200, 400, 204];
+	const queue = {
+		records: 0,
+		peek: async () => (waiting[0] === undefined ? undefined : Buffer.from(waiting[0])),
+		take: async () => void waiting.shift(),
+	};
+	const post = async (body: Uint8Array) => {
+		posted.push({ text: Buffer.from(body).toString(), atMs: clock.monotonic(), waiting: waiting.length });
+		const status = answers.shift();
+		if (status === undefined) throw new Error('no answer');
+		return { status, retryAfterMs: status === 429 ? 100_000 : 0, text: '' };
+	};
+	const stop = new AbortController();
+	const sender = new Sender({ clock, rng: systemRng, log: silentLogger, name: 'remote-write', queue, post });
+	const running = sender.run(stop.signal);
+	for (let second = 0; second < 1000 && waiting.length > 0; second += 1) {
+		clock.advance(1000);
+		await new Promise((resolve) => setImmediate(resolve));
+	}
+	stop.abort();
+	await running;
+	// Each stays in the queue until its receiver has it, or never will.
+	expect(posted.map(({ text, waiting: left }) => [text, left])).toEqual([
+		...Array.from({ length: 5 }, () => ['busy', 3]),
+		['refused', 2],
+		['well', 1],
+	]);
+	expect((posted[1]?.atMs ?? 0) - (posted[0]?.atMs ?? 0)).toBeGreaterThanOrEqual(100_000);
+	expect(sender.counts).toEqual({ sent: 2, refused: 1, retried: 4 });
+});

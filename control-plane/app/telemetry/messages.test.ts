@@ -1,5 +1,5 @@
 import { create, toBinary } from '@bufbuild/protobuf';
-import { expect, it } from 'vitest';
+import { beforeEach, expect, it } from 'vitest';
 import { silentLogger } from '../../../kit/log.ts';
 import { VirtualClock } from '../../../kit/virtual-clock.ts';
 import { GpuProcessSchema, InventorySchema } from '../../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
@@ -14,8 +14,11 @@ import type { Telemetry } from './telemetry.ts';
 
 const NODE = '01930000-0000-7000-8000-000000000001';
 
-it('shows no process of the tenant before, which a fast frame after the hand-over still carries', () => {
-	const clock = new VirtualClock();
+let clock: VirtualClock;
+let ingest: TelemetryIngest;
+let telemetry: Telemetry;
+beforeEach(() => {
+	clock = new VirtualClock();
 	const node = { id: NODE, name: 'gpu-1', hostname: 'gpu-1', custody: 'platform', generation: 1, labels: {} } as const;
 	const entry: NodeEntry = {
 		node: { ...node, bootId: '' },
@@ -23,8 +26,11 @@ it('shows no process of the tenant before, which a fast frame after the hand-ove
 		identities: identitiesOf(toBinary(InventorySchema, fixtureInventory())),
 	};
 	const directory = { get: () => entry, onChange: () => () => {} };
-	const ingest = new TelemetryIngest({ clock, log: silentLogger, directory, limits: TELEMETRY_LIMITS_DEFAULT });
-	const telemetry = { latest: ingest.latest, directory, ingest } as unknown as Telemetry;
+	ingest = new TelemetryIngest({ clock, log: silentLogger, directory, limits: TELEMETRY_LIMITS_DEFAULT });
+	telemetry = { latest: ingest.latest, directory, ingest } as unknown as Telemetry;
+});
+
+it('shows no process of the tenant before, which a fast frame after the hand-over still carries', () => {
 	const gpu = fixtureInventory().gpus[0]?.uuid ?? '';
 	const withProcess = (pid: number) => {
 		const frame = fixtureFrame({ atMs: clock.now() });
@@ -47,4 +53,13 @@ it('shows no process of the tenant before, which a fast frame after the hand-ove
 	clock.advance(15_000);
 	ingest.ingest(NODE, withProcess(4712));
 	expect(shown(next)).toEqual([[4712], 1]);
+});
+
+it('shows nothing of a node that is silent but how long it has been', () => {
+	ingest.ingest(NODE, fixtureFrame({ atMs: clock.now() }));
+	const shown = () => nodeTelemetryMessage(telemetry, { id: NODE, name: 'gpu-1' }, SEES_ALL);
+	expect(shown().stale).toBe(false);
+	expect(shown().things.length).toBeGreaterThan(8);
+	clock.advance(60_000);
+	expect(shown()).toMatchObject({ stale: true, ageSeconds: 60, things: [], processes: [] });
 });

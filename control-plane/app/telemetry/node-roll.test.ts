@@ -51,7 +51,7 @@ test('a minute is the average and the maximum of its samples; a chunk has ten', 
 	const roll = new NodeRoll(10);
 	const chunks: Chunk[] = [];
 	for (let at = 0; at < 11 * MINUTE; at += 15_000) {
-		const ended = roll.observe(sample(MINUTE + at, { 'temperature.gpu': 50 + ((at / 15_000) % 4) }), undefined);
+		const ended = roll.observe(sample(MINUTE + at, { 'temperature.gpu': 53 - ((at / 15_000) % 4) }), undefined);
 		if (ended !== undefined) chunks.push(ended);
 	}
 	expect(chunks).toMatchObject([{ fromMs: MINUTE, minutes: 10, custody: 'platform', simulated: false }]);

@@ -7,6 +7,7 @@ import type { RequestContext } from '../../context.ts';
 import type { TerminalRow } from '../../store/port/terminals.ts';
 import { TerminalHub } from './hub.ts';
 import { type JoinDeps, joinChannel } from './join-channel.ts';
+import type { NodeEnd } from './node-end.ts';
 import type { Recorder } from './recorder.ts';
 
 const ROW = { id: 't', nodeId: 'n', tty: true, state: 'open', openedAtMs: 1 } as unknown as TerminalRow;
@@ -21,11 +22,14 @@ function world(recorders: (hub: TerminalHub) => JoinDeps['recorders']) {
 		terminals: hub,
 		recorders: recorders(hub),
 	} as unknown as JoinDeps;
+	/** What the node was told. */
+	const told: object[] = [];
 	const join = () => {
 		const hello = create(ChannelHelloSchema, { channelId: 't', user: 'jane' });
-		return joinChannel(deps, { log: silentLogger } as RequestContext, 'n', hello, { send: () => {}, end: () => {} });
+		const node = { send: (message: { readonly case?: string | undefined }) => told.push(message), end: () => {} };
+		return joinChannel(deps, { log: silentLogger } as RequestContext, 'n', hello, node as unknown as NodeEnd);
 	};
-	return { hub, join };
+	return { hub, join, told };
 }
 
 test('a recording that began while its terminal was ended is sealed, with the reason', async () => {
@@ -44,4 +48,29 @@ test('a recording that began while its terminal was ended is sealed, with the re
 	}));
 	await join();
 	expect(ends).toEqual(['TERMINAL_KILLED']);
+});
+
+test('the node says nothing of a terminal before its recording has begun', async () => {
+	const begun = Promise.withResolvers<void>();
+	const recorder = { onDrain: () => {}, marker: () => {}, resize: () => {} } as unknown as Recorder;
+	const { hub, join } = world(() => ({
+		async open() {
+			await begun.promise;
+			return { kind: 'recording', recorder };
+		},
+	}));
+	const joining = join();
+	await new Promise((resolve) => setImmediate(resolve));
+	expect(hub.get('t')?.isConnected).toBe(false);
+	begun.resolve();
+	await joining;
+	expect(hub.get('t')?.isConnected).toBe(true);
+});
+
+test('where nothing may go on without a recording the node is told to end what it opened', async () => {
+	const { join, told } = world(() => ({
+		open: async () => ({ kind: 'refused', reason: 'RECORDING_UNAVAILABLE', message: 'no room' }),
+	}));
+	await join();
+	expect(told.at(-1)).toMatchObject({ case: 'close', value: { reason: 'RECORDING_UNAVAILABLE' } });
 });

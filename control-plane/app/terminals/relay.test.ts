@@ -11,6 +11,7 @@ import {
 	frameBytesMax,
 	pipeWindowBytes,
 	recorderBacklogBytesHardMax,
+	recorderBacklogBytesMax,
 	refusedGraceMs,
 	ttyInputBytesMax,
 	ttyWindowBytes,
@@ -422,6 +423,25 @@ describe('a recording', () => {
 		const other = world.viewer('observe');
 		world.relay.detach(other);
 		expect(said).toEqual(['100x40', 'Ada attached (control)', 'Ada attached (observe)', 'Ada detached']);
+	});
+
+	test('that is behind holds the node back, whoever has read, and lets it go on when it is written', () => {
+		const world = new World();
+		const node = world.node();
+		const viewer = world.viewer();
+		let drained = () => {};
+		const onDrain = (listener: () => void) => {
+			drained = listener;
+		};
+		const { recorder: made } = recorder({ onDrain });
+		const behind = { ...made, backlogBytes: recorderBacklogBytesMax + 1 };
+		world.relay.record(behind);
+		node.output(0, 'hello');
+		world.relay.ack(viewer, 'stdout', 5);
+		expect(world.said('ack')).toEqual([]);
+		behind.backlogBytes = 0;
+		drained();
+		expect(world.said('ack')).toMatchObject([{ value: { offset: 5n } }]);
 	});
 
 	test('says what the node could not send any more', () => {

@@ -1,0 +1,40 @@
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { present } from '../kit/assert.ts';
+import { systemClock } from '../kit/clock.ts';
+import { processIdentity } from '../kit/process-identity.ts';
+import type { CopyEntry } from './copy-entry.ts';
+import { PartialFile } from './partial-file.ts';
+
+const owner = present(processIdentity(process.pid), 'this process runs');
+const entry: CopyEntry = { names: ['x'], kind: 'file', mode: 0o600, mtimeMs: 0, size: 3, target: '' };
+let folder = '';
+let target = '';
+beforeEach(() => {
+	folder = mkdtempSync(join(tmpdir(), 'gpuaas-partial-'));
+	target = join(folder, 'x');
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+async function written(): Promise<PartialFile> {
+	const partial = await PartialFile.open(target, 3, owner, systemClock);
+	await partial.append(Buffer.from('new'));
+	expect(existsSync(target)).toBe(false);
+	return partial;
+}
+
+test('what appeared under the name while it was written stays, unless it is forced', async () => {
+	const first = await written();
+	writeFileSync(target, 'theirs');
+	await expect(first.commit(target, entry, false)).rejects.toMatchObject({ reason: 'FILE_EXISTS' });
+	expect(readFileSync(target, 'utf8')).toBe('theirs');
+	await first.remove();
+	rmSync(target);
+	const second = await written();
+	writeFileSync(target, 'theirs');
+	await second.commit(target, entry, true);
+	expect(readFileSync(target, 'utf8')).toBe('new');
+	expect(readdirSync(folder)).toEqual(['x']);
+});
