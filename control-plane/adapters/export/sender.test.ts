@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { systemClock, yieldTurn } from '../../../kit/clock.ts';
 import { systemRng } from '../../../kit/ids.ts';
 import { type Logger, silentLogger } from '../../../kit/log.ts';
 import { VirtualClock } from '../../../kit/virtual-clock.ts';
@@ -51,7 +52,7 @@ test('what its receiver is too busy or away for is sent again, when it asked for
 	const running = sender.run(stop.signal);
 	for (let second = 0; second < 1000 && waiting.length > 0; second += 1) {
 		clock.advance(1000);
-		await new Promise((resolve) => setImmediate(resolve));
+		await yieldTurn(systemClock);
 	}
 	stop.abort();
 	await running;

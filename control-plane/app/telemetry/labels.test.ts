@@ -4,7 +4,7 @@ import { InventorySchema } from '../../../proto/gen/gpuaas/telemetry/v1/telemetr
 import type { NodeEntry } from './directory.ts';
 import { fixtureInventory } from './frames-fixture.ts';
 import { identitiesOf } from './identities.ts';
-import { dcgmLabels, type HostnameLabel } from './labels.ts';
+import { dcgmLabels, type HostnameLabel, ownLabels } from './labels.ts';
 import type { NodeSample } from './sample.ts';
 import { labelText } from './series-text.ts';
 
@@ -33,6 +33,13 @@ test('are those of dcgm-exporter in its order, with the host by either of its sp
 	expect(names('Hostname')).toEqual([...before, 'Hostname', 'DCGM_FI_DRIVER_VERSION']);
 	expect(names('hostname')).toEqual([...before, 'hostname', 'DCGM_FI_DRIVER_VERSION']);
 	expect(labelsOf('hostname')).toContainEqual(['hostname', 'gpu-1.example']);
+});
+
+test('values of a test double say so, by either spelling of names', () => {
+	const double = { ...sample, simulated: true };
+	expect(dcgmLabels(entry, double, 'gpu', row, 'Hostname')?.at(-1)).toEqual(['simulated', 'true']);
+	expect(ownLabels(entry, double, 'gpu', row).at(-1)).toEqual(['simulated', 'true']);
+	expect(labelText([...labelsOf('Hostname'), ...ownLabels(entry, sample, 'gpu', row)])).not.toContain('simulated');
 });
 
 test('what a host calls itself can not leave its label', () => {

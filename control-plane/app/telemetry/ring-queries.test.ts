@@ -1,5 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { expect, test } from 'vitest';
+import { systemClock, yieldTurn } from '../../../kit/clock.ts';
 import { systemRng } from '../../../kit/ids.ts';
 import { VirtualClock } from '../../../kit/virtual-clock.ts';
 import { HistoryAnswerSchema } from '../../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
@@ -29,7 +30,7 @@ test('an answer ends the wait; one of another node does not, and one that came t
 		isAnswered = true;
 	});
 	answer('other');
-	await new Promise((resolve) => setImmediate(resolve));
+	await yieldTurn(systemClock);
 	expect(isAnswered).toBe(false);
 	answer('n');
 	expect(await asking).toMatchObject({ refusal: '' });
@@ -42,7 +43,7 @@ test('an answer ends the wait; one of another node does not, and one that came t
 
 test('who is away, and one question too many, is not waited for', async () => {
 	const atOnce = (answer: Promise<unknown>) =>
-		Promise.race([answer, new Promise((resolve) => setImmediate(() => resolve('it is waited for')))]);
+		Promise.race([answer, yieldTurn(systemClock).then(() => 'it is waited for')]);
 	expect(await atOnce(setUp(false).ask())).toBeUndefined();
 	const { ask } = setUp();
 	expect(await atOnce(ask())).toBe('it is waited for');

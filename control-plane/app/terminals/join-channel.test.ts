@@ -1,5 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { expect, test } from 'vitest';
+import { systemClock, yieldTurn } from '../../../kit/clock.ts';
 import { silentLogger } from '../../../kit/log.ts';
 import { VirtualClock } from '../../../kit/virtual-clock.ts';
 import { ChannelHelloSchema } from '../../../proto/gen/gpuaas/link/v1/channel_pb.ts';
@@ -60,7 +61,7 @@ test('the node says nothing of a terminal before its recording has begun', async
 		},
 	}));
 	const joining = join();
-	await new Promise((resolve) => setImmediate(resolve));
+	await yieldTurn(systemClock);
 	expect(hub.get('t')?.isConnected).toBe(false);
 	begun.resolve();
 	await joining;
