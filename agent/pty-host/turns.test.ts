@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { present } from '../../kit/assert.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { type Reader, readingShare, Turns, turnMs } from './turns.ts';
 
@@ -29,6 +30,24 @@ class Loop {
 		};
 		this.turns.want(reader);
 		return reader;
+	}
+
+	/** Has something once, each time that it wants. */
+	once(costMs: number) {
+		let isRead = false;
+		const reader: Reader = {
+			read: () => {
+				this.#readMs += costMs;
+				isRead = true;
+				return false;
+			},
+		};
+		const want = () => {
+			isRead = false;
+			this.turns.want(reader);
+		};
+		want();
+		return { want, isRead: () => isRead };
 	}
 
 	step(): void {
@@ -84,6 +103,18 @@ test('whoever took little waits for none of them', () => {
 	});
 	loop.step();
 	expect(isRead).toBe(true);
+});
+
+test('nobody rests for long while readers take less than their share, however many there were', () => {
+	const loop = new Loop();
+	const snapshots = Array.from({ length: 200 }, () => loop.once(10));
+	loop.run(3_000, {});
+	expect(snapshots.every(({ isRead }) => isRead())).toBe(true);
+	// Its rest for the first would be ten seconds.
+	const again = present(snapshots[0], 'one of them');
+	again.want();
+	loop.run(600, {});
+	expect(again.isRead()).toBe(true);
 });
 
 test('one that is active alone is read without a rest', () => {

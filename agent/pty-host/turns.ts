@@ -4,7 +4,8 @@ import type { Clock, Timer } from '../../kit/clock.ts';
  * The screens of all terminals of a node are read in one loop, the one that also carries everybody's keys and echoes. A
  * turn of a screen is short, and what it took is paid for by rest, so that all screens together take a fifth of the loop
  * and share it alike: a terminal whose output is costly to read reads its own late, and its program waits for it. While one
- * terminal alone is active nobody is kept waiting, and it reads as fast as it can.
+ * terminal alone is active nobody is kept waiting, and it reads as fast as it can. Nor does anybody rest while the fifth is
+ * not used: then whoever has rested longest is next.
  */
 export interface Reader {
 	/** Reads until `untilMs`, a little over at most; whether something is left. */
@@ -17,6 +18,10 @@ export const turnMs = 1;
 export const readingShare = 1 / 5;
 /** One that took long comes again all the same: a snapshot of the largest of screens takes a second. */
 const REST_MS_MAX = 10_000;
+/** What is left of the share while nobody reads is kept for a burst of this. */
+const SPARE_MS_MAX = 20;
+/** And what all together took too much is forgotten beyond this, or beyond the last turn: a burst makes nobody wait for long. */
+const OWED_MS_MAX = 100;
 /** Whoever typed or wrote so lately is active. */
 const ACTIVE_MS = 1_000;
 
@@ -35,9 +40,13 @@ export class Turns {
 	#former: Activity | undefined;
 	#isDue = false;
 	#timer: Timer | undefined;
+	/** Of their share, what readers have not taken yet; negative: taken ahead. */
+	#spareMs = 0;
+	#spareAtMs: number;
 
 	constructor(clock: Clock) {
 		this.#clock = clock;
+		this.#spareAtMs = clock.monotonic();
 	}
 
 	nowMs(): number {
@@ -87,8 +96,12 @@ export class Turns {
 			nextMs = restUntilMs;
 		}
 		if (next === undefined) return;
-		if (nextMs > beganMs && this.#isShared(next, beganMs)) {
-			this.#timer = this.#clock.setTimer(() => this.#schedule(), nextMs - beganMs);
+		this.#spareMs = Math.min(SPARE_MS_MAX, this.#spareMs + (beganMs - this.#spareAtMs) * readingShare);
+		this.#spareAtMs = beganMs;
+		if (nextMs > beganMs && this.#spareMs <= 0 && this.#isShared(next, beganMs)) {
+			// A little above nothing, so that the timer isn't early by what a number of ms can't say.
+			const spareInMs = (turnMs / 10 - this.#spareMs) / readingShare;
+			this.#timer = this.#clock.setTimer(() => this.#schedule(), Math.min(nextMs - beganMs, spareInMs));
 			return;
 		}
 		const sharers = this.#waiting.size;
@@ -96,8 +109,10 @@ export class Turns {
 		this.#waiting.delete(next);
 		if (next.read(beganMs + turnMs)) this.#waiting.add(next);
 		const endedMs = this.nowMs();
-		const restMs = Math.min(REST_MS_MAX, (endedMs - beganMs) * (sharers / readingShare - 1));
-		this.#restUntilMs.set(next, endedMs + restMs);
+		const tookMs = endedMs - beganMs;
+		this.#spareMs = Math.max(this.#spareMs - tookMs, -Math.max(OWED_MS_MAX, tookMs));
+		const restMs = Math.max(0, nextMs - endedMs) + tookMs * (sharers / readingShare - 1);
+		this.#restUntilMs.set(next, endedMs + Math.min(REST_MS_MAX, restMs));
 		this.#schedule();
 	}
 

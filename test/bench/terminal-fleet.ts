@@ -34,6 +34,7 @@ export const row: Row = {
 		atLeast(0.95, '200 terminals get all that is shown', ({ n, also }) =>
 			n === 200 ? also.arrivedShare?.median : undefined,
 		),
+		atLeast(0.9, 'and so does each of them', ({ n, also }) => (n === 200 ? also.arrivedShareMin?.median : undefined)),
 		atMost(0, 'nobody falls behind', ({ also }) => also.screens?.max),
 	],
 	sizes: { full: [2, 20, 200], quick: [20] },
