@@ -189,29 +189,35 @@ describe('output', () => {
 	});
 
 	it('survives the death of the agent: the task runs on, and another agent finds all of it', async () => {
+		// The agent starts the host itself.
+		await using own = await HostFixture.start();
+		await own.killHost();
 		const wanted = request(['sh', '-c', 'echo before; while [ ! -e "$GO" ]; do sleep 0.05; done; echo after'], {
 			taskId: 'survivor',
-			env: { PATH: '/usr/bin:/bin', GO: `${fixture.directory}/go` },
+			env: { PATH: '/usr/bin:/bin', GO: `${own.directory}/go` },
 		});
 		const script = `
 			const { startProcessHost } = await import(${JSON.stringify(new URL('./start.ts', import.meta.url).href)});
 			const { systemClock } = await import(${JSON.stringify(new URL('../../kit/clock.ts', import.meta.url).href)});
-			const host = await startProcessHost({ directory: ${JSON.stringify(fixture.directory)}, clock: systemClock });
+			const host = await startProcessHost({ directory: ${JSON.stringify(own.directory)}, clock: systemClock });
 			await host.launch(${JSON.stringify(wanted)});
 			for await (const record of host.attach({ taskId: 'survivor', attempt: 1 }, 0)) console.log(record.kind);
 		`;
 		const agent = spawn(process.execPath, ['--input-type=module', '-e', script], {
 			stdio: ['ignore', 'pipe', 'inherit'],
 			env: { NODE_COMPILE_CACHE: compileCache },
+			detached: true,
 		});
 		await new Promise((resolve) => agent.stdout.once('data', resolve));
 		const ended = new Promise((resolve) => agent.once('exit', resolve));
-		agent.kill('SIGKILL');
+		// With everybody in its group, as a terminal or a shell would.
+		process.kill(-(agent.pid ?? 0), 'SIGKILL');
 		await ended;
-		const status = (await fixture.host.list()).find((each) => each.taskId === 'survivor');
+		const host = await own.connect();
+		const status = (await host.list()).find((each) => each.taskId === 'survivor');
 		expect(status).toMatchObject({ phase: 'RUNNING', outputBytes: 7 });
-		await launched(fixture.host, request(['touch', `${fixture.directory}/go`]));
-		expect((await outputOf(fixture.host, wanted, 7)).stdout.toString()).toBe('after\n');
-		expect((await resultOf(fixture.host, wanted)).end).toEqual({ kind: 'EXITED', exitCode: 0 });
+		await launched(host, request(['touch', `${own.directory}/go`]));
+		expect((await outputOf(host, wanted, 7)).stdout.toString()).toBe('after\n');
+		expect((await resultOf(host, wanted)).end).toEqual({ kind: 'EXITED', exitCode: 0 });
 	});
 });

@@ -202,6 +202,10 @@ describe('tasks', () => {
 		const argv = Array.from({ length: 20 }, () => 'x'.repeat(60_000));
 		const large = client.createTask({ node: node.id, spec: { kind: { case: 'run', value: { argv } } } });
 		expect(await refusalOf(large)).toMatchObject({ code: 'InvalidArgument', reason: 'ARGUMENTS_TOO_LARGE' });
+		for (const value of [{ argv: ['/bin/echo', 'a\0b'] }, { argv: ['/bin/echo'], env: { A: 'a\0b' } }])
+			expect(
+				await refusalOf(client.createTask({ node: node.id, spec: { kind: { case: 'run', value } } })),
+			).toMatchObject({ code: 'InvalidArgument', reason: 'INVALID_REQUEST' });
 	});
 
 	test('an environment that no program could be given is refused, and one that fits is not', async () => {

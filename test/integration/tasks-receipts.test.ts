@@ -3,7 +3,7 @@ import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { StoredIdentity } from '../../agent/identity/stored-identity.ts';
 import type { AttemptRow } from '../../agent/journal/journal.ts';
-import { acceptedFact, finishedFact, startedFact } from '../../agent/tasks/facts.ts';
+import { acceptedFact, auditFact, finishedFact, startedFact } from '../../agent/tasks/facts.ts';
 import { AgentAuditLimit } from '../../control-plane/app/tasks/agent-audit-limit.ts';
 import { signEnvelope } from '../../control-plane/app/tasks/envelope.ts';
 import { recordFacts } from '../../control-plane/app/tasks/record-facts.ts';
@@ -48,8 +48,8 @@ function ownKey({ identity }: Leased): Signatory {
 	const key = generateNodeKey().signer;
 	const { nodeId, generation } = identity;
 	const sign = (bytes: Uint8Array) => {
-		const { keyId, certificate } = identity.sign(bytes);
-		return { keyId, signature: key.signSync(bytes), certificate: withKey(certificate, key.spki()) };
+		const { certificate } = identity.sign(bytes);
+		return { keyId: key.keyId, signature: key.signSync(bytes), certificate: withKey(certificate, key.spki()) };
 	};
 	return { nodeId, generation, sign };
 }
@@ -134,15 +134,17 @@ describe('facts and receipts', () => {
 		const facts = numbered([
 			acceptedFact(context, leased.row),
 			startedFact(context, leased.row, undefined),
+			auditFact(context, 'test.once', ''),
 			finish(leased),
 		]);
 		expect(await record(leased, facts.slice(0, 2))).toBe(2n);
 		expect(await taskNow(leased.task.id)).toMatchObject({ state: 'running' });
-		expect(await record(leased, facts)).toBe(3n);
+		expect(await record(leased, facts)).toBe(4n);
 		const ended = await taskNow(leased.task.id);
 		expect(ended).toMatchObject({ state: 'succeeded', exitCode: 0, outputComplete: true });
-		expect(await record(leased, facts)).toBe(3n);
+		expect(await record(leased, facts)).toBe(4n);
 		expect(await taskNow(leased.task.id)).toEqual(ended);
+		expect(await audited('agent.test.once')).toBe(1);
 	});
 
 	it('lets the facts of one session fail alone among those that are committed together', async () => {
