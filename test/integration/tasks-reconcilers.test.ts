@@ -106,6 +106,13 @@ describe('reconcilers of tasks', () => {
 		const documents = () => Promise.all(leased.map((id) => world.store.read((tx) => tx.tasks.getDocuments(id, 1))));
 		const signed = await documents();
 		expect(signed.every((each) => each?.envelope != null)).toBe(true);
+		const tokens = signed.map((each) => {
+			const { payload } = fromBinary(DsseEnvelopeSchema, present(each?.envelope, 'it was signed'));
+			return Number(fromBinary(TaskEnvelopeSchema, payload).fencingToken);
+		});
+		const claimed = await Promise.all(leased.map(taskNow));
+		expect(tokens).toEqual(claimed.map(({ fencingToken }) => fencingToken));
+		expect(new Set(tokens).size).toBe(2);
 		expect(await resend(world.app, fresh)).toMatchObject({ leased: expect.arrayContaining(leased) });
 		expect(await documents()).toEqual(signed);
 	});

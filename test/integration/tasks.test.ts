@@ -360,6 +360,7 @@ describe('tasks', () => {
 		const before = await tasks.task(id);
 		const ending = { state: 'cancelled', reason: 'CANCELLED', message: '' } as const;
 		expect(await endTasks(tasks.world.app, [{ ...before, state: 'leased' }], ending)).toEqual([]);
+		expect(await endTasks(tasks.world.app, [{ ...before, attempt: 1 }], ending)).toEqual([]);
 		expect(await endTasks(tasks.world.app, [before], ending)).toMatchObject([{ state: 'cancelled' }]);
 		expect(await endTasks(tasks.world.app, [before], ending)).toEqual([]);
 	});
