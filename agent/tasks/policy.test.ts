@@ -34,6 +34,7 @@ const LINKS: Readonly<Record<string, string | undefined>> = {
 	'/opt/a/bin/escape': '/usr/bin/false',
 	'/opt/a/bin/alias': '/opt/a/bin/b/c',
 	'/opt/a/bin/gone': undefined,
+	'/home/bob/own': '/usr/bin/true',
 };
 const PROGRAMS: Programs = {
 	isExecutable: (path) => path === '/usr/bin/true',
@@ -100,6 +101,7 @@ describe('policy', () => {
 		['a way around by ..', run({ argv: ['/opt/a/bin/../../../usr/bin/false'] }), 'POLICY_BINARY'],
 		['a relative program outside', run({ argv: ['./x'], cwd: '/tmp' }), 'POLICY_BINARY'],
 		['a link out of a permitted folder', run({ argv: ['/opt/a/bin/escape'] }), 'POLICY_BINARY'],
+		['a link of one’s own to a permitted program', run({ argv: ['/home/bob/own'] }), 'POLICY_BINARY'],
 		['a link that leads nowhere', run({ argv: ['/opt/a/bin/gone'] }), 'COMMAND_NOT_FOUND'],
 		['a variable that it does not name', run({ argv: ['true'], env: { A: '1' } }), 'POLICY_ENV'],
 		['more memory', run({ argv: ['true'], limits: { memoryBytes: 2n ** 31n } }), 'POLICY_LIMIT'],
