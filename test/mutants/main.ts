@@ -52,9 +52,7 @@ function tryAll(): number {
 	const counts = { killed: 0, survived: 0 };
 	const greens = new Map<string, boolean>();
 	for (const mutant of chosen) {
-		const key = argumentsOf(mutant).join(' ');
-		if (!greens.has(key)) greens.set(key, isGreen(run(mutant)));
-		const verdict = greens.get(key) === true ? verdictOf(mutant) : 'NOT GREEN';
+		const verdict = startsGreen(mutant, greens) ? verdictOf(mutant) : 'NOT GREEN';
 		counts[verdict === 'killed' ? 'killed' : 'survived'] += 1;
 		process.stdout.write(`${verdict.padEnd(9)} ${mutant.promise}  (${mutant.file}; ${mutant.test})\n`);
 	}
@@ -67,7 +65,7 @@ function verdictOf(mutant: Mutant): 'killed' | 'SURVIVED' | 'HUNG' {
 	const before = readFileSync(path, 'utf8');
 	writeFileSync(path, mutate(before, mutant));
 	try {
-		const counts = run(mutant);
+		const counts = run([mutant]);
 		if (counts === undefined) return 'HUNG';
 		return counts.failed > 0 ? 'killed' : 'SURVIVED';
 	} finally {
@@ -75,15 +73,25 @@ function verdictOf(mutant: Mutant): 'killed' | 'SURVIVED' | 'HUNG' {
 	}
 }
 
+/** The chosen tests of a file are tried together first, and one by one only where that is red. */
+function startsGreen(mutant: Mutant, greens: Map<string, boolean>): boolean {
+	const seen = (key: string, mutants: readonly Mutant[]) => {
+		if (!greens.has(key)) greens.set(key, isGreen(run(mutants)));
+		return greens.get(key) === true;
+	};
+	const together = chosen.filter(({ project, test }) => project === mutant.project && test === mutant.test);
+	return seen(`${mutant.project} ${mutant.test}`, together) || seen(argumentsOf([mutant]).join(' '), [mutant]);
+}
+
 function isGreen(counts: Counts | undefined): boolean {
 	return counts !== undefined && counts.failed === 0 && counts.passed > 0;
 }
 
-/** Undefined: it hung. */
-function run(mutant: Mutant): Counts | undefined {
+/** Of one file. Undefined: it hung. */
+function run(mutants: readonly Mutant[]): Counts | undefined {
 	const report = join(copy, 'mutant-report.json');
 	rmSync(report, { force: true });
-	const argv = [...RUNNER, ...argumentsOf(mutant), '--reporter=json', `--outputFile.json=${report}`];
+	const argv = [...RUNNER, ...argumentsOf(mutants), '--reporter=json', `--outputFile.json=${report}`];
 	const ran = spawnSync(process.execPath, argv, {
 		cwd: copy,
 		stdio: 'ignore',
@@ -93,7 +101,9 @@ function run(mutant: Mutant): Counts | undefined {
 	return ran.error === undefined ? readVitestCounts(report) : undefined;
 }
 
-function argumentsOf({ project, test, title }: Mutant): readonly string[] {
-	const named = title === undefined ? [] : ['-t', RegExp.escape(title)];
-	return ['--project', project, test, ...named];
+function argumentsOf(mutants: readonly Mutant[]): readonly string[] {
+	const [{ project, test }] = mutants as readonly [Mutant];
+	const titles = new Set(mutants.map(({ title }) => title));
+	const named = [...titles].map((title) => RegExp.escape(title ?? '')).join('|');
+	return ['--project', project, test, ...(titles.has(undefined) ? [] : ['-t', named])];
 }
