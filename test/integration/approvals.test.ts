@@ -57,7 +57,10 @@ test('a second person lets a service account make exactly one call, once', async
 	});
 	const id = await asked({ nodeName: 'gpu-7', labels: { b: '2', a: '1' } });
 	const call = () => tokens(robot, id).createToken({ nodeName: 'gpu-7', labels: { a: '1', b: '2' } });
-	expect(await refusalOf(call())).toMatchObject({ reason: 'APPROVAL_INVALID' });
+	expect(await refusalOf(call())).toMatchObject({
+		reason: 'APPROVAL_INVALID',
+		message: expect.stringContaining('nobody has approved it yet'),
+	});
 	await approve(id);
 	expect(approver.browser.asked).toContain('otp');
 
@@ -90,6 +93,8 @@ test('an approval is nobody else’s', async () => {
 });
 
 test('who may not decide: who asks, who answers for the account, a program, somebody without the permission', async () => {
+	// Stepped up from then on.
+	await approve(await asked({ nodeName: 'before' }));
 	const token = approver.stored().accessToken;
 	const own = await asked({ nodeName: 'own' }, token);
 	const decided = (id: string, key: string) =>
@@ -113,11 +118,29 @@ test('who may not decide: who asks, who answers for the account, a program, some
 	expect(await decided(id, auditor.stored().accessToken)).toMatchObject({ reason: 'PERMISSION_DENIED' });
 });
 
+test('an approval is asked for an hour at most', async () => {
+	const ask = (seconds: bigint) =>
+		approvals(robot).createApproval({
+			...{ method: CREATE_TOKEN, requestJson: '{}', reason: 'x' },
+			ttl: { seconds, nanos: 0 },
+		});
+	expect(await refusalOf(ask(3601n))).toMatchObject({ reason: 'INVALID_REQUEST' });
+	const { approval } = await ask(3600n);
+	expect(Number(approval?.expiresAt?.seconds) - Number(approval?.createdAt?.seconds)).toBe(3600);
+	const { approval: usual } = await approvals(robot).createApproval({
+		method: CREATE_TOKEN,
+		requestJson: '{}',
+		reason: 'x',
+	});
+	expect(Number(usual?.expiresAt?.seconds) - Number(usual?.createdAt?.seconds)).toBe(900);
+});
+
 test('a rejected one and an expired one count for nothing', async () => {
 	const rejected = await asked({ nodeName: 'no' });
 	expect(await approver.run(['approval', 'reject', rejected, '--reason', 'no'])).toMatchObject({ code: 0 });
 	expect(await refusalOf(tokens(robot, rejected).createToken({ nodeName: 'no' }))).toMatchObject({
 		reason: 'APPROVAL_INVALID',
+		message: expect.stringContaining('it was rejected'),
 	});
 	expect((await approver.run(['approval', 'approve', rejected, '--reason', 'yes'])).code).toBe(1);
 
@@ -146,6 +169,11 @@ test('nothing is asked that needs no approval, or that the requester may not do 
 	expect(await ask(CREATE_TOKEN, '{"unknown":1}')).toMatchObject({ reason: 'INVALID_REQUEST' });
 	const viewer = await world.api.addPrincipal('service_account', 'platform.viewer', 'platform');
 	expect(await ask(CREATE_TOKEN, '{}', viewer)).toMatchObject({ reason: 'PERMISSION_DENIED' });
+	// May ask, and may not do it.
+	const admin = await world.api.addPrincipal('service_account', 'tenant.admin', 'organizations/acme');
+	const request = JSON.stringify({ name: 'organizations/acme/projects/train', planDigest: '0'.repeat(64) });
+	const refused = await ask('gpuaas.iam.v1.ScopeService/DeleteScope', request, admin);
+	expect(refused).toMatchObject({ reason: 'PERMISSION_DENIED', message: expect.stringContaining('scopes.delete') });
 });
 
 test('a tenant’s own people decide for its service accounts; nobody else’s, and a retry gets the first answer', async () => {
@@ -186,4 +214,21 @@ test('a tenant’s own people decide for its service accounts; nobody else’s, 
 	expect(await refusalOf(call(other))).toMatchObject({ reason: 'APPROVAL_INVALID' });
 	const records = (await world.api.audit()).filter(({ detail }) => detail.approval === id);
 	expect(records.map(({ action }) => action)).toEqual(['bindings.create']);
+});
+
+test('who decides could make the call: whoever may decide and not do it approves nothing', async () => {
+	const parent = 'organizations/acme';
+	const method = 'gpuaas.iam.v1.ScopeService/DeleteScope';
+	const program = await world.api.addPrincipal('service_account', 'tenant.owner', parent);
+	const requestJson = JSON.stringify({ name: `${parent}/projects/train`, planDigest: '0'.repeat(64) });
+	const { approval } = await approvals(program).createApproval({ method, requestJson, reason: 'over' });
+	const id = approval?.id ?? '';
+	// Of the roles below an owner's, that one may decide and may not delete.
+	using admin = world.person(await provider.addUser('admin'));
+	expect(await admin.join('tenant.admin', parent)).toMatchObject({ code: 0 });
+	const refused = await admin.run(['approval', 'approve', id, '--reason', 'x']);
+	expect(refused).toMatchObject({ code: 1, err: expect.stringContaining('you lack the permission scopes.delete') });
+	using owner = world.person(await provider.addUser('owner of acme'));
+	expect(await owner.join('tenant.owner', parent)).toMatchObject({ code: 0 });
+	await approve(id, owner);
 });

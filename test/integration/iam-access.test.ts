@@ -105,6 +105,26 @@ describe('bindings', () => {
 		await world.owner.scopes.getScope({ name: parentOf() });
 	});
 
+	test('an owner for a while, or of a part of it, keeps no other owner from staying', async () => {
+		const owner = await world.member('tenant.owner', parentOf(), 'operator');
+		const [{ id: passing }, { id: partly }] = [await world.member('no.such.role'), await world.member('no.such.role')];
+		const expiresAt = timestampFromMs(Date.parse('2100-01-01'));
+		const role = { parent: parentOf(), role: 'tenant.owner' };
+		await owner.access.createBinding({ ...role, principalId: passing, expiresAt });
+		await owner.access.createBinding({ ...role, principalId: partly, permissions: ['scopes.get'] });
+		const bindingOf = async (id: string) => {
+			const { bindings } = await world.operator.access.listBindings({ parent: parentOf(), pageSize: 1000 });
+			const found = bindings.find((one) => one.principalId === id && one.role === 'tenant.owner');
+			return { name: found?.name ?? '', etag: found?.etag ?? '' };
+		};
+		await owner.access.deleteBinding(await bindingOf(world.ownerId));
+		expect(await refusalOf(world.operator.access.deleteBinding(await bindingOf(owner.id)))).toMatchObject({
+			reason: 'LAST_OWNER',
+		});
+		await owner.access.createBinding({ ...role, principalId: world.ownerId });
+		for (const id of [owner.id, passing, partly]) await world.owner.access.deleteBinding(await bindingOf(id));
+	});
+
 	test('whoever would lock themselves out is stopped', async () => {
 		const admin = await world.member('tenant.admin', parentOf(), 'operator');
 		const { bindings } = await admin.access.listBindings({ parent: parentOf(), pageSize: 1000 });
@@ -176,6 +196,23 @@ describe('roles', () => {
 	});
 });
 
+describe('roles and what their maker holds', () => {
+	test('nobody makes a role that holds more than they do, nor widens one', async () => {
+		const admin = await world.member('tenant.admin', parentOf(), 'operator');
+		const more = ['scopes.get', 'scopes.delete'];
+		const made = admin.access.createRole({ parent: parentOf(), id: 'more', displayName: 'More', permissions: more });
+		expect(await refusalOf(made)).toMatchObject({ reason: 'GRANT_EXCEEDS_OWN' });
+		const fine = { parent: parentOf(), id: 'fine', displayName: 'Fine', permissions: ['scopes.get'] };
+		const { role } = await admin.access.createRole(fine);
+		const named = { name: role?.name ?? '', etag: role?.etag ?? '' };
+		const wider = admin.access.updateRole({ ...named, permissions: more });
+		expect(await refusalOf(wider)).toMatchObject({ reason: 'GRANT_EXCEEDS_OWN' });
+		const stale = world.owner.access.updateRole({ ...named, etag: 'v9', permissions: more });
+		expect(await refusalOf(stale)).toMatchObject({ reason: 'ETAG_MISMATCH' });
+		await world.owner.access.updateRole({ ...named, permissions: more });
+	});
+});
+
 describe('guardrails', () => {
 	test('one outweighs every role below it, and can’t forbid its own removal', async () => {
 		const parent = `${parentOf()}/projects/train`;
@@ -237,6 +274,10 @@ describe('explaining', () => {
 		]);
 		const theirs = await world.owner.access.explain({ principalId: id, method: 'GetScope', resource });
 		expect(theirs.allowed).toBe(true);
+		// About others it takes the permission to explain there, which not everybody has who is there.
+		const { access } = await world.member('tenant.viewer', `${parentOf()}/projects/train`);
+		const asked = { principalId: world.ownerId, method: 'GetScope', resource };
+		expect(await refusalOf(access.explain(asked))).toMatchObject({ reason: 'NOT_FOUND' });
 		expect(await refusalOf(viewer.access.explain({ method: 'NoSuchMethod' }))).toMatchObject({
 			reason: 'METHOD_UNKNOWN',
 		});

@@ -36,6 +36,8 @@ describe('keys of service accounts', () => {
 		const [version] = key?.versions ?? [];
 		const days = (Number(version?.expiresAt?.seconds) - Number(version?.createdAt?.seconds)) / 86_400;
 		expect(days).toBe(90);
+		const year = { seconds: 365n * 86_400n + 1n, nanos: 0 };
+		expect(await refusalOf(create({ ttl: year }))).toMatchObject({ reason: 'INVALID_REQUEST' });
 	});
 
 	test('access is the account’s and the key’s, when it is used', async () => {
@@ -98,7 +100,16 @@ describe('keys of service accounts', () => {
 		const second = await world.owner.keys.rotateKey({ name, etag: first.key?.etag ?? '' });
 		await whoAmI(first.secret);
 		await whoAmI(second.secret);
+		// The first goes on for a day, the second for its own ninety.
+		const [old, fresh] =
+			second.key?.versions.toSorted((a, b) => Number(a.expiresAt?.seconds) - Number(b.expiresAt?.seconds)) ?? [];
+		const lives = [old, fresh].map((one) => Number(one?.expiresAt?.seconds) - Number(fresh?.createdAt?.seconds));
+		expect(lives).toEqual([86_400, 90 * 86_400]);
+		const week = { seconds: 7n * 86_400n + 1n, nanos: 0 };
 		const etag = second.key?.etag ?? '';
+		expect(await refusalOf(world.owner.keys.rotateKey({ name, etag, overlap: week }))).toMatchObject({
+			reason: 'INVALID_REQUEST',
+		});
 		expect(await refusalOf(world.owner.keys.rotateKey({ name, etag }))).toMatchObject({ reason: 'KEY_VERSIONS_LIMIT' });
 		const overlap = { seconds: 0n, nanos: 0 };
 		const third = await world.owner.keys.rotateKey({ name, etag, overlap });
@@ -168,6 +179,13 @@ describe('keys of service accounts', () => {
 });
 
 describe('keys of people', () => {
+	test('are made by people: a service account makes none of its own', async () => {
+		const { secret } = await create();
+		const own = iamClients(world.api, secret).keys.createMyKey({ displayName: 'own' });
+		// It can't step up, which is asked first; nor could it then.
+		expect(await refusalOf(own)).toMatchObject({ reason: 'STEP_UP_REQUIRED' });
+	});
+
 	test('one’s own key does no more than its limits, nor do keys made with it', async () => {
 		const made = await world.owner.keys.createMyKey({
 			displayName: 'laptop',

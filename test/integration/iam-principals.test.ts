@@ -64,7 +64,14 @@ describe('members and users', () => {
 		const listed = await world.owner.principals.listMembers({ parent: world.organization, pageSize: 1000 });
 		expect(listed.principals.map((one) => one.id)).toContain(id);
 		const name = `${world.organization}/members/${id}`;
+		const parent = world.organization;
+		const group = await world.owner.principals.createGroup({ parent, id: 'leavers', displayName: 'leavers' });
+		await world.owner.principals.addGroupMember({ name: group.principal?.name ?? '', principalId: id });
+		const role = { parent, principalId: group.principal?.id ?? '', role: 'tenant.viewer' };
+		await world.owner.access.createBinding(role);
 		await world.owner.principals.removeMember({ name, reason: 'left' });
+		const left = await world.owner.principals.listGroupMembers({ name: group.principal?.name ?? '' });
+		expect(left.principals).toEqual([]);
 		expect(await refusalOf(member.scopes.getScope({ name: world.organization }))).toMatchObject({
 			reason: 'SCOPE_NOT_FOUND',
 		});

@@ -1,7 +1,12 @@
+import { timestampMs } from '@bufbuild/protobuf/wkt';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { purgeScope } from '../../control-plane/app/scopes/purge.ts';
+import { systemContext } from '../../control-plane/context.ts';
 import { IamUpkeepReconciler } from '../../control-plane/reconcilers/iam-upkeep.ts';
+import { present } from '../../kit/assert.ts';
 import { ScopeKind, ScopeState } from '../../proto/gen/gpuaas/iam/v1/scopes_pb.ts';
 import { AssignmentMode, NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
+import { bindingRow } from '../contract/store/rows.ts';
 import { type IamClients, IamWorld } from './iam-world.ts';
 import { refusalOf } from './refusal.ts';
 
@@ -76,6 +81,11 @@ describe('organizations, departments, projects', () => {
 		}
 		const abroad = { name: from.name, newParent: 'organizations/acme', etag: from.etag };
 		expect(await refusalOf(world.owner.scopes.moveScope(abroad))).toMatchObject({ reason: 'SCOPE_NOT_FOUND' });
+		// Nor by who owns both.
+		const both = await world.member('tenant.owner', world.organization, 'operator');
+		const there = bindingRow('of-both', both.id, { role: 'tenant.owner', scope: 'organizations/acme' });
+		await world.api.deps.store.unit((tx) => tx.access.insertBinding(there));
+		expect(await refusalOf(both.scopes.moveScope(abroad))).toMatchObject({ reason: 'SCOPE_KIND_INVALID' });
 		const { scope } = await world.owner.scopes.moveScope({ name: from.name, newParent: to.name, etag: from.etag });
 		expect(scope?.parent).toBe(to.name);
 		expect((await reader.scopes.getScope({ name: leaf.name })).scope?.parent).toBe(inner.name);
@@ -105,6 +115,9 @@ describe('organizations, departments, projects', () => {
 		const below = await at(lab.name, to.name);
 		const lifted = await refusalOf(move(below));
 		expect(lifted).toMatchObject({ reason: 'PERMISSION_DENIED', message: expect.stringContaining('guardrail') });
+		// Whoever may take it away and not bring it there is told of no such parent.
+		const leaver = await at(guarded.name);
+		expect(await refusalOf(move(leaver))).toMatchObject({ reason: 'SCOPE_NOT_FOUND' });
 		const user = await world.member('tenant.owner');
 		expect(await refusalOf(move(user))).toMatchObject({ reason: 'STEP_UP_REQUIRED' });
 		const { name, etag } = guardrail.guardrail ?? { name: '', etag: '' };
@@ -166,12 +179,29 @@ describe('suspension and deletion', () => {
 		expect(await refusalOf(unseen)).toMatchObject({ reason: 'DELETION_PLAN_CHANGED' });
 		const { scope } = await world.owner.scopes.deleteScope({ name, planDigest, reason: 'over' });
 		expect(scope?.state).toBe(ScopeState.DELETING);
-		await world.owner.scopes.resumeScope({ name, etag: scope?.etag ?? '' });
-		const again = (await world.owner.scopes.planScopeDeletion({ name })).plan?.planDigest ?? '';
-		await world.owner.scopes.deleteScope({ name, planDigest: again, grace: { seconds: 0n, nanos: 0 }, reason: 'over' });
+		const graceMs = timestampMs(present(scope?.deleteAt, 'an end')) - world.api.deps.clock.now();
+		expect(Math.round(graceMs / 3_600_000)).toBe(7 * 24);
 		await using upkeep = new IamUpkeepReconciler(world.api.deps);
 		await upkeep.once();
+		expect((await world.owner.scopes.getScope({ name })).scope?.state).toBe(ScopeState.DELETING);
+		// Whoever looks, and whatever it was told.
+		const { deps } = world.api;
+		const row = present(await deps.store.read((tx) => tx.scopes.get(name)), 'a row');
+		const by = { ctx: systemContext('test', deps.clock, deps.log, 'c'), appendAudit: deps.appendAudit };
+		const purge = () => deps.store.unit((tx) => purgeScope(tx, row, { ...by, nowMs: deps.clock.now() }));
+		expect(await purge()).toBe(false);
+		await world.owner.scopes.resumeScope({ name, etag: scope?.etag ?? '' });
+		const { id: viewer } = await world.member('tenant.viewer');
+		await world.owner.access.createBinding({ parent: project.name, principalId: viewer, role: 'tenant.developer' });
+		const again = (await world.owner.scopes.planScopeDeletion({ name })).plan?.planDigest ?? '';
+		await world.owner.scopes.deleteScope({ name, planDigest: again, grace: { seconds: 0n, nanos: 0 }, reason: 'over' });
+		await upkeep.once();
 		expect(await refusalOf(world.owner.scopes.getScope({ name }))).toMatchObject({ reason: 'SCOPE_NOT_FOUND' });
+		const left = await deps.store.read((tx) => tx.access.listBindings([viewer]));
+		expect(left.map(({ role }) => role)).toEqual(['tenant.viewer']);
+		// Records carry its name, so nothing else is ever called so.
+		const reborn = { parent: world.organization, kind: ScopeKind.DEPARTMENT, id: 'doomed', displayName: 'Phoenix' };
+		expect(await refusalOf(world.owner.scopes.createScope(reborn))).toMatchObject({ reason: 'SCOPE_ID_TAKEN' });
 		expect(await refusalOf(world.owner.scopes.getScope({ name: project.name }))).toMatchObject({
 			reason: 'SCOPE_NOT_FOUND',
 		});

@@ -32,3 +32,26 @@ test('an address that names a domain within quotes lets nobody in by that domain
 	using ada = world.person(await provider.addUser('ada', { email: 'ada@acme.example' }));
 	expect(await ada.login()).toMatchObject({ code: 0 });
 });
+
+test('an operator suspends others, and not themselves', async () => {
+	await using provider = await NodeOidc.start();
+	await using world = await LoginWorld.start(provider);
+	const joined = async (name: string, role: string, scope: string) => {
+		const person = world.person(await provider.addUser(name));
+		expect(await person.join(role, scope)).toMatchObject({ code: 0 });
+		return { person, id: (await person.json<{ principalId: string }>('whoami')).principalId };
+	};
+	using disposer = new DisposableStack();
+	const [first, second, tenant] = [
+		await joined('first', 'platform.operator', 'platform'),
+		await joined('second', 'platform.operator', 'platform'),
+		await joined('tenant', 'tenant.developer', 'organizations/acme/projects/train'),
+	];
+	for (const { person } of [first, second, tenant]) disposer.use(person);
+	const suspend = (id: string) => first.person.run(['user', 'suspend', id, '--reason', 'left']);
+	expect((await suspend(first.id)).err).toContain('you would suspend yourself');
+	expect(await suspend(tenant.id)).toMatchObject({ code: 0 });
+	expect(await tenant.person.run(['whoami'])).toMatchObject({ code: 1 });
+	expect(await suspend(second.id)).toMatchObject({ code: 0 });
+	expect(await first.person.run(['whoami'])).toMatchObject({ code: 0 });
+});

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ROLES } from '../../control-plane/app/iam/roles.ts';
+import { present } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { PostgresServer } from '../fakes/postgres.ts';
 import type { CaseResult } from './calls.ts';
@@ -10,13 +11,29 @@ import { reportOf, summary } from './report.ts';
 import { STRANGERS } from './strangers.ts';
 
 /** `npm run isolation` is the same, with its report as a file. */
+const proven: string[] = [];
 let server: PostgresServer;
 beforeAll(async () => {
 	server = await PostgresServer.start({ durable: false });
 });
 afterAll(() => server[Symbol.asyncDispose]());
 
-describe.each(MODES)('isolation: $name', (mode) => {
+/** Each by its own name, so that one can be run alone. */
+describe('isolation: sqlite', () => proves('sqlite'));
+describe('isolation: postgres', () => proves('postgres'));
+describe('isolation: postgres, row security alone', () => proves('postgres, row security alone'));
+describe('isolation: postgres, application filter alone', () => proves('postgres, application filter alone'));
+
+test('every mode is proven', () => {
+	expect(proven).toEqual(MODES.map(({ name }) => name));
+});
+
+function proves(name: string): void {
+	const mode = present(
+		MODES.find((one) => one.name === name),
+		'a mode of that name',
+	);
+	proven.push(name);
 	let results: readonly CaseResult[] = [];
 
 	test('what is another tenant’s reads as what is nobody’s, nothing happens, and the caller’s log says so', async () => {
@@ -47,7 +64,7 @@ describe.each(MODES)('isolation: $name', (mode) => {
 		expect(counts).toEqual(wanted.map((tries, at) => (omitted.includes(`by ${STRANGERS[at]}`) ? 0 : tries)));
 		expect(results.filter((result) => result.case.startsWith('nested')).length).toBeGreaterThan(100);
 	});
-});
+}
 
 test('with both layers taken away the matrix sees strangers reach nearly everything', async () => {
 	await using open = await openMode(OPEN, server);

@@ -78,6 +78,7 @@ eachStore('logins', (kind) => {
 		const other = { ...row, id: 'd2', issuer: 'https://other.example' };
 		await store.unit((tx) => tx.logins.insertDomain(other));
 		expect(await store.read((tx) => tx.logins.getDomain(ISSUER, 'acme.example'))).toEqual(row);
+		expect(await store.read((tx) => tx.logins.getDomain('https://third.example', 'acme.example'))).toBeUndefined();
 		expect(await store.read((tx) => tx.logins.listDomains(page))).toEqual([row, other]);
 		expect(await store.unit((tx) => tx.logins.deleteDomain('d1'))).toEqual(row);
 		expect(await store.unit((tx) => tx.logins.deleteDomain('d1'))).toBeUndefined();
