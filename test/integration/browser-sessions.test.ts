@@ -9,6 +9,7 @@ import { StaticIssuer } from '../providers/static-issuer.ts';
 import { ApiWorld } from './api-world.ts';
 import { Tab } from './browser-tab.ts';
 import { idOf } from './iam-world.ts';
+import { underPolicy } from './lock-order.ts';
 
 /**
  * What time does to sessions of browsers. Rows are put as time would have left them; how they come about is tested with real
@@ -92,9 +93,8 @@ test('a session ends with its time, and with the person', async () => {
 	const leaver = idOf(await world.addPrincipal('user', 'platform.operator', 'platform'));
 	const tab = await session({ principalId: leaver });
 	expect(await reasonOf(tab.call(WHO_AM_I))).toBe('200');
-	await world.deps.store.unit((tx) =>
-		tx.identities.updatePrincipal(leaver, { disabledAtMs: 1, disabledReason: 'left' }),
-	);
+	const left = { disabledAtMs: 1, disabledReason: 'left' };
+	await world.deps.store.unit(underPolicy((tx) => tx.identities.updatePrincipal(leaver, left)));
 	expect(await reasonOf(tab.call(WHO_AM_I))).toBe('USER_DISABLED');
 });
 

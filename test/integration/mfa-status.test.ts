@@ -5,6 +5,7 @@ import { present } from '../../kit/assert.ts';
 import { type MfaStatus, PrincipalService } from '../../proto/gen/gpuaas/iam/v1/principals_pb.ts';
 import { credentialRow, principalRow } from '../contract/store/rows.ts';
 import { ApiWorld } from './api-world.ts';
+import { underPolicy } from './lock-order.ts';
 import { refusalOf } from './refusal.ts';
 
 let world: ApiWorld;
@@ -111,6 +112,7 @@ test('to the platform also who is suspended, and how many live keys they have, f
 		return statuses.find(({ principalId }) => principalId === id);
 	};
 	expect(await seen()).toMatchObject({ suspended: false, liveKeys: 1, state: 'never' });
-	await world.deps.store.unit((tx) => tx.identities.updatePrincipal(id, { disabledAtMs: 1, disabledReason: 'left' }));
+	const left = { disabledAtMs: 1, disabledReason: 'left' };
+	await world.deps.store.unit(underPolicy((tx) => tx.identities.updatePrincipal(id, left)));
 	expect(await seen()).toMatchObject({ suspended: true });
 });

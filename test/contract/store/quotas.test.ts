@@ -108,6 +108,8 @@ eachStore('quotas', (kind) => {
 		});
 		await store.unit((tx) => takeQuota(tx, wish(C, '4')));
 		await expect(store.unit((tx) => takeQuota(tx, wish(D, '5')))).rejects.toMatchObject({ metadata: { scope: ORG } });
+		// Of two that have none the nearest.
+		await expect(store.unit((tx) => takeQuota(tx, wish(B, '6')))).rejects.toMatchObject({ metadata: { scope: LAB } });
 		// Another kind is another matter.
 		await store.unit((tx) => takeQuota(tx, wish(D, '5', 9, 'gpus')));
 		expect(await store.read((tx) => tx.quotas.totals())).toEqual([
