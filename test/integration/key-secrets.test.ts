@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { macOf, mintApiKey, parseApiKey } from '../../control-plane/app/iam/api-key.ts';
 import { ApiKeyAuthenticator } from '../../control-plane/app/iam/authenticate.ts';
@@ -37,11 +36,11 @@ test('a key goes on working when a pepper is added, and not when its own is gone
 	const line = (version: number, bytes: Uint8Array) => `${version} ${Buffer.from(bytes).toString('base64url')}\n`;
 	const own = world.deps.secrets.ring.current.export();
 	expect(await taken(key, parsePeppers(line(1, own)))).toBe(idOf(key));
-	const both = parsePeppers(line(1, own) + line(2, randomBytes(32)));
+	const both = parsePeppers(line(1, own) + line(2, systemRng.bytes(32)));
 	expect(both.currentVersion).toBe(2);
 	expect(await taken(key, both)).toBe(idOf(key));
 	expect(await taken(key, parsePeppers(line(2, own)))).toBe('refused');
-	expect(await taken(key, parsePeppers(line(1, randomBytes(32))))).toBe('refused');
+	expect(await taken(key, parsePeppers(line(1, systemRng.bytes(32))))).toBe('refused');
 });
 
 test('a key of another installation is refused, though all of it fits', async () => {
