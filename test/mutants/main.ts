@@ -45,6 +45,9 @@ function copyCheckout(): void {
 		mkdirSync(dirname(join(copy, name)), { recursive: true });
 		cpSync(join(root, name), join(copy, name), { verbatimSymlinks: true });
 	}
+	// Tests of the architecture ask git which files there are.
+	execFileSync('git', ['init', '--quiet'], { cwd: copy });
+	execFileSync('git', ['add', '--all'], { cwd: copy });
 	for (const shared of ['node_modules', 'test/.cache']) symlinkSync(join(root, shared), join(copy, shared));
 }
 
