@@ -49,7 +49,8 @@ test('any altered, missing, inserted or reordered record is found where it is', 
 		const forgedChain = original.map((row) => (row.seq === at ? { ...row, chain: new Uint8Array(32) } : row));
 		expect(await verify(forgedChain)).toMatchObject({ kind: 'tampered', at });
 		if (at < 20) {
-			expect(await verify(original.filter(({ seq }) => seq !== at))).toMatchObject({ kind: 'tampered', at });
+			const missing = { kind: 'tampered', at, what: expect.stringContaining(`record ${at} is missing`) };
+			expect(await verify(original.filter(({ seq }) => seq !== at))).toMatchObject(missing);
 			const swapped = original.toSpliced(
 				at - 1,
 				2,
@@ -84,6 +85,9 @@ test('a tail that was cut off is found below the newest head', async () => {
 test('two heads of one size that differ are a fork', async () => {
 	const forked = chained(Array.from({ length: 18 }, (_, index) => `other ${index}`));
 	expect(await verify(original, [...heads, headOf(forked, 18)])).toMatchObject({ kind: 'tampered', at: 18 });
+	// Whichever of them the log continues: that the other was signed is the finding.
+	const found = { kind: 'tampered', at: 18, what: expect.stringContaining('forked') };
+	expect(await verify(original, [headOf(forked, 18), ...heads])).toMatchObject(found);
 });
 
 test('without a head that holds nothing is verified', async () => {

@@ -17,6 +17,7 @@ import { AssignmentMode, NodeService, NodeState } from '../../proto/gen/gpuaas/n
 import { OperationService, OperationState } from '../../proto/gen/gpuaas/operations/v1/operations_pb.ts';
 import { TaskService, TaskSpecSchema, TaskState } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
+import { rawSqlite } from '../contract/store/stores.ts';
 import { eventually } from '../eventually.ts';
 import { NEEDS_MORE_THAN_A_KEY } from './api-samples.ts';
 import { ApiWorld } from './api-world.ts';
@@ -192,6 +193,22 @@ describe('audit', () => {
 			expect(world.heads.waitedFor.slice(waited)).toEqual(isPrivileged ? [fresh[0]?.id] : []);
 		},
 	);
+
+	test('a change whose record cannot be written does not happen', async () => {
+		const node = await world.addNode();
+		const path = join(world.folder, 'store.db');
+		const refuse = `BEGIN SELECT RAISE(ABORT, 'no record'); END`;
+		rawSqlite(path, `CREATE TRIGGER no_record BEFORE INSERT ON audit_leaves ${refuse}`);
+		try {
+			await refusalOf(operator().nodes.cordonNode({ node: node.id, reason: 'fan' }));
+			await refusalOf(operator().tokens.createToken({ nodeName: 'unrecorded' }));
+		} finally {
+			rawSqlite(path, 'DROP TRIGGER no_record');
+		}
+		expect((await operator().nodes.getNode({ node: node.id })).node?.cordoned).toBe(false);
+		const { tokens } = await operator().tokens.listTokens({ pageSize: 1000 });
+		expect(tokens.filter(({ nodeName }) => nodeName === 'unrecorded')).toEqual([]);
+	});
 
 	test('what a person typed stands there only as a commitment, and env not at all', async () => {
 		const node = await world.addNode();

@@ -13,7 +13,7 @@ import { withConnection } from './pool.ts';
 import { ensureRoles, handOver, MIGRATOR_ROLE } from './roles.ts';
 
 /** Any number that nobody else in the database uses: "gpua". */
-const LOCK_KEY = 0x67707561;
+export const LOCK_KEY = 0x67707561;
 
 /**
  * One transaction for all of it, under a lock: replicas that start together migrate one after another. What it makes

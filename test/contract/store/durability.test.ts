@@ -40,6 +40,18 @@ describe('durability', () => {
 	});
 	afterAll(() => server[Symbol.asyncDispose]());
 
+	test('SQLite: a commit that was acknowledged is in the log of the file, and the log is synced each time', async () => {
+		using folder = temporaryFolder();
+		await using store = await openAt(join(folder.path, 'store.db'));
+		const pragma = (name: string) =>
+			store.unit(function* () {
+				return (yield { sql: `pragma ${name}`, parameters: [] }).rows;
+			});
+		expect(await pragma('journal_mode')).toEqual([{ journal_mode: 'wal' }]);
+		// FULL: NORMAL would sync at checkpoints only, and a power cut would take back what was acknowledged since.
+		expect(await pragma('synchronous')).toEqual([{ synchronous: 2 }]);
+	});
+
 	test('SQLite: kill -9 of the process loses nothing that was acknowledged', async () => {
 		using folder = temporaryFolder();
 		const path = join(folder.path, 'store.db');

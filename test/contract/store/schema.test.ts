@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loadMigrations, pendingMigrations } from '../../../control-plane/store/migrations/files.ts';
-import { migratePg } from '../../../control-plane/store/pg/migrate.ts';
+import { LOCK_KEY, migratePg } from '../../../control-plane/store/pg/migrate.ts';
 import { SqliteConnection } from '../../../control-plane/store/sqlite/connection.ts';
 import { migrateSqlite } from '../../../control-plane/store/sqlite/migrate.ts';
 import { snake, type Table } from '../../../control-plane/store/tables/columns.ts';
@@ -11,6 +12,7 @@ import * as loginSchema from '../../../control-plane/store/tables/login-schema.t
 import * as quotaSchema from '../../../control-plane/store/tables/quota-schema.ts';
 import * as schema from '../../../control-plane/store/tables/schema.ts';
 import { systemClock } from '../../../kit/clock.ts';
+import { eventually } from '../../eventually.ts';
 import { PostgresServer } from '../../fakes/postgres.ts';
 import { openAt, rawSqlite, temporaryFolder } from './stores.ts';
 
@@ -132,6 +134,27 @@ describe('schema', () => {
 		for (const store of stores) await store[Symbol.asyncDispose]();
 		const rows = await server.query(url, 'SELECT version FROM schema_migrations');
 		expect(rows).toHaveLength(loadMigrations('pg').length);
+	});
+
+	test('one that comes while another migrates waits until that is done', async () => {
+		const url = await server.createDatabase();
+		const migrating = new pg.Client({ connectionString: url });
+		await migrating.connect();
+		try {
+			await migrating.query('BEGIN');
+			await migrating.query('SELECT pg_advisory_xact_lock($1)', [LOCK_KEY]);
+			let isOpen = false;
+			const opening = openAt(url).finally(() => {
+				isOpen = true;
+			});
+			const waiting = `SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`;
+			await eventually('it waits', async () => isOpen || (await server.query(url, waiting)).length === 1);
+			expect([isOpen, await pgColumns(server, url)]).toEqual([false, []]);
+			await migrating.query('COMMIT');
+			await (await opening)[Symbol.asyncDispose]();
+		} finally {
+			await migrating.end();
+		}
 	});
 
 	const latest = loadMigrations('sqlite').length;

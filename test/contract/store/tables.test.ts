@@ -219,6 +219,7 @@ eachStore('tables', (kind) => {
 		expect(await put('{"a":1}', 0)).toBe(true);
 		expect(await put('{"a":2}', 0)).toBe(false);
 		expect(await put('{"a":3}', 1)).toBe(true);
+		expect(await put('{"a":4}', 1)).toBe(false);
 		expect(await store.read((tx) => tx.authority.get())).toEqual({ version: 2, document: '{"a":3}' });
 	});
 
