@@ -78,6 +78,7 @@ describe('AuthorityCertIssuer', () => {
 		const at = (nowMs: number, ttlMs?: number) =>
 			issuer.issue({ subject: TEST_NODE, csrDer, nowMs, ...(ttlMs === undefined ? {} : { ttlMs }) });
 		expect(await at(pki.nowMs, HOUR_MS)).toMatchObject({ notAfterMs: pki.nowMs + HOUR_MS });
+		expect(await at(pki.nowMs)).toMatchObject({ notAfterMs: pki.nowMs + 24 * HOUR_MS });
 		await expect(at(pki.nowMs, HOUR_MS - 1)).rejects.toThrow('a node certificate of');
 		await expect(at(pki.nowMs, 24 * HOUR_MS + 1)).rejects.toThrow('a node certificate of');
 		expect(await at(pki.node.notAfterMs - HOUR_MS)).toMatchObject({ notAfterMs: pki.node.notAfterMs });

@@ -153,6 +153,9 @@ describe('openssl x509 -text', () => {
 		for (let count = 0; count < 200; count += 1) serials.add(randomSerial(systemRng));
 		expect(serials.size).toBe(200);
 		for (const serial of serials) expect(serial).toMatch(/^[4-7][0-9a-f]{31}$/);
+		const drawn = (byte: number) => randomSerial({ ...systemRng, bytes: (count) => new Uint8Array(count).fill(byte) });
+		// Every bit that isn't fixed is the generator's.
+		expect([drawn(0xff), drawn(0)]).toEqual([`7f${'ff'.repeat(15)}`, `40${'00'.repeat(15)}`]);
 		expect(readFileSync(join(folder, 'root.pem'), 'utf8')).toContain('BEGIN CERTIFICATE');
 	});
 });

@@ -6,6 +6,7 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { describe, expect, it } from 'vitest';
 import type { StoredIdentity } from '../../agent/identity/stored-identity.ts';
 import { createAppendAudit } from '../../control-plane/app/audit/append.ts';
+import { parseLeaf } from '../../control-plane/app/audit/leaf.ts';
 import { getCertificateAuthority } from '../../control-plane/app/certificates/get-authority.ts';
 import {
 	issueReplicaCertificate,
@@ -133,6 +134,9 @@ describe('rotation of the issuing CAs', () => {
 		await rotate(world, ACTIVATE, ['one'], 'off for repair');
 		const { rotation } = world.authority.document().document;
 		expect(rotation?.waivers).toEqual([{ step: 'activate', nodeIds: [one.nodeId], reason: 'off for repair' }]);
+		const leaves = await world.store.read((tx) => tx.audit.listUnchained(1000));
+		const details = leaves.filter(({ action }) => action === 'ca.rotate').map(({ leaf }) => parseLeaf(leaf)?.detail);
+		expect(details.at(-1)).toMatchObject({ step: 'activate', waived: 'one' });
 		await acknowledge(world, one);
 		await acknowledge(world, two);
 		await rotate(world, DRAIN);

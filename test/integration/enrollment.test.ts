@@ -155,6 +155,21 @@ describe('join tokens', () => {
 		await expect(joiner.begin()).rejects.toMatchObject({ reason: 'TOKEN_EXPIRED' });
 	});
 
+	it('has its key on disk before it sends anything, and asks again with the same one', async () => {
+		await using world = await World.start();
+		const token = await world.token({ id: 't-1' });
+		const { address } = world;
+		await world.crash();
+		await expect(world.enroll(token, { address })).rejects.toMatchObject({ reason: 'UNREACHABLE' });
+		const folder = new IdentityFolder(join(world.folder, 'agents', 'host'), systemRng);
+		const keyPem = folder.readPendingKey('token/t-1');
+		expect(keyPem).toContain('PRIVATE KEY');
+		expect(folder.readPendingKey('token/t-2')).toBeUndefined();
+		await world.open();
+		const identity = await world.enroll(token);
+		expect(identity.credential().keyPem).toBe(keyPem);
+	});
+
 	it('survives a crash of the control plane between Begin and Complete', async () => {
 		await using world = await World.start();
 		const token = await world.token();

@@ -2,6 +2,7 @@ import { chmodSync, cpSync, readFileSync, statSync, writeFileSync } from 'node:f
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { enroll } from '../../agent/identity/enroll.ts';
+import { EnrollConnection } from '../../agent/identity/enroll-connection.ts';
 import { Renewal } from '../../agent/identity/renewal.ts';
 import { identityStatus } from '../../agent/identity/status.ts';
 import { loadIdentity, type StoredIdentity } from '../../agent/identity/stored-identity.ts';
@@ -16,11 +17,14 @@ import { systemClock } from '../../kit/clock.ts';
 import { systemRng } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
+import { enrollHelloTranscript } from '../../pki/keys/enroll-transcript.ts';
 import { generateNodeKey } from '../../pki/keys/node-key.ts';
+import type { SyncSigner } from '../../pki/keys/signer.ts';
 import { decodeBundle, encodeBundle } from '../../pki/trust/bundle.ts';
 import { createCsr } from '../../pki/x509/csr.ts';
 import { certificatesOfPem } from '../../pki/x509/pem.ts';
 import { CertificateState } from '../../proto/gen/gpuaas/certificates/v1/certificates_pb.ts';
+import { EnrollmentService } from '../../proto/gen/gpuaas/enrollment/v1/enrollment_pb.ts';
 import { eventually } from '../eventually.ts';
 import { World } from './enrollment-world.ts';
 
@@ -222,6 +226,9 @@ describe('who may open a stream', () => {
 		const { nodeId } = identity;
 		const unknown = await world.authority.issueNodeCertificate({ csrDer, nodeId, ttlMs: HOUR_MS });
 		expect(await judge(unknown.der)).toMatchObject(refused('CERTIFICATE_NOT_FOUND'));
+		// A reimage whose revocation of the image before is not there: the generation alone shuts that out.
+		await world.store.unit((tx) => tx.nodes.update(nodeId, { generation: 2 }));
+		expect(await world.authorize(identity)).toMatchObject(refused('STALE_GENERATION'));
 		await world.store.unit((tx) => tx.nodes.update(nodeId, { state: 'retired', retiredAtMs: 1 }));
 		expect(await world.authorize(identity)).toMatchObject(refused('NODE_RETIRED'));
 	});
@@ -291,6 +298,32 @@ describe('recovery', () => {
 		world.clock.shiftMs = 25 * HOUR_MS;
 		await world.recover(identity);
 		expect(await world.authorize(identity)).toMatchObject(ACCEPTED);
+	});
+
+	it('refuses a recovery that another key signs, and keeps its challenge to its connection', async () => {
+		await using world = await World.start();
+		const identity = await world.enroll(await world.token());
+		await world.authorize(identity);
+		world.clock.shiftMs = 25 * HOUR_MS;
+		const peer = { address: world.address, trustDomain: world.trustDomain, rootsPem: identity.bundle().rootsPem };
+		using connection = await EnrollConnection.open(peer);
+		const csr = createCsr(generateNodeKey().signer);
+		const joinState = identity.joinState();
+		const begin = (signer: SyncSigner, exporter = connection.exporter) => {
+			const transcript = enrollHelloTranscript({ exporter, tokenId: joinState, csrDer: csr });
+			const value = { joinState, signature: signer.signSync(transcript) };
+			const credential = { case: 'joinState' as const, value };
+			return connection.call(EnrollmentService.method.beginEnrollment, { credential, csr, facts: {} });
+		};
+		// Whoever has read a join state off a disk or a wire, and not the key.
+		const mismatch = { reason: 'CHANNEL_MISMATCH' };
+		await expect(begin(generateNodeKey().signer)).rejects.toMatchObject(mismatch);
+		await expect(begin(identity.key().signer, systemRng.bytes(32))).rejects.toMatchObject(mismatch);
+		const { challengeId } = await begin(identity.key().signer);
+		const signature = generateNodeKey().signer.signSync(systemRng.bytes(32));
+		const complete = connection.call(EnrollmentService.method.completeEnrollment, { challengeId, signature });
+		await expect(complete).rejects.toMatchObject(mismatch);
+		expect(await world.node(identity.nodeId)).toMatchObject({ recoveries: 0, renewalSeq: 1, locked: false });
 	});
 
 	it('does not recover a locked or removed node', async () => {

@@ -359,7 +359,8 @@ test('one address may hold only so many connections, and gets a place back when 
 
 test('handshakes that are begun and not finished hold the line only until their timeout', async () => {
 	await using world = await startWorld({
-		gateway: { acceptor: { handshakesAtOnceMax: 1 }, tls: { handshakeTimeoutMs: 1500 } },
+		// So late that nothing but the timeout of its handshake cuts it.
+		gateway: { acceptor: { handshakesAtOnceMax: 1, firstStreamMs: 3_600_000 }, tls: { handshakeTimeoutMs: 1500 } },
 	});
 	const order: string[] = [];
 	const silent = connectTcp({ host: '127.0.0.1', port: world.gateway.port });
