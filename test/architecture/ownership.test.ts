@@ -4,7 +4,7 @@ import { listMethods, nameOf, readContract } from './contract.ts';
 import { listFiles, readText } from './sources.ts';
 
 /**
- * Every noun has one owner (ownership.json). The guard finds services, tables and workers that no noun claims: in mode
+ * Every noun has one owner (ownership.json). The guard finds services, tables, events and workers that no noun claims: in mode
  * `warn` it says so, in mode `enforce` it fails, so that a product can't grow its own identity, billing or audit.
  */
 interface Noun {
@@ -75,9 +75,21 @@ describe('the guard', () => {
 		);
 	});
 
+	test('every event has a noun', () => {
+		const code = listFiles().filter((path) => /^control-plane\/.*(?<!\.test)\.ts$/.test(path));
+		const topics = code.flatMap((path) => topicsIn(readText(path)));
+		expect(topics.length).toBeGreaterThan(20);
+		report('events', topics);
+	});
+
 	test('what nobody owns is found', () => {
 		expect(unowned('rpcs', ['gpuaas.tasks.v1.TaskService/GetTask', 'acme.billing.v1.BillingService/Charge'])).toEqual([
 			'acme.billing.v1.BillingService/Charge',
+		]);
+		expect(unowned('workers', ['dispatch', 'acme-billing'])).toEqual(['acme-billing']);
+		expect(topicsIn("append({ topic: 'acme.charged', key }); subscribe('acme.paid', () => {});")).toEqual([
+			'acme.charged',
+			'acme.paid',
 		]);
 		expect(tablesIn('CREATE TABLE tasks (a);\ncreate table if not exists "acme_invoices" (b);')).toEqual([
 			'tasks',
@@ -95,6 +107,10 @@ function report(surface: Surface, names: readonly string[]): void {
 	const found = unowned(surface, names);
 	if (ownership.mode === 'enforce') expect(found, `name their noun in ownership.json under ${surface}`).toEqual([]);
 	else if (found.length > 0) console.warn(`ownership (${surface}): no noun owns ${found.join(', ')}`);
+}
+
+function topicsIn(code: string): string[] {
+	return [...code.matchAll(/(?:\btopic: |\bsubscribe\()'([a-z]+\.[^']+)'/g)].map((match) => match[1] ?? '');
 }
 
 function tablesIn(sql: string): string[] {

@@ -17,7 +17,7 @@ import {
 } from '../../proto/gen/buf/validate/validate_pb.ts';
 
 /** Fields of requests that a caller could fill without end: no length, item or pair limit in their validation rules. */
-export function unboundedFields(methods: readonly DescMethod[]): string[] {
+export function unboundedFields(methods: readonly Pick<DescMethod, 'input'>[]): string[] {
 	const found = new Set<string>();
 	const seen = new Set<string>();
 	const visit = (message: DescMessage): void => {

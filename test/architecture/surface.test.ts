@@ -134,6 +134,37 @@ describe('requests', () => {
 		expectOnlyAllowed('unboundedFields', unboundedFields(methods), 'add max_len, max_items or max_pairs');
 	});
 
+	test('a field without a bound is found, of each kind', () => {
+		// Answers are ours to bound: as requests these would be filled without end.
+		const found = unboundedFields(methods.map(({ output }) => ({ input: output })));
+		expect(found).toEqual(
+			expect.arrayContaining([
+				'gpuaas.audit.v1.AuditLeaf.leaf',
+				'gpuaas.audit.v1.AuditRecord.action',
+				'gpuaas.audit.v1.ListAuditRecordsResponse.records',
+				'gpuaas.nodes.v1.Node.labels',
+			]),
+		);
+	});
+
+	test('a call is found in each form, and nothing else is one', () => {
+		const [method] = methods.filter(({ name }) => name === 'CreateTask');
+		const calls = [
+			'client.createTask({})',
+			'stub.CreateTask(x)',
+			'TaskService.method.createTask',
+			'TaskService/CreateTask',
+		];
+		expect(calls.map((text) => method !== undefined && isCalled(method, `gpuaas.tasks.v1.${text}`))).toEqual([
+			true,
+			true,
+			true,
+			true,
+		]);
+		const others = ['client.createTasks({})', 'createTask', 'TaskService/CreateTaskX', 'client.recreateTask('];
+		expect(others.map((text) => method !== undefined && isCalled(method, text))).toEqual([false, false, false, false]);
+	});
+
 	test('fields that hold secrets or personal data declare their class', () => {
 		const wrong = messages.flatMap((message) =>
 			message.fields

@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { rewriteSpecifiers } from '../../packaging/specifiers.ts';
 
 /**
  * The package as people get it: packed, installed globally under a folder of its own, run from elsewhere with nothing
@@ -155,30 +154,4 @@ test('an unpacked package installs exactly the versions of its lock', () => {
 	expect(others).toEqual([]);
 	expect(existsSync(join(unpacked, 'node_modules', 'vitest'))).toBe(false);
 	expect(run(join(unpacked, 'gpuaas'), 'version')).toContain(version);
-});
-
-describe('specifiers', () => {
-	test('every way to name a module is rewritten, and nothing else', () => {
-		const source = [
-			"import { a } from './a.ts';",
-			"import type { B } from '../b.ts';",
-			"export { c } from './c.ts';",
-			"const d = await import('./d.ts');",
-			"const e = new URL('../agent/main.ts', import.meta.url);",
-			"const f = 'see ./x.ts for more';",
-			"const own = import.meta.url.endsWith('.ts');",
-			"import pino from 'pino';",
-		].join('\n');
-		const { text, modules, problems } = rewriteSpecifiers('x.ts', source);
-		expect(text.match(/\.js'/g)).toHaveLength(5);
-		expect(text).toContain("'see ./x.ts for more'");
-		expect(text).toContain("endsWith('.ts')");
-		expect(modules).toEqual(['./a.js', './c.js', './d.js']);
-		expect(problems).toEqual([]);
-		expect(text).toHaveLength(source.length);
-	});
-
-	test('a path that cannot be followed stops the packaging', () => {
-		expect(rewriteSpecifiers('x.ts', "join(folder, 'main.ts')").problems).toHaveLength(1);
-	});
 });
