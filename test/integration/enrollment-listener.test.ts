@@ -12,9 +12,17 @@ import type { Finding } from '../../cli/doctor/finding.ts';
 import { testIo } from '../../cli/test-io.ts';
 import { issueReplicaCertificate } from '../../control-plane/app/certificates/replica-certificate.ts';
 import { mintApiKey } from '../../control-plane/app/iam/api-key.ts';
+import { present } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { systemRng } from '../../kit/ids.ts';
 import { encodeJoinToken } from '../../pki/keys/join-token.ts';
+import { generateNodeKey } from '../../pki/keys/node-key.ts';
+import { generateSigner } from '../../pki/keys/signer.ts';
+import { EKU_CLIENT_AUTH, EKU_SERVER_AUTH } from '../../pki/trust/identity.ts';
+import { gatewayDnsName, spiffeId } from '../../pki/trust/spiffe.ts';
+import { makeCertificate, randomSerial } from '../../pki/x509/certificate.ts';
+import { parseCertificate } from '../../pki/x509/parse.ts';
+import { certificatePem, certificatesOfPem } from '../../pki/x509/pem.ts';
 import { EnrollmentService } from '../../proto/gen/gpuaas/enrollment/v1/enrollment_pb.ts';
 import { credentialRow, principalRow } from '../contract/store/rows.ts';
 import { eventually } from '../eventually.ts';
@@ -98,6 +106,50 @@ describe('who may pose as the enrollment listener', () => {
 		expect(middle.received()).toBe(0);
 	});
 
+	it('believes no leaf that names our own CA as its issuer and that somebody else signed', async () => {
+		await using world = await World.start();
+		const [, ca, root] = certificatesOfPem(world.replica.chainPem);
+		const caDer = present(ca, 'the replica CA');
+		const key = generateNodeKey();
+		const thief = generateSigner('ecdsa-p256-sha256');
+		const parsed = parseCertificate(caDer);
+		if (parsed.kind !== 'ok') throw new Error(parsed.detail);
+		const nowMs = systemClock.now();
+		const forged = await makeCertificate(
+			{
+				serialHex: randomSerial(systemRng),
+				subject: '',
+				spki: key.signer.spki(),
+				notBeforeMs: nowMs - 60_000,
+				notAfterMs: nowMs + 3_600_000,
+				ekus: [EKU_SERVER_AUTH, EKU_CLIENT_AUTH],
+				sans: [
+					{ type: 'url', value: spiffeId(world.trustDomain, 'replica', 'replica-1') },
+					{ type: 'dns', value: gatewayDnsName(world.trustDomain) },
+				],
+			},
+			// Every name in it is right, and what follows it in the chain is public: only the signature is not ours.
+			{
+				certificateDer: caDer,
+				signer: {
+					keyId: parsed.certificate.spkiSha256Hex,
+					algorithm: thief.algorithm,
+					custody: thief.custody,
+					spki: () => thief.spki(),
+					sign: (bytes) => thief.sign(bytes),
+				},
+			},
+		);
+		const cert = [forged, caDer, present(root, 'the root')].map(certificatePem).join('');
+		using middle = await relay(world.server.port, { cert, key: key.privateKeyPem });
+		const token = await world.token();
+		// It gets as far as the second connection, on which something would be sent.
+		await expect(findPinnedRoot(middle.address, world.trustDomain, world.authority.pins())).resolves.toBeDefined();
+		const refusal = { reason: 'UNREACHABLE', message: expect.stringContaining('signature failure') };
+		await expect(world.enroll(token, { address: middle.address })).rejects.toMatchObject(refusal);
+		expect(middle.received()).toBe(0);
+	});
+
 	it('finds a proxy that ends TLS, even with a certificate of our own CA', async () => {
 		await using world = await World.start();
 		const names = { replicaId: 'proxy', dnsNames: [], ipAddresses: [] };
@@ -168,10 +220,15 @@ describe('who may pose as the enrollment listener', () => {
 		const { chainPem: cert, keyPem: key } = world.replica;
 		const old = createSecureServer({ cert, key, maxVersion: 'TLSv1.2' });
 		old.on('error', () => {});
+		let spoken = 0;
+		old.on('secureConnection', () => {
+			spoken += 1;
+		});
 		old.listen(0, '127.0.0.1');
 		await once(old, 'listening');
 		const address = `127.0.0.1:${(old.address() as AddressInfo).port}`;
 		await expect(world.enroll(await world.token(), { address })).rejects.toMatchObject({ reason: 'UNREACHABLE' });
+		expect(spoken).toBe(0);
 		old.close();
 	});
 
@@ -181,8 +238,19 @@ describe('who may pose as the enrollment listener', () => {
 			reason: 'UNREACHABLE',
 			message: expect.stringContaining('127.0.0.1:1'),
 		});
+		const addresses = ['127.0.0.1:1', world.address];
+		await expect(world.enroll(await world.token(), { addresses })).resolves.toMatchObject({
+			enrollAddresses: addresses,
+		});
+		// One that answers decides: nobody is asked again for what was refused.
+		const revoked = await world.token({ state: 'revoked' });
+		await expect(world.enroll(revoked, { name: 'b', addresses: [world.address, '127.0.0.1:1'] })).rejects.toMatchObject(
+			{ reason: 'TOKEN_REVOKED' },
+		);
 		for (const address of ['nowhere', 'host:', 'host:70000', '::1:9444']) {
-			await expect(world.enroll(await world.token(), { address })).rejects.toMatchObject({ reason: 'CONFIG_INVALID' });
+			await expect(world.enroll(await world.token(), { name: 'c', address })).rejects.toMatchObject({
+				reason: 'CONFIG_INVALID',
+			});
 		}
 	});
 });
@@ -239,7 +307,8 @@ describe('limits of the enrollment listener', () => {
 	});
 
 	it('cuts connections that say nothing, in the handshake and after it', async () => {
-		await using world = await World.start({ listener: { handshakeTimeoutMs: 50, idleTimeoutMs: 50 } });
+		const listener = { handshakeTimeoutMs: 50, idleTimeoutMs: 50, connectionLifeMaxMs: 600_000 };
+		await using world = await World.start({ listener });
 		const silent = connectTcp(world.server.port, '127.0.0.1');
 		silent.on('error', () => {});
 		await closed(silent);
@@ -256,7 +325,9 @@ describe('limits of the enrollment listener', () => {
 	});
 
 	it('ends every connection after its time, whatever it sends', async () => {
-		await using world = await World.start({ listener: { connectionLifeMaxMs: 300 } });
+		// Neither silence nor size shall be what cuts it.
+		const listener = { connectionLifeMaxMs: 300, idleTimeoutMs: 600_000, requestBytesMax: 2 ** 32 - 1 };
+		await using world = await World.start({ listener });
 		const session = connectHttp2(`https://127.0.0.1:${world.server.port}`, { rejectUnauthorized: false });
 		session.on('error', () => {});
 		const path = `/${EnrollmentService.typeName}/BeginEnrollment`;

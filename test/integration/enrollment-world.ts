@@ -241,10 +241,11 @@ export class World implements AsyncDisposable {
 	/** `host` names the state folder; two calls with one name are one host. */
 	enroll(token: string, host: Partial<Host> = {}): Promise<StoredIdentity> {
 		const { name = 'host', serial = '', hostname = 'gpu-01', replace = false, address = this.address } = host;
+		const { addresses = [address] } = host;
 		return enroll({
 			directory: join(this.folder, 'agents', name),
 			token,
-			addresses: [address],
+			addresses,
 			facts: { hostname, serial, bootId: 'boot', architecture: 'x64', cpus: 2, memoryBytes: 1n },
 			agentVersion: 'test',
 			clock: systemClock,
@@ -353,6 +354,8 @@ interface Host {
 	readonly hostname: string;
 	readonly replace: boolean;
 	readonly address: string;
+	/** In place of `address`: several, in turn. */
+	readonly addresses: readonly string[];
 }
 
 interface Running {

@@ -189,6 +189,26 @@ describe('join tokens', () => {
 		const tries = await Promise.allSettled(['a', 'b', 'c'].map((name) => world.enroll(token, { name })));
 		expect(tries.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
 	});
+
+	it('lets one of two hosts win for whom it was unused until their certificates were made', async () => {
+		await using world = await World.start();
+		const token = await world.token({ id: 't-1' });
+		const issue = world.authority.issueNodeCertificate.bind(world.authority);
+		const both = Promise.withResolvers<void>();
+		let asked = 0;
+		Object.assign(world.authority, {
+			issueNodeCertificate: async (request: Parameters<typeof issue>[0]) => {
+				asked += 1;
+				if (asked === 2) both.resolve();
+				await both.promise;
+				return await issue(request);
+			},
+		});
+		const tries = await Promise.allSettled(['a', 'b'].map((name) => world.enroll(token, { name })));
+		expect(asked).toBe(2);
+		expect(tries.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+		expect(await world.store.read((tx) => tx.nodes.count())).toBe(1);
+	});
 });
 
 describe('proof of possession', () => {
