@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -37,4 +37,12 @@ test('what appeared under the name while it was written stays, unless it is forc
 	await second.commit(target, entry, true);
 	expect(readFileSync(target, 'utf8')).toBe('new');
 	expect(readdirSync(folder)).toEqual(['x']);
+});
+
+test('a link under the very name of the partial file is not written through', async () => {
+	const secret = join(folder, 'secret');
+	writeFileSync(secret, 'secret');
+	symlinkSync(secret, join(folder, `.x.${owner.pid}-${owner.startTimeTicks}-${owner.bootId}.gpuaas-partial`));
+	await expect(PartialFile.open(target, 3, owner, systemClock)).rejects.toThrow();
+	expect(readFileSync(secret, 'utf8')).toBe('secret');
 });
