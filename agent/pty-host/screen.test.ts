@@ -132,6 +132,7 @@ test.each([
 	['behind the last column', `${FULL}\u001b[24;1Hstatus\u001b[5;1H${'x'.repeat(80)}`],
 	['behind the last column, after a wide character', `${FULL}\u001b[5;1H${'x'.repeat(78)}漢`],
 	['in a scrolling region', `${FULL}${'line\r\n'.repeat(20)}\u001b[5;9r\u001b[9;1H`],
+	['in a scrolling region from the top', `${FULL}${'line\r\n'.repeat(20)}\u001b[1;9r\u001b[9;1H`],
 	['with an origin', `${FULL}\u001b[5;9r\u001b[?6h\u001b[2;3H`],
 	['hidden, with a mouse and a shape', `${FULL}\u001b[?1000h\u001b[?1006h\u001b[4 q\u001b[?25l`],
 	['of another shape that blinks', '\u001b[5 q$ '],
@@ -143,6 +144,18 @@ test.each([
 	const [there, here] = await alike(before, 'a#\r\nb\r\nc');
 	expect(here).toBe(there);
 	expect((await alike(before, ''))[1]).toBe((await alike(before, ''))[0]);
+});
+
+test('a snapshot is of the window as it is by then, and what came before a change was for the one before', async () => {
+	const screen = new Screen(SIZE, turns, () => {});
+	screen.feed(Buffer.from('x'.repeat(100)));
+	screen.resize({ columns: 200, rows: 50 });
+	screen.resize({ columns: 40, rows: 10 });
+	screen.feed(Buffer.from(`\u001b[H\u001b[2J${'y'.repeat(41)}`));
+	const { size, bytes } = await screen.snapshot();
+	screen.dispose();
+	expect(size).toEqual({ columns: 40, rows: 10 });
+	expect(bytes.toString('utf8')).toContain('\u001b[2;2H');
 });
 
 test('a snapshot says what it must beside the text', async () => {
@@ -201,6 +214,14 @@ test.each(['L', 'M', 'S', 'T', 'I', 'Z', 'b', '@', 'P', 'X'])(
 	},
 );
 
+test.each(['L', 'M', 'S', 'T', 'I', 'Z', '@', 'P'])('a count is that many times one: %s', async (final) => {
+	const text = `${Array.from({ length: 30 }, (_, row) => `line ${row}`).join('\r\n')}\u001b[7;20Habcdef\u001b[7;22H`;
+	const once = `\u001b[${final}`;
+	expect(await shown([Buffer.from(`${text}\u001b[3${final}z`)])).toBe(
+		await shown([Buffer.from(`${text}${once.repeat(3)}z`)]),
+	);
+});
+
 test('a character is repeated as often as it says', async () => {
 	expect(await shown([Buffer.from('a\u001b[200bz')])).toBe(await shown([Buffer.from(`${'a'.repeat(201)}z`)]));
 });
@@ -234,17 +255,23 @@ test('bytes by offset, whatever was forgotten', () => {
 		fc.record({ forget: fc.nat(200) }),
 	);
 	fc.assert(
-		fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+		fc.property(fc.array(step, { maxLength: 60 }), fc.nat(), fc.nat(300), (steps, skip, bytesMax) => {
 			const buffer = new OutputBuffer();
 			let all = Buffer.alloc(0);
+			let first = 0;
 			for (const each of steps) {
 				if ('append' in each) {
 					buffer.append(Buffer.from(each.append));
 					all = Buffer.concat([all, each.append]);
-				} else buffer.forget(each.forget);
+				} else {
+					buffer.forget(each.forget);
+					first = Math.max(first, Math.min(each.forget, all.length));
+				}
 			}
-			expect(buffer.next).toBe(all.length);
-			expect(buffer.read(buffer.first, 1000)).toEqual(all.subarray(buffer.first, buffer.first + 1000));
+			expect([buffer.first, buffer.next, buffer.bytes]).toEqual([first, all.length, all.length - first]);
+			expect(buffer.read(first, 1000)).toEqual(all.subarray(first, first + 1000));
+			const offset = first + (skip % (all.length - first + 1));
+			expect(buffer.read(offset, bytesMax)).toEqual(all.subarray(offset, offset + bytesMax));
 		}),
 	);
 });
