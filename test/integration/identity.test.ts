@@ -9,7 +9,7 @@ import { loadIdentity, type StoredIdentity } from '../../agent/identity/stored-i
 import { Denylist } from '../../control-plane/app/certificates/denylist.ts';
 import { listCertificates } from '../../control-plane/app/certificates/list.ts';
 import { revokeCertificate } from '../../control-plane/app/certificates/revoke.ts';
-import { SUPERSEDED_GRACE_MS } from '../../control-plane/app/enrollment/authorize-stream.ts';
+import { StreamGuard, SUPERSEDED_GRACE_MS } from '../../control-plane/app/enrollment/authorize-stream.ts';
 import { renewCertificate } from '../../control-plane/app/enrollment/renew.ts';
 import { InProcessBus } from '../../control-plane/bus/in-process.ts';
 import { present } from '../../kit/assert.ts';
@@ -185,7 +185,14 @@ describe('revocation', () => {
 		const { serial } = identity.credential();
 		// Another bus: nothing is announced to it.
 		using deaf = await Denylist.open({ ...world.deps, bus: new InProcessBus() });
+		// Nor does this one look by itself: then the store still says it, whenever a stream is opened.
+		const stopped = new VirtualClock(systemClock.now());
+		using blind = await Denylist.open({ ...world.deps, bus: new InProcessBus(), clock: stopped });
+		using guard = new StreamGuard(world.deps, blind);
 		await world.call(revokeCertificate, { serial, reason: 'stolen' });
+		const { leafDer } = identity.credential();
+		expect(await guard.authorizeStream(world.ctx(), leafDer)).toMatchObject(refused('CERTIFICATE_REVOKED'));
+		expect(blind.has(serial)).toBe(false);
 		await eventually('it looks by itself', () => deaf.has(serial));
 		using late = await Denylist.open({ ...world.deps, bus: new InProcessBus() });
 		expect(late.has(serial)).toBe(true);
@@ -225,6 +232,10 @@ describe('who may open a stream', () => {
 		const csrDer = createCsr(generateNodeKey().signer);
 		const { nodeId } = identity;
 		const unknown = await world.authority.issueNodeCertificate({ csrDer, nodeId, ttlMs: HOUR_MS });
+		expect(await judge(unknown.der)).toMatchObject(refused('CERTIFICATE_NOT_FOUND'));
+		// Nor is a serial enough: the key is part of what was issued.
+		const row = present(await world.certificate(identity.credential().serial), 'its row');
+		await world.store.unit((tx) => tx.certificates.insert({ ...row, serial: unknown.serial, state: 'superseded' }));
 		expect(await judge(unknown.der)).toMatchObject(refused('CERTIFICATE_NOT_FOUND'));
 		// A reimage whose revocation of the image before is not there: the generation alone shuts that out.
 		await world.store.unit((tx) => tx.nodes.update(nodeId, { generation: 2 }));
