@@ -96,7 +96,7 @@ function viewerOf(
 		mode: opened.mode,
 		hasScreen: opened.terminal.tty,
 		isPulled: false,
-		nowMs: relay.nowMs,
+		now: relay.now,
 		onProgress: relay.onProgress,
 	});
 }

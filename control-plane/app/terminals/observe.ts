@@ -37,7 +37,7 @@ export const observeTerminal = auditedStream('terminal', TerminalService.method.
 			mode: 'observe',
 			hasScreen: terminal.tty,
 			isPulled: true,
-			nowMs: relay.nowMs,
+			now: relay.now,
 			onProgress: relay.onProgress,
 		});
 		relay.attach(viewer, undefined, undefined);

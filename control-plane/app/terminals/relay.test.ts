@@ -74,15 +74,15 @@ class World {
 		};
 	}
 
-	viewer(mode: 'control' | 'observe' = 'control') {
+	viewer(mode: 'control' | 'observe' = 'control', isPulled = false) {
 		const { relay } = this;
 		const viewer = new Viewer({
 			principalId: 'p',
 			name: 'Ada',
 			mode,
 			hasScreen: relay.terminal.tty,
-			isPulled: false,
-			nowMs: relay.nowMs,
+			isPulled,
+			now: relay.now,
 			onProgress: relay.onProgress,
 		});
 		relay.attach(viewer, undefined, undefined);
@@ -140,6 +140,51 @@ describe('a relay', () => {
 		world.relay.ack(stopped, 'stdout', 65_536);
 		expect(stopped.state).toBe('waiting');
 		expect(world.said('screen')).toHaveLength(1);
+	});
+
+	test('leaves alone whoever sits there for long: what they see is not drawn anew', () => {
+		const world = new World();
+		const node = world.node();
+		const viewer = world.viewer();
+		let at = 0;
+		const says = (text: string) => {
+			node.output(at, text);
+			at += text.length;
+		};
+		const waits = (ms: number) => {
+			world.clock.advance(ms);
+			world.relay.tick();
+		};
+		// The command acknowledges by 4096 bytes.
+		for (let key = 0; key < 30; key += 1) {
+			says('k');
+			waits(500);
+		}
+		waits(viewerStallMs * 10);
+		// A burst after a silence: the tick comes before the acknowledgement can.
+		says('y'.repeat(20_000));
+		waits(500);
+		expect(viewer.state).toBe('following');
+		world.relay.ack(viewer, 'stdout', at);
+		expect(world.said('screen')).toEqual([]);
+	});
+
+	test('leaves alone whoever only looks on, as long as they read', async () => {
+		const world = new World();
+		const node = world.node();
+		const observer = world.viewer('observe', true);
+		const chunk = 'y'.repeat(8192);
+		for (let round = 0; round < 6; round += 1) node.output(round * chunk.length, chunk);
+		const reading = observer.messages(new AbortController().signal);
+		for (let round = 0; round < 5; round += 1) {
+			for (let message = await reading.next(); message.value?.case !== 'output'; ) message = await reading.next();
+			world.clock.advance(viewerStallMs - 1000);
+			world.relay.tick();
+			expect(observer.state).toBe('following');
+		}
+		world.clock.advance(viewerStallMs);
+		world.relay.tick();
+		expect(observer.state).toBe('behind');
 	});
 
 	test('keeps input until the node has it, over any number of streams', async () => {
@@ -201,7 +246,7 @@ describe('a relay', () => {
 			mode: 'control',
 			hasScreen: false,
 			isPulled: false,
-			nowMs: world.relay.nowMs,
+			now: world.relay.now,
 			onProgress: world.relay.onProgress,
 		});
 		world.relay.attach(again, undefined, { stdout: 2, stderr: 0 });

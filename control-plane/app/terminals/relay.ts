@@ -165,7 +165,7 @@ export class Relay {
 	}
 
 	ack(viewer: Viewer, stream: Output, offset: number): void {
-		viewer.ack(stream, offset, this.#hooks.clock.monotonic());
+		viewer.ack(stream, offset);
 	}
 
 	resize(by: Viewer, size: WindowSize): void {
@@ -182,8 +182,7 @@ export class Relay {
 
 	/** Called after each progress of a viewer, and each second: see the class. */
 	tick(): void {
-		const nowMs = this.#hooks.clock.monotonic();
-		for (const viewer of this.#viewers) if (this.terminal.tty && viewer.isStalled(nowMs)) viewer.state = 'behind';
+		for (const viewer of this.#viewers) if (this.terminal.tty && viewer.isStalled) viewer.state = 'behind';
 		this.#pace();
 		if (this.#unkept !== undefined) void this.#conclude(this.#unkept.node, this.#unkept.end);
 	}
@@ -370,11 +369,11 @@ export class Relay {
 		for (const viewer of this.#viewers) viewer.tell({ case: 'viewers', value });
 	}
 
-	get nowMs(): number {
-		return this.#hooks.clock.monotonic();
+	/** For those who make viewers. */
+	get now(): () => number {
+		return () => this.#hooks.clock.monotonic();
 	}
 
-	/** For those who make viewers. */
 	get onProgress(): () => void {
 		return this.#pace;
 	}

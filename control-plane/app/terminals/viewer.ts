@@ -31,8 +31,9 @@ export class Viewer {
 	readonly name: string;
 	readonly mode: ShareMode;
 	state: 'following' | 'waiting' | 'behind' = 'waiting';
-	/** Monotonic: when it last took something. */
-	progressAtMs: number;
+	readonly #now: () => number;
+	/** Monotonic: when it last took something, or was last within what nobody needs to have taken. */
+	#progressAtMs: number;
 	readonly #hasScreen: boolean;
 	/** Whoever doesn't acknowledge has taken what was pulled. */
 	readonly #isPulled: boolean;
@@ -53,13 +54,15 @@ export class Viewer {
 		readonly mode: ShareMode;
 		readonly hasScreen: boolean;
 		readonly isPulled: boolean;
-		readonly nowMs: number;
+		/** Monotonic. */
+		readonly now: () => number;
 		readonly onProgress: () => void;
 	}) {
 		this.principalId = options.principalId;
 		this.name = options.name;
 		this.mode = options.mode;
-		this.progressAtMs = options.nowMs;
+		this.#now = options.now;
+		this.#progressAtMs = options.now();
 		this.#hasScreen = options.hasScreen;
 		this.#isPulled = options.isPulled;
 		this.#onProgress = options.onProgress;
@@ -84,6 +87,7 @@ export class Viewer {
 	follow(offset: number): void {
 		this.state = 'following';
 		this.startAt('stdout', offset);
+		this.#progressAtMs = this.#now();
 	}
 
 	tell(message: ViewerMessage): void {
@@ -104,6 +108,8 @@ export class Viewer {
 		const fresh = data.subarray(Math.max(0, progress.sent - offset));
 		if (fresh.length === 0 && (!end || progress.isOver)) return;
 		progress.isOver ||= end;
+		// From here on it may be late: before, there was nothing to take, or too little to tell of.
+		if (this.unackedBytes < viewerResumeBytes) this.#progressAtMs = this.#now();
 		progress.sent = Math.max(progress.sent, offset + data.length);
 		const from = BigInt(progress.sent - fresh.length);
 		const last = this.#queue.at(-1);
@@ -123,7 +129,7 @@ export class Viewer {
 	}
 
 	/** Throws when it acknowledges what it never got. */
-	ack(stream: Output, offset: number, nowMs: number): void {
+	ack(stream: Output, offset: number): void {
 		const progress = this.#progress[stream];
 		if (offset > progress.sent)
 			throw new GpuaasError({
@@ -133,7 +139,7 @@ export class Viewer {
 			});
 		if (offset <= progress.acked) return;
 		progress.acked = offset;
-		this.progressAtMs = nowMs;
+		this.#progressAtMs = this.#now();
 		this.#onProgress();
 	}
 
@@ -142,9 +148,10 @@ export class Viewer {
 		return this.state === 'behind' && this.unackedBytes < viewerResumeBytes;
 	}
 
-	/** It follows, and has taken nothing of what waits for too long. */
-	isStalled(nowMs: number): boolean {
-		return this.state === 'following' && this.unackedBytes > 0 && nowMs - this.progressAtMs > viewerStallMs;
+	/** It follows, and has taken nothing of what waits for too long. Of a few bytes nobody is told that they were taken. */
+	get isStalled(): boolean {
+		if (this.state !== 'following' || this.unackedBytes < viewerResumeBytes) return false;
+		return this.#now() - this.#progressAtMs > viewerStallMs;
 	}
 
 	/** So much more of what it typed has reached the program. */
@@ -202,6 +209,7 @@ export class Viewer {
 		const progress = this.#progress[name];
 		// A screen since then has taken its place.
 		progress.acked = Math.max(progress.acked, Number(offset ?? 0n) + (data?.length ?? 0));
+		this.#progressAtMs = this.#now();
 		this.#onProgress();
 	}
 }
