@@ -121,6 +121,8 @@ describe('stop', () => {
 		const { child, clock, exits } = await running("trap '' TERM; echo ready; while :; do sleep 0.01; done");
 		const stopping = child.stop();
 		clock.advance(9_999);
+		// A signal that was sent too early would not have been seen yet.
+		expect(clock.nextInMs()).toBe(1);
 		expect(child.pid).toBeDefined();
 		expect(child.state).toBe('stopping');
 		clock.advance(1);
