@@ -4,7 +4,7 @@ import { BINDINGS_PER_PRINCIPAL_MAX } from '../../control-plane/app/access/creat
 import { GUARDRAILS_PER_ORGANIZATION_MAX } from '../../control-plane/app/access/guardrails.ts';
 import { NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import { bindingRow } from '../contract/store/rows.ts';
-import { type IamClients, IamWorld } from './iam-world.ts';
+import { type IamClients, IamWorld, idOf } from './iam-world.ts';
 import { refusalOf } from './refusal.ts';
 
 let world: IamWorld;
@@ -159,6 +159,18 @@ describe('bindings', () => {
 			});
 		for (const call of [() => consent(9, ['tasks.get']), () => consent(1, [])])
 			expect(await refusalOf(call())).toMatchObject({ reason: 'SUPPORT_CONSENT_INVALID' });
+		// To nobody else: neither to a member, nor to who was of the support until a moment ago.
+		const { id: member } = await world.member('tenant.viewer');
+		const soon = timestampFromMs(world.api.deps.clock.now() + 3_600_000);
+		const former = idOf(await world.api.addPrincipal('user', 'no.such.role', 'platform'));
+		const ended = bindingRow('former-support', former, { role: 'platform.support', scope: 'platform', expiresAtMs: 1 });
+		await world.api.deps.store.unit((tx) => tx.access.insertBinding(ended));
+		for (const id of [member, former, 'nobody-at-all']) {
+			const asked = { parent, principalId: id, role: 'tenant.support', permissions: ['tasks.get'], expiresAt: soon };
+			expect(await refusalOf(world.owner.access.createBinding(asked)), id).toMatchObject({
+				reason: 'SUPPORT_CONSENT_INVALID',
+			});
+		}
 		await consent(1, ['tasks.get', 'scopes.get']);
 		const { allowed } = await world.owner.access.explain({ principalId, method: 'GetScope', resource: parent });
 		expect(allowed).toBe(true);

@@ -1,4 +1,6 @@
+import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
 import { type IamClients, IamWorld } from './iam-world.ts';
 import { refusalOf } from './refusal.ts';
 
@@ -22,6 +24,13 @@ describe('groups', () => {
 		await world.owner.principals.addGroupMember(add);
 		await world.owner.principals.addGroupMember(add);
 		await member.access.listBindings({ parent });
+		const inner = await world.owner.principals.createGroup({ parent, id: 'inner', displayName: 'inner' });
+		const nested = world.owner.principals.addGroupMember({ name, principalId: inner.principal?.id ?? '' });
+		expect(await refusalOf(nested)).toMatchObject({ message: expect.stringContaining('not other groups') });
+		await world.owner.principals.deleteGroup({
+			name: inner.principal?.name ?? '',
+			etag: inner.principal?.etag ?? '',
+		});
 		const { principals } = await world.owner.principals.listGroupMembers({ name });
 		expect(principals.map((one) => one.id)).toEqual([id]);
 		const { grants } = await world.owner.access.whoCan({ method: 'DeleteScope', resource: parent });
@@ -42,17 +51,29 @@ describe('service accounts', () => {
 		const parent = world.organization;
 		const { principal } = await world.owner.principals.createServiceAccount({ parent, id: 'ci', displayName: 'CI' });
 		const name = principal?.name ?? '';
+		const made = await world.owner.keys.createKey({ serviceAccount: name, displayName: 'k' });
+		const whoAmI = () => world.api.client(SystemService, made.secret).whoAmI({});
+		await whoAmI();
 		const suspended = await world.owner.principals.suspendServiceAccount({
 			name,
 			reason: 'leak',
 			etag: principal?.etag ?? '',
 		});
 		expect(suspended.principal).toMatchObject({ suspended: true, suspendedReason: 'leak' });
+		expect(await refusalOf(whoAmI())).toMatchObject({ code: 'Unauthenticated' });
 		const etag = suspended.principal?.etag ?? '';
 		const resumed = await world.owner.principals.resumeServiceAccount({ name, etag });
+		await whoAmI();
 		expect((await world.owner.principals.getServiceAccount({ name })).principal?.suspended).toBe(false);
 		expect((await world.owner.principals.listServiceAccounts({ parent })).principals).toHaveLength(1);
 		await world.owner.principals.deleteServiceAccount({ name, etag: resumed.principal?.etag ?? '' });
+		expect(await refusalOf(whoAmI())).toMatchObject({ code: 'Unauthenticated' });
+		// Revoked, not only orphaned, and counted no more.
+		const keyId = made.key?.name.split('/').at(-1) ?? '';
+		const left = await world.api.deps.store.read(function* (tx) {
+			return { key: yield* tx.apiKeys.find(keyId), held: yield* tx.quotas.reservations('api_keys', [keyId]) };
+		});
+		expect(left).toMatchObject({ key: { revokedReason: 'its service account was deleted' }, held: [] });
 		expect((await world.owner.principals.listServiceAccounts({ parent })).principals).toEqual([]);
 	});
 });
@@ -109,6 +130,10 @@ describe('invitations', () => {
 		const name = made.invitation?.name ?? '';
 		const { invitations } = await world.owner.principals.listInvitations({ parent });
 		expect(invitations.map((one) => one.name)).toEqual([name]);
+		const row = await world.api.deps.store.read((tx) => tx.invitations.get(name.split('/').at(-1) ?? ''));
+		expect(Buffer.from(row?.tokenSha256 ?? []).toString('hex')).toBe(
+			createHash('sha256').update(made.invitationToken).digest('hex'),
+		);
 		const records = JSON.stringify(await world.api.audit());
 		expect(records).not.toContain(made.invitationToken);
 		expect(records).not.toContain('ada@acme.example');
