@@ -26,6 +26,8 @@ import { Pusher, type SampleEncoder } from './pusher.ts';
 class Receiver implements SampleEncoder {
 	readonly known = new Map<string, { readonly atMs: number; readonly isAlive: boolean; readonly value: number }>();
 	refused = 0;
+	/** That a series is gone, however often the same one. */
+	markers = 0;
 	seriesCount = 0;
 	#target: Labels = [];
 	#atMs = 0;
@@ -39,6 +41,7 @@ class Receiver implements SampleEncoder {
 		const all = [...this.#target, ...labels, ...position.labels, ...more].map(([name, text]) => `${name}="${text}"`);
 		const key = `${family.name}{${all.sort().join()}}`;
 		const newest = this.known.get(key);
+		if (value === undefined) this.markers += 1;
 		if (newest !== undefined && newest.atMs >= this.#atMs) this.refused += 1;
 		else this.known.set(key, { atMs: this.#atMs, isAlive: value !== undefined, value: value ?? Number.NaN });
 	}
@@ -117,7 +120,15 @@ test('series whose labels stay are never marked as gone', () => {
 	say();
 	const before = receiver.known.size;
 	say();
+	clock.advance(15_000);
+	wallMs += 15_000;
+	const frame = fixtureFrame({ atMs: wallMs, gpus: 2 });
+	const at = CURRENT_SCHEMA.gpu.findIndex(({ key }) => key === 'temperature.gpu');
+	for (const gpu of frame.gpus) gpu.values[at] = 55;
+	ingest.ingest(NODE, frame);
 	expect(receiver.known.size).toBe(before);
+	expect(receiver.markers).toBe(0);
+	expect(temperatures().map((key) => receiver.known.get(key)?.value)).toEqual([55, 55]);
 	expect([...receiver.known.values()].every(({ isAlive }) => isAlive)).toBe(true);
 });
 
