@@ -7,20 +7,17 @@ import {
 	type NodeTelemetry,
 	NodeTelemetrySchema,
 	QueryTelemetryHistoryResponseSchema,
-	type TelemetryHistorySeries,
 	TelemetryService,
 } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_service_pb.ts';
 import { connect } from '../client.ts';
 import { type Command, durationMs, usageError } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
+import { historyLine, historyName } from '../history-line.ts';
 import { type Io, paint, printJson, write } from '../io.ts';
 import { hasOutlivedToken } from '../oidc/outlived.ts';
-import { measured, quantity, rate } from '../quantity.ts';
+import { measured } from '../quantity.ts';
 import { scopeName } from '../scope-names.ts';
 import { enumName, json } from '../show.ts';
-import { sparkline } from '../sparkline.ts';
-
-const SPARK_WIDTH = 60;
 
 const query: Command = {
 	name: 'telemetry query',
@@ -60,32 +57,13 @@ const query: Command = {
 		}
 		if (answer.simulated) await write(io.stdout, `${paint(io, 'yellow', 'simulated values')}\n`);
 		const stepMs = answer.step === undefined ? 60_000 : msOf(answer.step);
-		const width = Math.max(...answer.series.map((series) => nameOf(series).length));
+		const width = Math.max(...answer.series.map((series) => historyName(series).length));
 		for (const series of answer.series) await write(io.stdout, `${historyLine(series, stepMs, width)}\n`);
 		const ring = answer.ringFrom === undefined ? '; the agent did not answer, so these are minutes' : '';
 		await write(io.stdout, `${paint(io, 'dim', `a bar is ${Math.round(stepMs / 1000)} s or more${ring}`)}\n`);
 		return EXIT.ok;
 	},
 };
-
-function nameOf({ key, id, index }: TelemetryHistorySeries): string {
-	return [key, id, index === 0 ? '' : String(index)].filter((word) => word !== '').join(' ');
-}
-
-function historyLine(series: TelemetryHistorySeries, stepMs: number, width: number): string {
-	const { atMs, average, maximum, unit, isRate } = series;
-	const first = Number(atMs[0] ?? 0n);
-	const cells: (number | undefined)[] = [];
-	for (const [index, at] of atMs.entries()) {
-		const cell = Math.round((Number(at) - first) / stepMs);
-		while (cells.length < cell) cells.push(undefined);
-		cells[cell] = average[index];
-	}
-	const mean = average.reduce((sum, value) => sum + value, 0) / Math.max(1, average.length);
-	const text = (value: number) => (isRate ? rate(value, unit) : quantity(value, unit));
-	const numbers = `mean ${text(mean)}, max ${text(Math.max(...maximum))}, last ${text(average.at(-1) ?? 0)}`;
-	return `${nameOf(series).padEnd(width)}  ${sparkline(cells, SPARK_WIDTH)}  ${numbers}`;
-}
 
 const watch: Command = {
 	name: 'telemetry watch',
