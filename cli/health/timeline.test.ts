@@ -83,7 +83,8 @@ describe('gpuaas health policy test', () => {
 	it('keeps nodes apart', async () => {
 		const { out } = await run('test', file([xid(5, 79, 'platform', 'n1'), xid(1, 31, 'platform', 'n2')]));
 		expect(out).toMatch(/n1 {2}gpu GPU-a {2}UNHEALTHY/);
-		expect(out).not.toMatch(/n2 {2}gpu GPU-a {2}UNHEALTHY/);
+		expect(out).toMatch(/n2 {2}gpu GPU-a {2}UNKNOWN.*xid:31/);
+		expect(out).not.toMatch(/n2 .*(UNHEALTHY|xid:79)/);
 	});
 
 	it.each([

@@ -1,10 +1,11 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SMART } from '../../agent/probe/disk-health.ts';
 import { parseSmartctl } from '../../agent/probe/smartctl-document.ts';
 import { createLogger } from '../../kit/log.ts';
+import { eventually } from '../eventually.ts';
 import * as documents from '../fakes/smartctl/documents.ts';
 import { FakeSmartctl } from '../fakes/smartctl/smartctl.ts';
 import { addDisk, DiskHost } from './disk-host.ts';
@@ -73,6 +74,19 @@ describe('a document of smartctl', () => {
 	});
 });
 
+/** Readers that this process has started and that have not ended. */
+function readers(): readonly string[] {
+	const threads = readdirSync('/proc/self/task').map((thread) => `/proc/self/task/${thread}/children`);
+	const children = threads.flatMap((path) => readFileSync(path, 'utf8').split(' ').filter(Boolean));
+	return children.filter((pid) => {
+		try {
+			return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('disk-main');
+		} catch {
+			return false;
+		}
+	});
+}
+
 describe('a host', () => {
 	let root: string;
 	let fake: FakeSmartctl;
@@ -119,9 +133,12 @@ describe('a host', () => {
 		const { values } = await host.until('it is read', (looked) => looked.values.get('SERIAL-sdb')?.['smart'] === 4);
 		expect(values.get('SERIAL-sda')).toMatchObject({ smart: 1, wear: 0.09, 'smart.temperature': 34 });
 		fake.set('sda', documents.ASLEEP);
+		await eventually('the reader has ended', () => readers().length === 0);
 		host.look();
-		expect(fake.asked).toHaveLength(2);
-		host.clock.advance(3_600_000);
+		host.clock.advance(3_599_999);
+		host.look();
+		expect([readers(), fake.asked.length]).toEqual([[], 2]);
+		host.clock.advance(1);
 		const later = await host.until('it sleeps', (looked) => looked.values.get('SERIAL-sda')?.['smart'] === 2);
 		expect(later.values.get('SERIAL-sda')).toMatchObject({ wear: 0.09, passed: 1, 'smart.age': 3600 });
 		expect(later.values.get('SERIAL-sda')).not.toHaveProperty('smart.temperature');

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -98,5 +98,17 @@ describe('the push queue', () => {
 		expect(queue.droppedRecords).toBe(3);
 		await queue.append(Buffer.from('d'));
 		expect(await drain(queue)).toEqual(['d']);
+	});
+
+	test('a record in which one bit changed is not sent, nor what follows it there', async () => {
+		await using queue = await open();
+		for (const name of ['a', 'changed', 'c']) await queue.append(Buffer.from(name));
+		const path = join(folder, segments()[0] ?? '');
+		const bytes = readFileSync(path);
+		const at = bytes.indexOf('changed');
+		bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
+		writeFileSync(path, bytes);
+		expect(await drain(queue)).toEqual(['a']);
+		expect(queue.droppedRecords).toBe(2);
 	});
 });
