@@ -30,6 +30,7 @@ test('a value that is older than its sample says so, in seconds as long as they 
 test('a sparkline goes from the least to the most, with gaps where nothing was measured', () => {
 	expect(sparkline([0, 1, 2, 3, 4, 5, 6, 7], 60)).toBe('▁▂▃▄▅▆▇█');
 	expect(sparkline([5, undefined, 5], 60)).toBe('▁ ▁');
+	expect(sparkline([100, 107], 60)).toBe('▁█');
 	expect(sparkline([0, 9, 0, 0], 2)).toBe('█▁');
 	expect([
 		...sparkline(

@@ -80,7 +80,8 @@ function readers(): readonly string[] {
 	const children = threads.flatMap((path) => readFileSync(path, 'utf8').split(' ').filter(Boolean));
 	return children.filter((pid) => {
 		try {
-			return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('disk-main');
+			// Empty from its exit until it is reaped: it has not ended for who started it.
+			return /^$|disk-main/.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8'));
 		} catch {
 			return false;
 		}
