@@ -259,14 +259,15 @@ function requestHandler(
 		response.setHeader('cache-control', 'no-store');
 		response.setHeader('strict-transport-security', 'max-age=31536000');
 		boundTime(deps, limits, methods, metrics, request, response);
-		const kind = methods.get(request.url?.slice(1) ?? '')?.useCase.kind;
+		const named = methodOf(methods, request);
+		const kind = named?.useCase.kind;
 		const isStream = kind === 'bidi' || kind === 'stream';
 		if (isStream && 'stream' in request) boundEnd(request.stream, state, { clock: deps.clock, limits });
 		if (headerBytes(request) > limits.headerBytesMax) {
 			answerUnreadable(response, headersTooLong(limits.headerBytesMax));
 			return;
 		}
-		const refused = unreadable(request, methods.get(request.url?.slice(1) ?? '')?.method);
+		const refused = unreadable(request, named?.method);
 		if (refused !== undefined) {
 			answerUnreadable(response, refused);
 			return;
@@ -293,6 +294,11 @@ function requestHandler(
 	};
 }
 
+/** By its path: a GET has its request in the query. */
+function methodOf(methods: ReadonlyMap<string, ApiMethod>, { url = '' }: Request): ApiMethod | undefined {
+	return methods.get(url.split('?', 1)[0]?.slice(1) ?? '');
+}
+
 /** Of a two-person approval; what is no id names none. */
 function approvalIn(request: Request): string | undefined {
 	const sent = request.headers['x-gpuaas-approval'];
@@ -317,7 +323,7 @@ function boundTime(
 		metrics.cut('slow-request');
 		cutStream(request);
 	};
-	const kind = methods.get(request.url?.slice(1) ?? '')?.useCase.kind;
+	const kind = methodOf(methods, request)?.useCase.kind;
 	// The body of a stream in both directions ends with the stream.
 	if (kind === 'bidi') return;
 	const isStream = kind === 'stream';

@@ -114,7 +114,8 @@ describe('what is not a request of ours', () => {
 		const key = world.operatorKey;
 		const answers = [
 			await rawCall(world, { path: CREATE_TASK, body: '{"node": ', key }),
-			await rawCall(world, { path: CREATE_TASK, body: '{"node": "n", "spce": {}}', key }),
+			// Only misspelt: without that field there would be an answer.
+			await rawCall(world, { path: LIST_NODES, body: '{"pageSizee": 5}', key }),
 			await rawCall(world, { path: CREATE_TASK, body: '[1,2]', key }),
 		];
 		for (const { status, body } of answers) {
@@ -128,6 +129,9 @@ describe('what is not a request of ours', () => {
 			[404, await rawCall(world, { path: '/nowhere', body: '' })],
 			[415, await rawCall(world, { path: VERSION, body: '{}', headers: html })],
 			[405, await rawCall(world, { path: CREATE_TASK, body: '', method: 'GET' })],
+			[405, await rawCall(world, { path: `${CREATE_TASK}?encoding=json&message=%7B%7D`, body: '', method: 'GET' })],
+			[405, await rawCall(world, { path: `${CREATE_TASK}?x`, body: '{}', method: 'PUT', key })],
+			[415, await rawCall(world, { path: `${VERSION}?x`, body: '{}', headers: html })],
 			[405, await rawCall(world, { path: CREATE_TASK, body: '{}', method: 'PUT', key })],
 		] as const) {
 			expect(answer.status).toBe(status);
