@@ -125,7 +125,12 @@ describe('join tokens', () => {
 		const client = world.client(TokenService, world.operatorKey);
 		const made = await client.createToken({ nodeName: 'rack1-host7' });
 		const parsed = parseJoinToken(made.joinToken);
-		expect(parsed).toMatchObject({ kind: 'ok', token: { id: made.token?.id, trustDomain: 'test.gpuaas.example' } });
+		// Its pins are what a host that knows nothing else recognises this control plane by.
+		const caPins = world.deps.authority.pins();
+		expect(parsed).toMatchObject({
+			kind: 'ok',
+			token: { id: made.token?.id, trustDomain: 'test.gpuaas.example', caPins },
+		});
 		expect(world.heads.waitedFor.length).toBe(before + 1);
 		const listed = await client.listTokens({});
 		expect(JSON.stringify(listed.tokens.map(({ id, nodeName }) => [id, nodeName]))).toContain('rack1-host7');
