@@ -62,6 +62,18 @@ function reconciler(more: { retentionMs?: number; isLive?: (id: string) => boole
 }
 
 describe('a recording', () => {
+	test.each([false, true])('has what was typed and shown only where the policy says so: %s', async (recordsInput) => {
+		const terminal = terminalOf(world, nodeId);
+		const opened = await new Recordings(recordingDeps(world, { recordsInput })).open(terminal, undefined, () => {});
+		assert(opened.kind === 'recording', 'it is recorded');
+		opened.recorder.input(Buffer.from('ls'));
+		opened.recorder.output(Buffer.from('ls'));
+		await opened.recorder.end('the shell exited');
+		const { id, inputRecorded } = await only(terminal.id);
+		expect(inputRecorded).toBe(recordsInput);
+		expect(/"i",\s*"ls"/.test(String(await content(id)))).toBe(recordsInput);
+	});
+
 	test('is listed, read page by page, and verified offline; the audit log has its digest', async () => {
 		const id = await addRecording(world, nodeId, 'hello ü\r\n'.repeat(50));
 		const { recordings } = await operator().listRecordings({ node: nodeId });

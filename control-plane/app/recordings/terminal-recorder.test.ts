@@ -99,11 +99,13 @@ describe('a recorder', () => {
 				},
 			),
 		);
-		const { recorder, texts } = record();
+		const { recorder, texts, events } = record();
 		const large = '😀x'.repeat(100_000);
 		recorder.output(Buffer.from(large));
 		await recorder.end('');
 		expect(texts('o')).toBe(large);
+		// Each by itself: a player shows one event at a time.
+		expect(events().every(({ text }) => text.isWellFormed())).toBe(true);
 	});
 
 	test('says how much waits while the disk is slow, and when less does', async () => {
@@ -130,6 +132,7 @@ describe('a recorder', () => {
 		await recorder.end('exit');
 		file.failure = undefined;
 		recorder.output(Buffer.from('after'));
+		expect(recorder.backlogBytes).toBe(0);
 		expect(failures.map(({ reason }) => reason)).toEqual(['RECORDING_UNAVAILABLE']);
 		expect(sealed).toMatchObject([{ events: 1, truncated: expect.stringContaining('the disk is full') }]);
 		expect(texts('o')).toBe('kept');

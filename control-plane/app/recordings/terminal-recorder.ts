@@ -144,7 +144,8 @@ export class TerminalRecorder {
 			} catch (error) {
 				this.#fail(error);
 			}
-			this.#queuedBytes -= bytes;
+			// After a failure nothing waits any more.
+			this.#queuedBytes = this.#failure === undefined ? this.#queuedBytes - bytes : 0;
 			for (const listener of this.#drainListeners) listener();
 		}
 		this.#writing = undefined;
