@@ -199,7 +199,10 @@ async function checkControlPlane(args: Arguments, io: Io): Promise<Finding[]> {
 		const health = await client(SystemService).getHealth({}, { onHeader });
 		const findings = health.checks.map((check) => {
 			const { name, message } = json(HealthCheckSchema, check) as { name: string; message: string };
-			return check.ok ? ok(`server ${name}`, message) : bad(`server ${name}`, 'fail', message, 'its log says more');
+			if (!check.ok) return bad(`server ${name}`, 'fail', message, 'its log says more');
+			return check.toSeeTo === ''
+				? ok(`server ${name}`, message)
+				: bad(`server ${name}`, 'warn', message, 'see to it while all is well');
 		});
 		return [ok('server', context.address), ...clockFinding(date, sentAtMs, io.clock.now()), ...findings];
 	} catch (error) {

@@ -85,6 +85,15 @@ export class OpsMetrics implements Disposable {
 		gauge('gpuaas_ready', 'Whether each dependency is well.', ['check'], (emit) => {
 			for (const { name, ok } of this.#health) emit(ok ? 1 : 0, name);
 		});
+		gauge(
+			'gpuaas_ca_remaining_seconds',
+			'Until the CA that issues now ends, and all that it issued.',
+			['ca'],
+			(emit) => {
+				const { authority, clock } = this.#deps;
+				for (const [ca, endMs] of Object.entries(authority.issuersEndMs())) emit((endMs - clock.now()) / 1000, ca);
+			},
+		);
 		gauge('gpuaas_sessions', 'Agents that are connected to this replica.', [], (emit) => {
 			let count = 0;
 			for (const _ of this.#deps.sessions.connected()) count += 1;

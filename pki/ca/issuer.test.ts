@@ -82,7 +82,10 @@ describe('AuthorityCertIssuer', () => {
 		await expect(at(pki.nowMs, HOUR_MS - 1)).rejects.toThrow('a node certificate of');
 		await expect(at(pki.nowMs, 24 * HOUR_MS + 1)).rejects.toThrow('a node certificate of');
 		expect(await at(pki.node.notAfterMs - HOUR_MS)).toMatchObject({ notAfterMs: pki.node.notAfterMs });
-		await expect(at(pki.node.notAfterMs)).rejects.toThrow('rotate it');
+		await expect(at(pki.node.notAfterMs)).rejects.toMatchObject({
+			reason: 'AUTHORITY_EXPIRED',
+			message: expect.stringContaining('gpuaas ca rotate prepare'),
+		});
 	});
 
 	it('issues only what its role allows', async () => {

@@ -1,4 +1,5 @@
 import { assert } from '../../kit/assert.ts';
+import { GpuaasError } from '../../kit/error.ts';
 import type { Rng } from '../../kit/ids.ts';
 import { EKU_CLIENT_AUTH, EKU_SERVER_AUTH, EKU_TASK_SIGNING } from '../trust/identity.ts';
 import { gatewayDnsName, type IdentityKind, spiffeId } from '../trust/spiffe.ts';
@@ -97,7 +98,7 @@ export class AuthorityCertIssuer implements CertIssuer {
 		assert(profile.caRole === authority.role, `the ${authority.role} CA issues no ${subject.kind} certificates`);
 		const lifeMs = ttlMs ?? profile.ttlMs.default;
 		assert(lifeMs >= profile.ttlMs.min && lifeMs <= profile.ttlMs.max, `a ${subject.kind} certificate of ${lifeMs} ms`);
-		assert(nowMs < authority.notAfterMs, 'the issuing CA has expired: rotate it');
+		if (nowMs >= authority.notAfterMs) throw expired(authority);
 		const csr = verifyCsr(csrDer, profile.algorithms);
 		if (csr.kind === 'refused') return csr;
 
@@ -121,6 +122,14 @@ export class AuthorityCertIssuer implements CertIssuer {
 			notAfterMs,
 		};
 	}
+}
+
+function expired({ role, notAfterMs }: CertificateAuthority): GpuaasError {
+	return new GpuaasError({
+		code: 'FAILED_PRECONDITION',
+		reason: 'AUTHORITY_EXPIRED',
+		message: `the ${role} CA ended at ${new Date(notAfterMs).toISOString()} and issues nothing any more, so nothing enrolls and no certificate is renewed; rotate it: gpuaas ca rotate prepare, then gpuaas ca rotate activate`,
+	});
 }
 
 function sansOf(subject: LeafSubject, trustDomain: string): SubjectAltName[] {

@@ -17,7 +17,7 @@ import { rotateCertificateAuthority } from '../../control-plane/app/certificates
 import { openCertificateAuthority } from '../../control-plane/app/certificates/running-authority.ts';
 import { runAuthorityUpkeep, SIGNER_DELAY_MS } from '../../control-plane/app/certificates/upkeep.ts';
 import { openStore } from '../../control-plane/store/open.ts';
-import { systemClock } from '../../kit/clock.ts';
+import { type Clock, systemClock } from '../../kit/clock.ts';
 import { systemRng } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { KeyFolder } from '../../pki/keys/file.ts';
@@ -323,6 +323,39 @@ describe('upkeep', () => {
 		await eventually('another came at half life', () => got.length === 2);
 		stop.abort();
 		await keeping;
+	});
+});
+
+describe('the last minute of a CA', () => {
+	it('has one certificate of listeners, not one after the other', async () => {
+		await using world = await World.start();
+		const { authority, clock } = world;
+		clock.shiftMs = authority.issuersEndMs().replica - clock.now() - 30_000;
+		const pausesMs: number[] = [];
+		const counted: Clock = {
+			now: () => clock.now(),
+			monotonic: () => clock.monotonic(),
+			setTimer: (callback, delayMs) => {
+				pausesMs.push(delayMs);
+				return clock.setTimer(callback, delayMs);
+			},
+			defer: (callback) => clock.defer(callback),
+		};
+		const got: ReplicaCredential[] = [];
+		const stop = new AbortController();
+		const keeping = keepReplicaCertificate({
+			deps: { ...world.deps, clock: counted },
+			authority,
+			names: { replicaId: 'replica-1', dnsNames: [], ipAddresses: [] },
+			first: world.replica,
+			onCredential: (credential) => got.push(credential),
+			signal: stop.signal,
+		});
+		await eventually('it waits, or makes another', () => got.length > 1 || (got.length === 1 && pausesMs.length > 0));
+		stop.abort();
+		await keeping;
+		expect(got.map(({ notAfterMs }) => notAfterMs)).toEqual([authority.issuersEndMs().replica]);
+		expect(pausesMs).toEqual([60_000]);
 	});
 });
 

@@ -158,6 +158,54 @@ describe('pages', () => {
 		}
 	});
 
+	describe('the end of the certificate authority', () => {
+		const DAY_MS = 86_400_000;
+		const at = async (leftMs: { readonly node?: number; readonly replica?: number }) => {
+			const { authority, clock } = world.deps;
+			const own = authority.issuersEndMs;
+			const { node = 90 * DAY_MS, replica = 90 * DAY_MS } = leftMs;
+			authority.issuersEndMs = () => ({ node: clock.now() + node, replica: clock.now() + replica });
+			try {
+				const answer = await page('/readyz');
+				const { checks } = (await answer.json()) as { checks: { name: string; message: string; toSeeTo?: string }[] };
+				return { status: answer.status, ca: checks.find(({ name }) => name === 'ca') };
+			} finally {
+				authority.issuersEndMs = own;
+			}
+		};
+
+		test('is no news while it is more than 20 days off', async () => {
+			expect(await at({ node: 20.1 * DAY_MS })).toEqual({
+				status: 200,
+				ca: { name: 'ca', ok: true, message: 'it issues' },
+			});
+		});
+
+		test.each(['node', 'replica'] as const)(
+			'is to be seen to within 20 days of that of the %s CA; ready',
+			async (ca) => {
+				const { status, ca: found } = await at({ [ca]: 19.9 * DAY_MS });
+				expect(status).toBe(200);
+				expect(found?.message).toContain(`it issues; but the ${ca} CA ends in 19 days`);
+				expect(found?.toSeeTo).toContain('gpuaas ca rotate prepare');
+			},
+		);
+
+		test.each(['node', 'replica'] as const)('is not ready once the %s CA issues nothing any more', async (ca) => {
+			const { status, ca: found } = await at({ [ca]: 0 });
+			expect(status).toBe(503);
+			expect(found?.message).toMatch(new RegExp(`^the ${ca} CA ended at .*gpuaas ca rotate prepare`));
+		});
+
+		test('is on the page of metrics', async () => {
+			const text = await (await page('/metrics')).text();
+			for (const ca of ['node', 'replica']) {
+				const [, left] = new RegExp(`^gpuaas_ca_remaining_seconds\\{ca="${ca}"\\} (.+)$`, 'm').exec(text) ?? [];
+				expect(Math.round(Number(left) / 86_400)).toBe(90);
+			}
+		});
+	});
+
 	test('metrics hold the build, the process, the fleet and the API, by method and code', async () => {
 		await world.addNode();
 		await world.client(SystemService).getVersion({});

@@ -23,6 +23,8 @@ export interface CertificateAuthority {
 	acceptedNodeIssuers(): ReadonlySet<string>;
 	/** Key id that new node certificates are issued by. */
 	activeNodeIssuer(): string;
+	/** When the CAs that issue now end: from then on they issue nothing, and everything that they issued has ended. */
+	issuersEndMs(): Readonly<Record<'node' | 'replica', number>>;
 	/** Hex SHA-256 of each accepted root's SPKI: what join tokens pin. */
 	pins(): readonly string[];
 	/** DER chain above a node leaf: issuing CA, root. */

@@ -1,6 +1,7 @@
 import { type Clock, sleep } from '../../../kit/clock.ts';
 import { uuidv7 } from '../../../kit/ids.ts';
 import { Backoff } from '../../../kit/retry.ts';
+import { BACKDATE_MS } from '../../../pki/ca/authority.ts';
 import { REPLICA_TTL_MS } from '../../../pki/ca/issuer.ts';
 import { generateNodeKey } from '../../../pki/keys/node-key.ts';
 import { createCsr } from '../../../pki/x509/csr.ts';
@@ -102,7 +103,9 @@ export async function keepReplicaCertificate(options: KeepReplicaCertificate): P
 
 function isDue(credential: ReplicaCredential, authority: RunningAuthority, clock: Clock): boolean {
 	const halfMs = (credential.notBeforeMs + credential.notAfterMs) / 2;
-	return clock.now() >= halfMs || credential.issuerKeyId !== authority.activeReplicaIssuer();
+	// The next one would end with the CA too, however young this one is.
+	const dueMs = Math.max(halfMs, credential.notBeforeMs + BACKDATE_MS + LOOK_MS);
+	return clock.now() >= dueMs || credential.issuerKeyId !== authority.activeReplicaIssuer();
 }
 
 async function changeOrTimeout(authority: RunningAuthority, clock: Clock, signal: AbortSignal): Promise<void> {

@@ -190,6 +190,11 @@ export class RunningAuthority implements CertificateAuthority {
 		return this.#now.nodeIssuer.issuerKeyId;
 	}
 
+	issuersEndMs(): Readonly<Record<'node' | 'replica', number>> {
+		const { node, replica } = issuingSet(this.#now.document);
+		return { node: node.notAfterMs, replica: replica.notAfterMs };
+	}
+
 	pins(): readonly string[] {
 		return this.#now.pins;
 	}

@@ -10,10 +10,15 @@ export interface HealthFinding {
 	readonly ok: boolean;
 	/** What was found, and what to do. */
 	readonly message: string;
+	/** It is well and won't stay so unless somebody sees to this. */
+	readonly toSeeTo?: string;
 }
 
 /** Past this, leases and certificates judged by the two clocks would disagree. */
 const CLOCK_OFFSET_MAX_MS = 5000;
+const DAY_MS = 86_400_000;
+/** Time for a rotation whose every step waits for all nodes: some are off for a week. A CA lives for 90 days. */
+const AUTHORITY_END_NEAR_MS = 20 * DAY_MS;
 
 /** Looks at every dependency; never rejects. Used by GetHealth and by the ops listener's /readyz. */
 export async function checkHealth(deps: AppDeps): Promise<readonly HealthFinding[]> {
@@ -26,6 +31,7 @@ export async function checkHealth(deps: AppDeps): Promise<readonly HealthFinding
 			const issuer = deps.authority.activeNodeIssuer();
 			if (!deps.authority.acceptedNodeIssuers().has(issuer))
 				throw new Error('its own certificates would not be accepted');
+			return authorityEnd(deps);
 		}),
 		find('clock', 'it agrees with the store', 'repair time synchronisation on the host that is off', async () => {
 			const offsetMs = Math.abs((await deps.store.now()) - deps.clock.now());
@@ -38,6 +44,18 @@ export async function checkHealth(deps: AppDeps): Promise<readonly HealthFinding
 	]);
 }
 
+/** While it issues this replica is ready. What to see to when an end is near; throws once one is there. */
+function authorityEnd({ authority, clock }: Pick<AppDeps, 'authority' | 'clock'>): string | undefined {
+	const { node, replica } = authority.issuersEndMs();
+	const [what, endMs] = node <= replica ? ['node', node] : ['replica', replica];
+	const leftMs = endMs - clock.now();
+	const rotate = 'rotate it: gpuaas ca rotate prepare, then the other steps';
+	const at = new Date(endMs).toISOString();
+	if (leftMs <= 0) throw new Error(`the ${what} CA ended at ${at} and issues nothing any more; ${rotate}`);
+	if (leftMs > AUTHORITY_END_NEAR_MS) return undefined;
+	return `the ${what} CA ends in ${Math.floor(leftMs / DAY_MS)} days, at ${at}, and every certificate with it; ${rotate}`;
+}
+
 async function find(
 	name: HealthFinding['name'],
 	good: string,
@@ -46,7 +64,9 @@ async function find(
 ): Promise<HealthFinding> {
 	try {
 		const toSeeTo = (await check()) ?? undefined;
-		return { name, ok: true, message: toSeeTo === undefined ? good : `${good}; but ${toSeeTo}` };
+		return toSeeTo === undefined
+			? { name, ok: true, message: good }
+			: { name, ok: true, message: `${good}; but ${toSeeTo}`, toSeeTo };
 	} catch (error) {
 		return { name, ok: false, message: `${messageOf(error)}; ${advice}` };
 	}
