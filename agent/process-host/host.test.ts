@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { systemClock } from '../../kit/clock.ts';
+import { type Clock, systemClock } from '../../kit/clock.ts';
 import { bootId } from '../../kit/process-identity.ts';
 import type { HostEvent, LaunchOutcome } from '../tasks/process-host.ts';
 import { findWrappers } from './exec-chain.ts';
@@ -15,6 +15,8 @@ import { defaultHostConfig } from './limits.ts';
 import { sessionBoxes } from './task-box.ts';
 import { Users } from './users.ts';
 import { nodeWaiter } from './waiter.ts';
+
+const MINUTE_MS = 60_000;
 
 class HeldFile implements JournalFile {
 	text = '';
@@ -54,6 +56,20 @@ class HeldFile implements JournalFile {
 	close(): void {}
 }
 
+/** As the system's, but for what a test says: timers of a minute and more fire within `longTimerMs`. */
+let longTimerMs: number;
+let longTimers: number;
+let shiftMs: number;
+const clock: Clock = {
+	...systemClock,
+	monotonic: () => systemClock.monotonic() + shiftMs,
+	setTimer: (callback, delayMs) => {
+		const isLong = delayMs > MINUTE_MS / 2;
+		if (isLong) longTimers += 1;
+		return systemClock.setTimer(callback, isLong ? Math.min(delayMs, longTimerMs) : delayMs);
+	},
+};
+
 let directory: string;
 let file: HeldFile;
 let host: Host;
@@ -65,9 +81,12 @@ beforeEach(() => {
 	mkdirSync(join(directory, 'fifo'));
 	file = new HeldFile();
 	events = [];
+	longTimerMs = Number.POSITIVE_INFINITY;
+	longTimers = 0;
+	shiftMs = 0;
 	const users = new Users(systemClock);
 	host = new Host({
-		clock: systemClock,
+		clock,
 		directory,
 		config: defaultHostConfig,
 		bootId: bootId(),
@@ -166,4 +185,26 @@ it('does not start what was cancelled while its intent was written', async () =>
 	expect(await launching).toMatchObject({ kind: 'REFUSED', reason: 'CANCELLED' });
 	expect(file.text).toContain('"REFUSED"');
 	expect(host.result(wanted)).toEqual({ kind: 'UNKNOWN' });
+});
+
+it('does not call what it had not started when it ended cancelled', async () => {
+	const wanted = request(['true']);
+	file.holdFrom = 1;
+	const launching = host.launch(wanted);
+	await until(() => expect(file.isHolding).toBe(true));
+	const ending = host.shutdown(0);
+	file.release();
+	expect(await launching).toMatchObject({ kind: 'REFUSED', reason: 'SHUTTING_DOWN' });
+	await ending;
+	expect(host.result(wanted)).toEqual({ kind: 'UNKNOWN' });
+});
+
+it('ends a task at its timeout, not when a timer that can not be as long fires', async () => {
+	longTimerMs = 1;
+	const wanted = request(['sleep', uniqueSeconds()], { timeoutMs: MINUTE_MS });
+	expect(await host.launch(wanted)).toMatchObject({ kind: 'STARTED' });
+	await until(() => expect(longTimers > 2 || host.result(wanted).kind === 'ENDED').toBe(true));
+	expect(host.result(wanted)).toMatchObject({ kind: 'NOT_ENDED' });
+	shiftMs = MINUTE_MS;
+	await until(() => expect(host.result(wanted)).toMatchObject({ kind: 'ENDED', result: { stoppedBy: 'TIMEOUT' } }));
 });

@@ -17,7 +17,7 @@ import type {
 	TaskStatus,
 } from '../tasks/process-host.ts';
 import { Journal, type JournalFile } from './journal.ts';
-import { checkLaunch, isTaskKey, type Refusal, refuse } from './launch-check.ts';
+import { checkLaunch, isTaskKey, type Refusal, refuse, shuttingDown } from './launch-check.ts';
 import { type HostConfig, outputCapBytesMax, sampleMs, stdinBytesMax } from './limits.ts';
 import { keyOf, recordsOf, type StateRecord, spoolName, type TaskState } from './state.ts';
 import { Sweeper, sampleSessions } from './sweeper.ts';
@@ -242,7 +242,7 @@ export class Host {
 
 	#checkRoom(request: LaunchRequest): Refusal | undefined {
 		const { config, directory } = this.#parts;
-		if (this.#isShuttingDown) return refuse('SHUTTING_DOWN', 'the process host is ending; start it again and retry');
+		if (this.#isShuttingDown) return shuttingDown();
 		if (this.#unfinished >= config.runningMax) {
 			return refuse(
 				'TOO_MANY_TASKS',

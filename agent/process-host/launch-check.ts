@@ -16,6 +16,10 @@ export function refuse(reason: LaunchRefusal, message: string): Refusal {
 	return { kind: 'REFUSED', reason, message };
 }
 
+export function shuttingDown(): Refusal {
+	return refuse('SHUTTING_DOWN', 'the process host is ending; start it again and retry');
+}
+
 /** It is to be held to a list of devices, and nothing on this host can. */
 export function devicesOpen(): Refusal {
 	return refuse(

@@ -139,7 +139,7 @@ export class TaskProcess {
 	readonly #sockets: readonly Socket[];
 	readonly #fifoPaths: ReadonlySet<string>;
 	readonly #drained: Promise<unknown>;
-	readonly #timeout: Timer;
+	#timeout: Timer;
 	#killTimer: Timer | undefined;
 	#killDueMs = Number.POSITIVE_INFINITY;
 	#stoppedBy: StopCause = 'NONE';
@@ -165,7 +165,7 @@ export class TaskProcess {
 		);
 		if (pipes.stdin !== undefined) this.#feed(pipes.stdin, parts.request.stdin ?? new Uint8Array(), ended);
 		const { timeoutMs, graceMs } = parts.request;
-		this.#timeout = parts.clock.setTimer(() => this.stop('TIMEOUT', graceMs), timeoutMs);
+		this.#timeout = this.#armTimeout(parts.clock.monotonic() + timeoutMs, graceMs);
 		this.ended = ended.then(
 			({ end, cpu }) => this.#finish(end, cpu),
 			() => this.#finish({ kind: 'END_UNKNOWN' }),
@@ -189,6 +189,15 @@ export class TaskProcess {
 		this.#killDueMs = dueMs;
 		this.#killTimer?.cancel();
 		this.#killTimer = this.#clock.setTimer(() => this.#killAll(), graceMs);
+	}
+
+	/** A timer may fire before its time: those of Node end within 24.8 days, and a task may run for 30. */
+	#armTimeout(dueMs: number, graceMs: number): Timer {
+		const fire = () => {
+			if (this.#clock.monotonic() < dueMs) this.#timeout = this.#armTimeout(dueMs, graceMs);
+			else this.stop('TIMEOUT', graceMs);
+		};
+		return this.#clock.setTimer(fire, dueMs - this.#clock.monotonic());
 	}
 
 	/** The larger of samples: processes that ended since take their time with them unless somebody waited for them. */

@@ -11,7 +11,7 @@ import { DevicesUnheld } from './device-groups.ts';
 import { execChain, type Wrappers } from './exec-chain.ts';
 import type { FifoPool } from './fifo.ts';
 import type { Journal } from './journal.ts';
-import { devicesOpen, devicesUnheld, type Refusal, refuse } from './launch-check.ts';
+import { devicesOpen, devicesUnheld, type Refusal, refuse, shuttingDown } from './launch-check.ts';
 import { journalRetryMs } from './limits.ts';
 import { SpoolWriter } from './spool.ts';
 import { keyOf, type StateRecord, type TaskIntent, type TaskState } from './state.ts';
@@ -206,6 +206,8 @@ export class TaskRun {
 			},
 			assertWanted: () => {
 				if (this.#stopAsked === undefined) return;
+				// Nobody cancelled it: the next host starts it.
+				if (this.#stopAsked.cause === 'SHUTDOWN') throw new Refused(shuttingDown());
 				throw new Refused(refuse('CANCELLED', 'it was cancelled before it started; nothing was started'));
 			},
 		});
