@@ -3,8 +3,8 @@ import { every } from '../../kit/clock.ts';
 import { uuidv7 } from '../../kit/ids.ts';
 import type { AppDeps } from '../app/deps.ts';
 import { loseUnknownAttempts } from '../app/tasks/lose-tasks.ts';
-import { offerQueued, resend } from '../app/tasks/offer.ts';
-import { systemContext } from '../context.ts';
+import { type ClaimResult, type ClaimWant, offerQueued, resend } from '../app/tasks/offer.ts';
+import { type RequestContext, systemContext } from '../context.ts';
 
 /**
  * Brings queued tasks to the agents that are connected to this replica. Takes no input and is idempotent: hints and a
@@ -133,11 +133,7 @@ export class DispatchReconciler implements AsyncDisposable {
 		while (this.#hasWork()) {
 			try {
 				if (this.#isSweepDue) await this.#sweepAll();
-				for (const nodeId of take(this.#resync, NODES_PER_PASS_MAX)) this.#unsynced.add(nodeId);
-				for (const nodeId of [...this.#unsynced]) {
-					await this.#resend(ctx, nodeId);
-					this.#unsynced.delete(nodeId);
-				}
+				for (const nodeId of take(this.#resync, NODES_PER_PASS_MAX)) await this.#resendOrLater(ctx, nodeId);
 				await this.#claim(ctx);
 			} catch (error) {
 				// What was taken out of the sets comes back with the next sweep.
@@ -149,6 +145,7 @@ export class DispatchReconciler implements AsyncDisposable {
 
 	async #sweepAll(): Promise<void> {
 		this.#isSweepDue = false;
+		for (const nodeId of take(this.#unsynced, Number.POSITIVE_INFINITY)) this.#resync.add(nodeId);
 		const { sessions, store } = this.#deps;
 		for (const nodeId of [...this.#leased.keys()]) if (!sessions.isConnected(nodeId)) this.#forget(nodeId);
 		for (const nodeId of this.#waiting) this.#resync.add(nodeId);
@@ -156,7 +153,17 @@ export class DispatchReconciler implements AsyncDisposable {
 		for (const nodeId of queued) if (sessions.isConnected(nodeId)) this.#dirty.add(nodeId);
 	}
 
-	async #resend(ctx: ReturnType<typeof systemContext>, nodeId: string): Promise<void> {
+	/** A node for which it fails holds up no other. */
+	async #resendOrLater(ctx: RequestContext, nodeId: string): Promise<void> {
+		try {
+			await this.#resend(ctx, nodeId);
+		} catch (error) {
+			ctx.log.error('offers were not sent again; they are with the next sweep', { node: nodeId, error });
+			this.#unsynced.add(nodeId);
+		}
+	}
+
+	async #resend(ctx: RequestContext, nodeId: string): Promise<void> {
 		if (!this.#deps.sessions.isConnected(nodeId)) return this.#forget(nodeId);
 		const known = this.#known.get(nodeId);
 		if (known !== undefined) await loseUnknownAttempts(this.#deps, ctx, nodeId, known);
@@ -169,7 +176,7 @@ export class DispatchReconciler implements AsyncDisposable {
 		this.#dirty.add(nodeId);
 	}
 
-	async #claim(ctx: ReturnType<typeof systemContext>): Promise<void> {
+	async #claim(ctx: RequestContext): Promise<void> {
 		const wants = take(this.#dirty, NODES_PER_PASS_MAX).flatMap((nodeId) => {
 			if (!this.#deps.sessions.isConnected(nodeId)) return [];
 			const room = this.#deps.limits.offersInFlightPerNodeMax - (this.#leased.get(nodeId)?.size ?? 0);
@@ -177,11 +184,24 @@ export class DispatchReconciler implements AsyncDisposable {
 			return room <= 0 ? [] : [{ nodeId, limit: Math.min(room, CLAIMS_PER_NODE_PASS_MAX) }];
 		});
 		if (wants.length === 0) return;
-		const claimed = await offerQueued(this.#deps, ctx, wants, (nodeId, ids) => this.#count(nodeId, ids));
-		for (const { nodeId, isFull, isSent } of claimed) {
+		for (const { nodeId, isFull, isSent } of await this.#offer(ctx, wants)) {
 			if (isFull) this.#dirty.add(nodeId);
 			if (!isSent) this.#waiting.add(nodeId);
 		}
+	}
+
+	/** Together, since a commit is for many nodes; where that fails each alone, so that one holds up no other. */
+	async #offer(ctx: RequestContext, wants: readonly ClaimWant[]): Promise<readonly ClaimResult[]> {
+		try {
+			return await offerQueued(this.#deps, ctx, wants, (nodeId, ids) => this.#count(nodeId, ids));
+		} catch (error) {
+			const node = wants.length === 1 ? wants[0]?.nodeId : undefined;
+			ctx.log.error('tasks were not offered', { error, ...(node === undefined ? { nodes: wants.length } : { node }) });
+			if (node !== undefined) return [];
+		}
+		const claimed: ClaimResult[] = [];
+		for (const want of wants) claimed.push(...(await this.#offer(ctx, [want])));
+		return claimed;
 	}
 
 	#count(nodeId: string, taskIds: readonly string[]): void {

@@ -55,7 +55,8 @@ export class RetentionReconciler implements AsyncDisposable {
 		const ids = await store.read((tx) => tx.tasks.listEndedBefore(endedBeforeMs, this.#afterId, beforeId, BATCH));
 		for (const id of ids) {
 			if (this.#closed) return;
-			await output.remove(id);
+			// One that can't be removed holds up no other: the next pass tries it again.
+			await output.remove(id).catch((error: unknown) => log.warn('old output was not removed', { task: id, error }));
 			this.#afterId = id;
 		}
 		if (ids.length > 0) log.debug('looked after old output', { tasks: ids.length });

@@ -46,3 +46,35 @@ test('output of tasks that ended before the retention goes, all other stays, aga
 	}
 	rmSync(folder, { recursive: true, force: true });
 });
+
+test('output that can not be removed holds up no other', async () => {
+	await using world = await startWorld();
+	const { nodeId } = await world.enroll();
+	const nowMs = systemClock.now();
+	const ids: string[] = [];
+	for (const hours of [9, 8, 7]) {
+		const id = uuidv7(nowMs - hours * HOUR_MS, systemRng);
+		const ended = { state: 'succeeded' as const, createdAtMs: nowMs - hours * HOUR_MS, endedAtMs: nowMs - 5 * HOUR_MS };
+		const row = taskRow(nodeId, create(TaskSpecSchema), { id, ...ended, attempt: 1 });
+		await world.store.unit((tx) => tx.tasks.insert(row));
+		ids.push(id);
+	}
+	const asked: string[] = [];
+	const output: typeof world.app.output = Object.create(world.app.output, {
+		remove: {
+			value: async (id: string) => {
+				asked.push(id);
+				if (id === ids[0]) throw new Error('EACCES');
+			},
+		},
+	});
+	await using retention = new RetentionReconciler(
+		{ ...world.app, output },
+		{ retentionMs: 2 * HOUR_MS, periodMs: HOUR_MS },
+	);
+	await retention.once();
+	expect(asked).toEqual(ids);
+	// Again with the next pass.
+	await retention.once();
+	expect(asked).toEqual([...ids, ...ids]);
+});

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CertificateAuthority } from '../../control-plane/app/certificates/certificate-authority.ts';
 import { offerQueued, resend } from '../../control-plane/app/tasks/offer.ts';
 import { systemContext } from '../../control-plane/context.ts';
+import { DispatchReconciler } from '../../control-plane/reconcilers/dispatch.ts';
 import { ExpiryReconciler } from '../../control-plane/reconcilers/expiry.ts';
 import { OutboxReconciler } from '../../control-plane/reconcilers/outbox.ts';
 import type { Store } from '../../control-plane/store/port/store.ts';
@@ -179,6 +180,38 @@ describe('reconcilers of tasks', () => {
 		const { id, attempt } = present(claimed, 'it was queued');
 		expect((await world.store.read((tx) => tx.tasks.getDocuments(id, attempt)))?.envelope).toBeDefined();
 		expect(await taskNow(id)).toMatchObject({ state: 'leased', attempt: 1, fencingToken: claimed?.fencingToken });
+	});
+
+	it('offers to every node, though it fails for one of them', async () => {
+		const bad = (await world.enroll()).nodeId;
+		const good = (await world.enroll()).nodeId;
+		const expected: string[] = [];
+		for (const node of [bad, good]) {
+			// Claimed and not signed: to be sent again.
+			const leased = taskRow(node, create(TaskSpecSchema, run('/bin/true')), leasedRow);
+			const queued = taskRow(node, create(TaskSpecSchema, run('/bin/true')));
+			for (const row of [leased, queued]) {
+				await world.store.unit((tx) => tx.tasks.insert(row));
+				if (node === good) expected.push(row.id);
+			}
+		}
+		const authority: CertificateAuthority = Object.create(world.app.authority, {
+			signTaskDocument: {
+				value: async (type: string, payload: Uint8Array) => {
+					if (fromBinary(TaskEnvelopeSchema, payload).nodeId === bad) throw new Error('it can not be signed');
+					return await world.app.authority.signTaskDocument(type, payload);
+				},
+			},
+		});
+		const offered: string[] = [];
+		const sessions: typeof world.app.sessions = Object.create(world.app.sessions, {
+			isConnected: { value: (node: string) => node === bad || node === good },
+			offer: { value: (_: string, { taskId }: { taskId: string }) => offered.push(taskId) > 0 },
+		});
+		await using dispatch = new DispatchReconciler({ ...world.app, authority, sessions }, { sweepPeriodMs: 3_600_000 });
+		for (const node of [bad, good]) dispatch.onSessionOpen({ nodeId: node, instanceId: 'i', attempts: [] });
+		await dispatch.idle();
+		expect(offered.toSorted()).toEqual(expected.toSorted());
 	});
 
 	it('publishes each event of the outbox once', async () => {
