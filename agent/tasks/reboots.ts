@@ -12,6 +12,8 @@ import type { RunnerDeps } from './runner-deps.ts';
 export class Reboots {
 	readonly #deps: RunnerDeps;
 	readonly #ends: Ends;
+	/** The machine was asked to restart for them. */
+	readonly #asked = new WeakSet<Attempt>();
 
 	constructor(deps: RunnerDeps, ends: Ends) {
 		this.#deps = deps;
@@ -19,15 +21,14 @@ export class Reboots {
 	}
 
 	/** `attempt` is on record as started. */
-	async restart(attempt: Attempt): Promise<void> {
-		const { platform } = this.#deps;
+	restart(attempt: Attempt): void {
+		if (attempt.phase === 'ended' || this.#asked.has(attempt)) return;
+		this.#asked.add(attempt);
 		this.await(attempt);
-		try {
-			await platform.rebooter.reboot();
-			attempt.log.warn('restarting this machine, as a task asked');
-		} catch (error) {
+		attempt.log.warn('restarting this machine, as a task asked');
+		this.#deps.platform.rebooter.reboot().catch((error: unknown) => {
 			this.#finish(attempt, Result.FAILED, 'REBOOT_NOT_ALLOWED', `the restart failed: ${messageOf(error)}`);
-		}
+		});
 	}
 
 	/** The same boot goes on: the machine may still be going down. */

@@ -205,7 +205,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		if (row?.phase === 'cancelling') return this.#ends.refuse(attempt, CANCELLED);
 		if (row?.phase !== 'accepted') return void this.#attempts.delete(attempt.key);
 		if (decision.kind === 'refuse') return this.#ends.refuse(attempt, { ...decision, retryable: false });
-		if (decision.permit.kind === 'reboot') return await this.#reboot(attempt);
+		if (decision.permit.kind === 'reboot') return this.#reboot(attempt);
 		if (decision.permit.kind === 'inject_fault') return this.#inject(attempt);
 		const { user } = decision.permit;
 		// But this one.
@@ -237,11 +237,12 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		this.#schedulePump();
 	}
 
-	async #reboot(attempt: Attempt): Promise<void> {
-		this.#started(attempt, undefined);
-		// The machine may be gone in a moment: the start is durable before it is asked to go.
-		if (this.#writes.flush()) await this.#reboots.restart(attempt);
-		else this.#notLaunched(attempt, 'wait');
+	#reboot(attempt: Attempt): void {
+		// The machine may be gone in a moment: the start is durable before it is asked to go. A full disk holds it up.
+		this.#started(attempt, undefined, () => this.#reboots.restart(attempt));
+		// Of its output, and there is none.
+		attempt.timer?.cancel();
+		this.#writes.flush();
 	}
 
 	#inject(attempt: Attempt): void {
@@ -249,7 +250,8 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		this.#injections.inject(attempt);
 	}
 
-	#started(attempt: Attempt, started: StartedInfo | undefined): void {
+	/** `onDurable`: once the journal has the start. */
+	#started(attempt: Attempt, started: StartedInfo | undefined, onDurable?: () => void): void {
 		if (attempt.phase === 'ended') return;
 		attempt.phase = 'running';
 		attempt.leaderPid = started?.pid;
@@ -262,7 +264,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 			journal.putAttempt({ ...row, phase: 'started' });
 			journal.appendFacts([startedFact(context, row, started)]);
 		};
-		this.#writes.add({ change }, START_LINGER_MS);
+		this.#writes.add(onDurable === undefined ? { change } : { change, after: onDurable }, START_LINGER_MS);
 		attempt.timer?.cancel();
 		attempt.timer = clock.setTimer(() => this.#stream(attempt), limits.liveOutputAfterMs);
 		if (attempt.cancelGraceMs !== undefined && attempt.special === undefined)

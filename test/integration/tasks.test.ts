@@ -25,12 +25,37 @@ import { signDsseSync } from '../../pki/verify/dsse.ts';
 import { TASK_ENVELOPE_TYPE } from '../../pki/verify/task.ts';
 import { outputSha256OfChunks } from '../../pki/verify/task-output.ts';
 import { DsseEnvelopeSchema } from '../../proto/gen/gpuaas/common/v1/types_pb.ts';
+import type { Fact } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { TaskReceiptSchema } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
 import { claimQueued } from '../contract/store/claim-queued.ts';
 import { hostPid, ME, type Node, type RunningNode, run, startTasksWorld, type TasksWorld } from './tasks-world.ts';
 
 const ctx = systemContext('test', systemClock, silentLogger, 'test');
 const sh = (script: string) => run('/bin/sh', '-c', script);
+
+const REBOOTS = parsePolicy('[tasks]\nkinds = ["reboot"]\n[reboot]\nallowed = true', 'agent.policy.toml');
+
+class CountedRebooter {
+	readonly refusal = undefined;
+	readonly asked = Promise.withResolvers<void>();
+	reboots = 0;
+
+	async reboot(): Promise<void> {
+		this.reboots += 1;
+		this.asked.resolve();
+	}
+}
+
+/** The first start finds no room in it. */
+class FullOnce extends SqliteJournal {
+	refused = 0;
+
+	override appendFacts(facts: readonly Fact[]): readonly Fact[] {
+		if (this.refused > 0 || !facts.some(({ fact }) => fact.case === 'taskStarted')) return super.appendFacts(facts);
+		this.refused += 1;
+		throw new Error('the disk is full');
+	}
+}
 
 describe('tasks', () => {
 	let tasks: TasksWorld;
@@ -261,8 +286,7 @@ describe('tasks', () => {
 
 	it('never restarts a machine that was not meant to be', async () => {
 		const allowed = await tasks.newNode();
-		const policy = parsePolicy('[tasks]\nkinds = ["reboot"]\n[reboot]\nallowed = true', 'agent.policy.toml');
-		await allowed.start({ policy });
+		await allowed.start({ policy: REBOOTS });
 		const spec = { kind: { case: 'reboot' as const, value: { reason: 'test' } } };
 		const id = await tasks.submit(allowed.identity.nodeId, spec);
 		expect(await tasks.ended(id)).toMatchObject({ state: 'refused', reason: 'REBOOT_NOT_ALLOWED' });
@@ -270,27 +294,18 @@ describe('tasks', () => {
 
 	it('restarts once, and has succeeded when it comes back under another boot id', async () => {
 		const machine = await tasks.newNode();
-		const policy = parsePolicy('[tasks]\nkinds = ["reboot"]\n[reboot]\nallowed = true', 'agent.policy.toml');
-		let reboots = 0;
-		const asked = Promise.withResolvers<void>();
-		const rebooter = {
-			refusal: undefined,
-			reboot: async () => {
-				reboots += 1;
-				asked.resolve();
-			},
-		};
-		const before = await machine.start({ policy, platform: { bootId: 'boot-1', rebooter } });
+		const rebooter = new CountedRebooter();
+		const before = await machine.start({ policy: REBOOTS, platform: { bootId: 'boot-1', rebooter } });
 		const spec = { kind: { case: 'reboot' as const, value: { reason: 'test' } } };
 		const id = await tasks.submit(machine.identity.nodeId, spec);
-		await asked.promise;
+		await rebooter.asked.promise;
 		await tasks.wait(id, ({ state }) => state === 'running');
 		await before.stop();
-		const same = await machine.start({ policy, platform: { bootId: 'boot-1', rebooter } });
+		const same = await machine.start({ policy: REBOOTS, platform: { bootId: 'boot-1', rebooter } });
 		await same.stop();
-		await machine.start({ policy, platform: { bootId: 'boot-2', rebooter } });
+		await machine.start({ policy: REBOOTS, platform: { bootId: 'boot-2', rebooter } });
 		expect(await tasks.ended(id)).toMatchObject({ state: 'succeeded' });
-		expect(reboots).toBe(1);
+		expect(rebooter.reboots).toBe(1);
 	});
 
 	it('refuses new tasks when its journal is full, as often as may be tried, and takes them again later', async () => {
@@ -433,6 +448,25 @@ describe('tasks', () => {
 		await tasks.ended(await tasks.submit(nodeId, run('/bin/true')));
 		expect(running.journal.getAttempt(id, 1)?.phase).toBe('done');
 	});
+});
+
+it('restarts, once, when a journal that was full has taken its start', async () => {
+	await using tasks = await startTasksWorld();
+	const machine = await tasks.newNode();
+	const rebooter = new CountedRebooter();
+	const path = join(machine.identityFolder, 'full-once.db');
+	const journal = new FullOnce({ path });
+	const before = await machine.start({ policy: REBOOTS, journal, platform: { bootId: 'boot-1', rebooter } });
+	const spec = { kind: { case: 'reboot' as const, value: { reason: 'test' } } };
+	const id = await tasks.submit(machine.identity.nodeId, spec);
+	await rebooter.asked.promise;
+	expect([journal.refused, rebooter.reboots]).toEqual([1, 1]);
+	await tasks.wait(id, ({ state }) => state === 'running');
+	await before.stop();
+	const again = new SqliteJournal({ path });
+	await machine.start({ policy: REBOOTS, journal: again, platform: { bootId: 'boot-2', rebooter } });
+	expect(await tasks.ended(id)).toMatchObject({ state: 'succeeded' });
+	expect(rebooter.reboots).toBe(1);
 });
 
 function processesWith(argument: string): string[] {
