@@ -1,6 +1,7 @@
 import { chmodSync, cpSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { CONTROL_LIMITS_DEFAULT } from '../../agent/control/control-deps.ts';
 import { enroll } from '../../agent/identity/enroll.ts';
 import { EnrollConnection } from '../../agent/identity/enroll-connection.ts';
 import { Renewal } from '../../agent/identity/renewal.ts';
@@ -121,7 +122,13 @@ describe('clones', () => {
 		// A stream of the old connection that crossed the promotion: refused, and no reason to lock.
 		expect(await world.authorize(copy)).toMatchObject(refused('CERTIFICATE_SUPERSEDED'));
 		expect(await world.node(identity.nodeId)).toMatchObject({ locked: false });
-		world.clock.shiftMs += SUPERSEDED_GRACE_MS;
+		// While the agent waits for a Welcome, a pause, and another Welcome, it goes on with its old connection.
+		const { welcomeTimeoutMs, backoffMaxMs } = CONTROL_LIMITS_DEFAULT;
+		const waitsMs = 2 * welcomeTimeoutMs + backoffMaxMs;
+		world.clock.shiftMs += waitsMs;
+		expect(await world.authorize(copy)).toMatchObject(refused('CERTIFICATE_SUPERSEDED'));
+		expect(await world.node(identity.nodeId)).toMatchObject({ locked: false });
+		world.clock.shiftMs += SUPERSEDED_GRACE_MS - waitsMs;
 		expect(await world.authorize(copy)).toMatchObject(refused('CERTIFICATE_SUPERSEDED'));
 		expect(await world.node(identity.nodeId)).toMatchObject({ locked: true });
 		expect(world.sessions.closed).toEqual([identity.nodeId]);

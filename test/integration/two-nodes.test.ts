@@ -202,7 +202,11 @@ describe('two nodes', () => {
 		});
 		// Until then a copy could be its own other connection, is only refused, and comes again in a minute or two.
 		const graceOverMs = systemClock.monotonic() + SUPERSEDED_GRACE_MS;
-		await eventually('the grace of the certificate before is over', () => systemClock.monotonic() > graceOverMs);
+		await eventually(
+			'the grace of the certificate before is over',
+			() => systemClock.monotonic() > graceOverMs,
+			120_000,
+		);
 		start(copy);
 		await eventually('it is locked', async () => (await nodeNamed('second')).locked === true, 120_000);
 		expect((await world.run('node', 'show', 'second')).stdout).toMatch(/^lock reason: +two holders of its identity/m);

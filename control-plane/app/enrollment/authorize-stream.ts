@@ -48,10 +48,12 @@ const CACHE_MS = 2000;
 /** Twice the largest fleet of one replica. */
 const CACHE_ENTRIES_MAX = 40_000;
 /**
- * A stream that the agent opened on its old connection may cross the promotion of its new certificate on the wire. It
- * is refused like any other, but for this long it doesn't lock the node.
+ * The first use of a new certificate promotes it before the session is open, and until its Welcome the agent opens
+ * uploads and channels on its old connection. Those are refused like any other, but for this long they don't lock the
+ * node: a store that is slow for one Welcome (agent/control/control-deps.ts: 15 s), the pause before the next try (20 s)
+ * and that one's Welcome must pass. A copy that comes again after it is found as before.
  */
-export const SUPERSEDED_GRACE_MS = 10_000;
+export const SUPERSEDED_GRACE_MS = 60_000;
 
 interface Cached {
 	readonly accepted: AcceptedStream;
