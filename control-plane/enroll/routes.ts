@@ -1,6 +1,7 @@
 import type { DescMessage, MessageShape } from '@bufbuild/protobuf';
 import { createValidator } from '@bufbuild/protovalidate';
 import type { ConnectRouter, HandlerContext } from '@connectrpc/connect';
+import { addressGroup } from '../../kit/address-group.ts';
 import { assert } from '../../kit/assert.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import { uuidv7 } from '../../kit/ids.ts';
@@ -87,7 +88,7 @@ function withToken(ctx: RequestContext, tokenId: string): RequestContext {
 }
 
 function limit(calls: KeyedBuckets, peer: string): void {
-	const waitMs = calls.take(peer);
+	const waitMs = calls.take(addressGroup(peer));
 	if (waitMs === 0) return;
 	throw new GpuaasError({
 		code: 'RESOURCE_EXHAUSTED',

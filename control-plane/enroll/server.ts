@@ -10,6 +10,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { SecureContextOptions } from 'node:tls';
 import { createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
+import { addressGroup } from '../../kit/address-group.ts';
 import type { Clock } from '../../kit/clock.ts';
 import { KeyedBuckets } from '../../kit/limits.ts';
 import type { Logger } from '../../kit/log.ts';
@@ -23,7 +24,7 @@ import { enrollmentRoutes } from './routes.ts';
  * the TLS socket. It must be reachable wherever gateways are, and never behind something that ends TLS. The certificate
  * chain includes the root, which joiners compare with the pin in their token.
  *
- * Everything is bounded: connections in all and of one address, bytes, streams, resets, time to the end of the TLS
+ * Everything is bounded: connections in all and of one address (kit/address-group.ts), bytes, streams, resets, time to the end of the TLS
  * handshake, idle time, and the whole life of a connection, which ends a slow-loris whatever it sends.
  */
 export interface EnrollListenerLimits {
@@ -152,7 +153,7 @@ function serverOptions(limits: EnrollListenerLimits): SecureServerOptions {
 }
 
 /** Counts and ends connections. */
-class Connections {
+export class Connections {
 	readonly #clock: Clock;
 	readonly #log: Logger;
 	readonly #limits: EnrollListenerLimits;
@@ -170,7 +171,7 @@ class Connections {
 	}
 
 	admit(socket: Socket): void {
-		const address = socket.remoteAddress ?? '';
+		const address = addressGroup(socket.remoteAddress ?? '');
 		const ofAddress = this.#byAddress.get(address) ?? 0;
 		if (ofAddress >= this.#limits.connectionsPerAddressMax) {
 			this.#log.warn('enroll connection refused: too many of one address', { address, connections: ofAddress });

@@ -1,7 +1,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
+import { addressGroup } from '../../kit/address-group.ts';
 import type { Clock, Timer } from '../../kit/clock.ts';
 import { KeyedBuckets, TokenBucket } from '../../kit/limits.ts';
-import { addressGroup } from './address-group.ts';
 import { type Origin, WaitingLine } from './waiting-line.ts';
 
 /**

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { addressGroup } from './address-group.ts';
+import { addressGroup } from '../../kit/address-group.ts';
 import { type Origin, WaitingLine } from './waiting-line.ts';
 
 /** A group with one address in it. */
