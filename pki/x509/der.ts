@@ -158,7 +158,7 @@ export function timeMs(tlv: Tlv): number {
 	const fullYear = tlv.tag === TAG.utcTime ? year + (year < 50 ? 2000 : 1900) : year;
 	const ms = Date.UTC(fullYear, month - 1, day, hour, minute, second);
 	// Date.UTC rolls 31 February over into March.
-	if (new Date(ms).getUTCDate() !== day || month > 12 || hour > 23 || minute > 59 || second > 59) {
+	if (new Date(ms).getUTCDate() !== day || month < 1 || month > 12 || hour > 23 || minute > 59 || second > 59) {
 		throw new DerError('no such time');
 	}
 	return ms;
