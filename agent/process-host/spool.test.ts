@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { type Clock, systemClock } from '../../kit/clock.ts';
 import { SpoolWriter, summarizeKept } from './spool.ts';
 import { readSpool, SpoolCursor, type SpoolRecord } from './spool-reader.ts';
 
@@ -45,7 +46,7 @@ it('gives every kept byte at its offset and stream, keeps to the cap, and counts
 					writer.write(stream as 'stdout', Buffer.from(bytes));
 					for (const byte of bytes) written.push([stream, byte]);
 				}
-				const summary = await writer.seal();
+				const summary = await writer.seal(systemClock);
 				const records = [...readSpool(folder)];
 				const placed = place(records, written.length);
 				const isAnother = (each: (typeof placed)[number], offset: number) =>
@@ -117,7 +118,23 @@ it('drops and counts what the disk does not take, without failing', async () => 
 	writeFileSync(join(parent, 'blocked'), '');
 	const writer = new SpoolWriter(join(parent, 'blocked'), 4096);
 	writer.write('stdout', Buffer.from('lost'));
-	const summary = await writer.seal();
+	const summary = await writer.seal(systemClock);
 	expect(summary).toMatchObject({ totalBytes: 4, droppedBytes: 4, written: { stdout: { bytes: 4 } } });
 	expect(summary.kept.stdout.bytes).toBe(0);
+});
+
+it('lets everything else of the host run while it reads a large output again', async () => {
+	const writer = new SpoolWriter(join(parent, 'large'), 3 << 20);
+	for (let count = 0; count < 64; count += 1) writer.write('stdout', Buffer.alloc(64 << 10, count));
+	let turns = 0;
+	const clock: Clock = {
+		...systemClock,
+		defer: (callback) => {
+			turns += 1;
+			systemClock.defer(callback);
+		},
+	};
+	const summary = await writer.seal(clock);
+	expect(summary.kept).toEqual(summarizeKept(join(parent, 'large')).kept);
+	expect(turns).toBeGreaterThan(1);
 });

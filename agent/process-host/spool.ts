@@ -9,11 +9,12 @@
 import { createHash, type Hash } from 'node:crypto';
 import { closeSync, fdatasync, ftruncateSync, mkdirSync, openSync, rmSync, writevSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { type Clock, yieldTurn } from '../../kit/clock.ts';
 import type { OutputSummary, StreamDigest } from '../tasks/process-host.ts';
 import { syncDirectory } from './journal.ts';
 import { recordBytesMax } from './limits.ts';
 import { type StreamName, streamNumber } from './protocol.ts';
-import { readSpool, recordHeaderBytes, segmentPath } from './spool-reader.ts';
+import { readSpool, recordHeaderBytes, type SpoolRecord, segmentPath } from './spool-reader.ts';
 
 const HEAD_SEGMENT_BYTES = 1 << 20;
 const TAIL_SEGMENTS = 8;
@@ -43,18 +44,44 @@ export class StreamHash {
 	}
 }
 
-/** Digests of what is kept in `folder`, by reading it; a folder that doesn't exist holds nothing. */
-export function summarizeKept(folder: string, totalBytes?: number): OutputSummary {
-	const hashes = { stdout: new StreamHash(), stderr: new StreamHash() };
-	let end = 0;
-	for (const record of readSpool(folder)) {
-		if (record.kind !== 'DATA') continue;
-		hashes[record.stream].update(record.bytes);
-		end = record.offset + record.bytes.length;
+class KeptOutput {
+	readonly #hashes = { stdout: new StreamHash(), stderr: new StreamHash() };
+	#end = 0;
+
+	add(record: SpoolRecord): void {
+		if (record.kind !== 'DATA') return;
+		this.#hashes[record.stream].update(record.bytes);
+		this.#end = record.offset + record.bytes.length;
 	}
-	const total = totalBytes ?? end;
-	const kept = { stdout: hashes.stdout.digest(), stderr: hashes.stderr.digest() };
-	return { totalBytes: total, droppedBytes: total - kept.stdout.bytes - kept.stderr.bytes, kept };
+
+	summary(totalBytes = this.#end): OutputSummary {
+		const kept = { stdout: this.#hashes.stdout.digest(), stderr: this.#hashes.stderr.digest() };
+		return { totalBytes, droppedBytes: totalBytes - kept.stdout.bytes - kept.stderr.bytes, kept };
+	}
+}
+
+/** Digests of what is kept in `folder`, by reading it; a folder that doesn't exist holds nothing. */
+export function summarizeKept(folder: string): OutputSummary {
+	const kept = new KeptOutput();
+	for (const record of readSpool(folder)) kept.add(record);
+	return kept.summary();
+}
+
+/** Read and hashed in about 2 ms. */
+const TURN_BYTES = 1 << 20;
+
+/** The same, with a turn for all other tasks of the host in between: there may be a GiB to read. */
+async function summarizeInTurns(folder: string, totalBytes: number, clock: Clock): Promise<OutputSummary> {
+	const kept = new KeptOutput();
+	let inTurnBytes = 0;
+	for (const record of readSpool(folder)) {
+		kept.add(record);
+		inTurnBytes += record.kind === 'DATA' ? record.bytes.length : 0;
+		if (inTurnBytes < TURN_BYTES) continue;
+		inTurnBytes = 0;
+		await yieldTurn(clock);
+	}
+	return kept.summary(totalBytes);
 }
 
 export class SpoolWriter {
@@ -100,7 +127,7 @@ export class SpoolWriter {
 	}
 
 	/** Makes what is kept durable and tells what it is. What the disk does not take is dropped, and counted. */
-	async seal(): Promise<OutputSummary> {
+	async seal(clock: Clock): Promise<OutputSummary> {
 		this.#closeCurrent();
 		await Promise.all(this.#syncing);
 		const written = { stdout: this.#written.stdout.digest(), stderr: this.#written.stderr.digest() };
@@ -112,7 +139,7 @@ export class SpoolWriter {
 			// No folder: nothing of the output was kept.
 		}
 		if (this.#droppedBytes === 0) return { totalBytes: this.#offset, droppedBytes: 0, written, kept: written };
-		return { ...summarizeKept(this.#folder, this.#offset), written };
+		return { ...(await summarizeInTurns(this.#folder, this.#offset, clock)), written };
 	}
 
 	#put(segment: Segment, stream: StreamName, part: Buffer): boolean {

@@ -237,7 +237,7 @@ export class TaskRun {
 	async #follow(process: TaskProcess, announced: Promise<void>): Promise<void> {
 		const { end, stoppedBy, usage, mayHaveLeft } = await process.ended;
 		if (mayHaveLeft) this.#parts.sweep(process.pid);
-		const output = await this.#spool.seal();
+		const output = await this.#spool.seal(this.#parts.clock);
 		const { intent, started } = this.#state;
 		const result = {
 			taskId: intent.taskId,
