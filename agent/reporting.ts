@@ -73,6 +73,17 @@ export function writeStatus(
 			await writeFile(`${folders.auditHead}.log-${number}`, note, { mode: 0o644 });
 	};
 	const report = (error: unknown) => log.warn('the status file could not be written', { error });
-	const timer = every(clock, STATUS_PERIOD_MS, () => void write().catch(report), report);
+	let isWriting = false;
+	const tick = () => {
+		// One at a time: two would share the temporary file.
+		if (isWriting) return;
+		isWriting = true;
+		void write()
+			.catch(report)
+			.finally(() => {
+				isWriting = false;
+			});
+	};
+	const timer = every(clock, STATUS_PERIOD_MS, tick, report);
 	scope.defer(() => timer.cancel());
 }
