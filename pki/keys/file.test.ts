@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
@@ -98,6 +98,22 @@ describe('private file', () => {
 		writePrivateFile(path, Buffer.from('two'), 'replace', systemRng);
 		expect(readPrivateFile(path)?.toString()).toBe('two');
 		expect(readdirSync(folder)).toEqual(['identity.json']);
+	});
+});
+
+describe('what a killed writer left behind', () => {
+	it('is removed with the next write, and what another writes now is not', () => {
+		const folder = freshFolder();
+		new KeyFolder(folder, systemRng);
+		const path = join(folder, 'secret');
+		const left = '.0123456789abcdef.tmp';
+		const fresh = '.fedcba9876543210.tmp';
+		const other = '.own.tmp';
+		const hourAgo = statSync(folder).mtimeMs / 1000 - 3700;
+		for (const name of [left, fresh, other]) writeFileSync(join(folder, name), 'key', { mode: 0o600 });
+		for (const name of [left, other]) utimesSync(join(folder, name), hourAgo, hourAgo);
+		writePrivateFile(path, Buffer.from('new'), 'create', systemRng);
+		expect(readdirSync(folder).toSorted()).toEqual([fresh, other, 'secret'].toSorted());
 	});
 });
 

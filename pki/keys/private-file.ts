@@ -9,6 +9,7 @@ import {
 	lstatSync,
 	mkdirSync,
 	openSync,
+	readdirSync,
 	readFileSync,
 	renameSync,
 	rmSync,
@@ -100,6 +101,21 @@ function syncFolder(folder: string): void {
 	}
 }
 
+const TEMPORARY = /^\.[0-9a-f]{16}\.tmp$/;
+/** No write takes that long: whoever began it was killed. */
+const LEFT_BEHIND_MS = 3_600_000;
+
+/** A temporary file whose writer died holds a private key that nobody knows of. */
+function removeLeftBehind(folder: string, beforeMs: number): void {
+	for (const name of readdirSync(folder)) {
+		if (!TEMPORARY.test(name)) continue;
+		const path = join(folder, name);
+		// Another process may be about to rename it.
+		const stat = lstatSync(path, { throwIfNoEntry: false });
+		if (stat !== undefined && stat.mtimeMs < beforeMs) rmSync(path, { force: true });
+	}
+}
+
 /**
  * Writes `bytes` to `path` (0600) so that a crash leaves the old file or the new one. `create` fails with
  * ALREADY_EXISTS instead of replacing: two processes that make one key at once must end up with one key.
@@ -117,6 +133,7 @@ export function writePrivateFile(path: string, bytes: Uint8Array, mode: 'create'
 				written += writeSync(descriptor, bytes, written);
 			}
 			fsyncSync(descriptor);
+			removeLeftBehind(folder, fstatSync(descriptor).mtimeMs - LEFT_BEHIND_MS);
 		} finally {
 			closeSync(descriptor);
 		}
