@@ -20,13 +20,23 @@ export interface Timer {
 	cancel(): void;
 }
 
+function arm(fire: () => void, delayMs: number): NodeJS.Timeout {
+	// Node clamps delays above 2^31-1 ms to 1 ms, which would turn "never" into "at once".
+	return setTimeout(fire, Math.min(Math.max(0, delayMs), 0x7fff_ffff)).unref();
+}
+
 export const systemClock: Clock = {
 	now: () => Date.now(),
 	monotonic: () => performance.now(),
 	setTimer(callback, delayMs) {
-		// Node clamps delays above 2^31-1 ms to 1 ms, which would turn "never" into "at once".
-		const handle = setTimeout(callback, Math.min(Math.max(0, delayMs), 0x7fff_ffff));
-		handle.unref();
+		const dueMs = performance.now() + delayMs;
+		let handle = arm(fire, delayMs);
+		// Node counts in whole milliseconds and rings up to two too early: whoever looks at the clock would not find it due.
+		function fire(): void {
+			const earlyMs = dueMs - performance.now();
+			if (earlyMs > 0) handle = arm(fire, earlyMs);
+			else callback();
+		}
 		return { cancel: () => clearTimeout(handle) };
 	},
 	defer: (callback) => void setImmediate(callback),
