@@ -2,6 +2,7 @@ import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { expect, test } from 'vitest';
 import { present } from '../../kit/assert.ts';
+import { systemClock, type Timer, yieldTurn } from '../../kit/clock.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
 import {
@@ -49,24 +50,27 @@ class Dial {
 	}
 }
 
-function start() {
-	const clock = new VirtualClock();
+function start({ clock = new VirtualClock(), confirmCredential = (_serial: string) => {} } = {}) {
 	const dials: Dial[] = [];
 	const connect = (listener: ClientListener<ConnectResponse>) => {
 		dials.push(new Dial(listener));
 		return { send: () => true, end: () => {}, cancel: () => {} };
 	};
-	const credential = { serial: 'ab', issuerKeyId: 'issuer' };
+	let credential = { serial: 'ab', issuerKeyId: 'issuer' };
+	let bundle = { seq: 1 };
+	let changed = () => {};
 	const identity = {
 		nodeId: 'node',
 		generation: 1,
 		trustDomain: 'test',
 		gateways: ['a:1'],
 		credential: () => credential,
-		bundle: () => ({ seq: 1 }),
+		bundle: () => bundle,
 		renewalSeq: () => 1,
-		confirmCredential: () => {},
-		onChange: () => {},
+		confirmCredential,
+		onChange: (listener: () => void) => {
+			changed = listener;
+		},
 	} as unknown as AgentIdentity;
 	const control = new Control({
 		clock,
@@ -101,6 +105,14 @@ function start() {
 		control,
 		newest,
 		pause,
+		renewed(serial: string) {
+			credential = { ...credential, serial };
+			changed();
+		},
+		newBundle() {
+			bundle = { seq: bundle.seq + 1 };
+			changed();
+		},
 		async [Symbol.asyncDispose]() {
 			stop.abort();
 			// The goodbye of a link that nobody answers.
@@ -194,4 +206,53 @@ test('an agent whose place was taken leaves it to the other for as long as it ma
 	await connected(agent.control);
 	link.close({ code: CloseCode.SUPERSEDED });
 	expect(await agent.pause()).toBe(40_000 * (0.5 + LUCK));
+});
+
+test('a renewed credential that the disk does not take as confirmed costs no link', async () => {
+	let isFull = false;
+	const confirmed: string[] = [];
+	const confirmCredential = (serial: string) => {
+		if (isFull) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
+		confirmed.push(serial);
+	};
+	await using agent = start({ confirmCredential });
+	const first = await agent.newest(1);
+	first.welcome();
+	await connected(agent.control);
+	const told: boolean[] = [];
+	agent.control.onConnection((connection) => told.push(connection !== undefined));
+	isFull = true;
+	agent.renewed('cd');
+	agent.clock.advance(0);
+	const second = await agent.newest(2);
+	second.welcome();
+	// What opens streams of its own has moved, and the former link is left.
+	await expect.poll(() => told).toEqual([true, true]);
+	isFull = false;
+	second.end();
+	await agent.pause();
+	expect(told).toEqual([true, true, false]);
+	(await agent.newest(3)).welcome();
+	await connected(agent.control);
+	await expect.poll(() => confirmed).toEqual(['ab', 'cd']);
+});
+
+/** Rings too early, as a coarse clock does. */
+class EarlyClock extends VirtualClock {
+	override setTimer(callback: () => void, delayMs: number): Timer {
+		return super.setTimer(callback, delayMs > EARLY_MS ? delayMs - EARLY_MS : delayMs);
+	}
+}
+const EARLY_MS = 5;
+
+test('a link moves to a new bundle also when the clock wakes it too early', async () => {
+	const clock = new EarlyClock();
+	await using agent = start({ clock });
+	(await agent.newest(1)).welcome();
+	await connected(agent.control);
+	agent.newBundle();
+	clock.advance(LUCK * CONTROL_LIMITS_DEFAULT.bundleMoveSpreadMs - EARLY_MS);
+	await yieldTurn(systemClock);
+	clock.advance(EARLY_MS);
+	(await agent.newest(2)).welcome();
 });

@@ -183,7 +183,7 @@ export class Control {
 	}
 
 	#moveTo(link: Link, welcome: Welcome): void {
-		const { identity, log, clock, limits, rng } = this.#deps;
+		const { log, clock, limits, rng } = this.#deps;
 		const former = this.#current;
 		this.#current = link;
 		this.#phase = 'connected';
@@ -196,7 +196,6 @@ export class Control {
 			this.#backoffMaxMs = backoffMaxMs;
 			this.#backoff = new Backoff({ baseMs: limits.backoffBaseMs, maxMs: backoffMaxMs }, rng);
 		}
-		identity.confirmCredential(link.target.credential.serial);
 		const connectedAtMs = clock.monotonic();
 		void link.ended.then(() => {
 			if (clock.monotonic() - connectedAtMs >= limits.stableMs) this.#backoff.reset();
@@ -206,7 +205,17 @@ export class Control {
 		});
 		this.#tellConnection();
 		former?.end('OK', 'moved to a new connection');
+		this.#confirm(link.target.credential.serial);
 		log.info('connected', { gateway: link.target.gateway, epoch: Number(welcome.epoch), moved: former !== undefined });
+	}
+
+	/** A disk that takes nothing keeps the older credential beside the one in use, and costs no link. */
+	#confirm(serial: string): void {
+		try {
+			this.#deps.identity.confirmCredential(serial);
+		} catch (error) {
+			this.#deps.log.error('a credential in use could not be confirmed; the next connection tries again', { error });
+		}
 	}
 
 	/** Until the link ended, a second one is due, or the agent stops. */
@@ -214,6 +223,8 @@ export class Control {
 		const woken = new Promise<undefined>((resolve) => {
 			this.#wake = () => resolve(undefined);
 		});
+		// One that rang while nobody held a link woke nobody.
+		this.#armMove();
 		const ended = await Promise.race([link.ended, woken]);
 		this.#wake = () => {};
 		if (ended === undefined || signal.aborted) return;
@@ -252,7 +263,13 @@ export class Control {
 		// A bundle reaches the whole fleet in one moment, and no connection needs it before it is opened again.
 		const delayMs = isRenewed ? 0 : rng.float() * limits.bundleMoveSpreadMs;
 		this.#moveAtMs = Math.min(this.#moveAtMs, clock.monotonic() + delayMs);
+		this.#armMove();
+	}
+
+	#armMove(): void {
+		const { clock } = this.#deps;
 		this.#moveTimer?.cancel();
+		if (!Number.isFinite(this.#moveAtMs)) return;
 		this.#moveTimer = clock.setTimer(() => this.#wake(), this.#moveAtMs - clock.monotonic());
 	}
 
