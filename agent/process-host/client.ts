@@ -135,8 +135,13 @@ class Connection {
 		return { subscription, queue };
 	}
 
+	/** What is read of it ends after what has come. */
 	closeOutput(subscription: number): void {
-		if (this.#outputs.delete(subscription)) this.notice('detach', { subscription });
+		const queue = this.#outputs.get(subscription);
+		if (queue === undefined) return;
+		this.#outputs.delete(subscription);
+		queue.close();
+		this.notice('detach', { subscription });
 	}
 
 	listen(listener: (event: HostEvent) => void): () => void {
@@ -223,9 +228,26 @@ export class SocketProcessHost implements ProcessHost {
 		return this.#connection.call('launch', encoded);
 	}
 
-	async *attach(key: TaskKey, fromOffset: number): AsyncGenerator<OutputRecord, void, void> {
-		const { subscription, queue } = this.#connection.openOutput();
-		const { taskId, attempt } = key;
+	/** A generator alone would be left only when a silent task writes again: its `return` waits for the `next` before. */
+	attach(key: TaskKey, fromOffset: number): AsyncIterableIterator<OutputRecord, void, void> {
+		const output = this.#connection.openOutput();
+		const records = this.#read(key, fromOffset, output);
+		const iterator: AsyncIterableIterator<OutputRecord, void, void> = {
+			next: () => records.next(),
+			return: () => {
+				this.#connection.closeOutput(output.subscription);
+				return records.return();
+			},
+			[Symbol.asyncIterator]: () => iterator,
+		};
+		return iterator;
+	}
+
+	async *#read(
+		{ taskId, attempt }: TaskKey,
+		fromOffset: number,
+		{ subscription, queue }: ReturnType<Connection['openOutput']>,
+	): AsyncGenerator<OutputRecord, void, void> {
 		let owedBytes = 0;
 		try {
 			const params = { taskId, attempt, fromOffset, subscription };

@@ -13,6 +13,7 @@ import {
 	uniqueSeconds,
 	until,
 } from './host-fixture.ts';
+import { attachmentsMax } from './limits.ts';
 
 describe.each(['off', 'auto'] as const)('with cgroup %s', (cgroup) => {
 	let fixture: HostFixture;
@@ -186,6 +187,18 @@ describe('output', () => {
 		const wanted = await launched(fixture.host, request(argv, { outputCapBytes: 32 << 20 }));
 		for await (const record of fixture.host.attach(wanted, 0)) if (record.kind === 'DATA') break;
 		expect((await outputOf(fixture.host, wanted)).stdout.length).toBe(4 << 20);
+	});
+
+	it('is left at once by readers of a silent task: as many as there is room for leave it to the next', async () => {
+		const wanted = await launched(fixture.host, request(['sh', '-c', 'echo ready; exec sleep 60']));
+		for (let left = 0; left <= attachmentsMax; left += 1) {
+			const records = fixture.host.attach(wanted, 0)[Symbol.asyncIterator]();
+			expect((await records.next()).value).toMatchObject({ kind: 'DATA' });
+			const waiting = records.next();
+			await records.return?.();
+			expect((await waiting).done).toBe(true);
+		}
+		await fixture.host.cancel(wanted, 0);
 	});
 
 	it('survives the death of the agent: the task runs on, and another agent finds all of it', async () => {

@@ -19,16 +19,17 @@ export async function* readPieces(
 	signal: AbortSignal,
 ): AsyncGenerator<OutputPiece, void, void> {
 	const records = host.attach(key, Number(fromOffset))[Symbol.asyncIterator]();
-	let onAbort = () => {};
-	const aborted = new Promise<undefined>((resolve) => {
-		onAbort = () => resolve(undefined);
-		if (signal.aborted) resolve(undefined);
-		else signal.addEventListener('abort', onAbort, { once: true });
-	});
+	let leave = () => {};
+	const onAbort = () => leave();
+	signal.addEventListener('abort', onAbort, { once: true });
 	let droppedBytes = 0;
 	try {
-		for (;;) {
-			const next = await Promise.race([records.next(), aborted]);
+		while (!signal.aborted) {
+			// No race against one promise for all: it would keep every result, and so all that the task ever wrote.
+			const next = await new Promise<IteratorResult<OutputRecord> | undefined>((resolve, reject) => {
+				leave = () => resolve(undefined);
+				records.next().then(resolve, reject);
+			});
 			if (next === undefined || next.done) return;
 			const record: OutputRecord = next.value;
 			if (record.kind === 'GAP') droppedBytes += record.droppedBytes;

@@ -200,7 +200,8 @@ export interface ProcessHost {
 	launch(request: LaunchRequest): Promise<LaunchOutcome>;
 	/**
 	 * The task's output from `fromOffset`, live, until END. The host reads ahead by a bounded window only: a slow consumer
-	 * holds up neither the task nor others. Throws NOT_FOUND for an unknown attempt, UNAVAILABLE when the host is lost.
+	 * holds up neither the task nor others. Whoever leaves is gone at once, also while the task is silent. Throws NOT_FOUND
+	 * for an unknown attempt, UNAVAILABLE when the host is lost.
 	 */
 	attach(key: TaskKey, fromOffset: number): AsyncIterable<OutputRecord>;
 	/** SIGTERM to the whole task now, SIGKILL after `graceMs`. Answers when the signal was sent, not when it worked. */
