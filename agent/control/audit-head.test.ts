@@ -7,13 +7,15 @@ function head(size: number, chainByte = 1, origin = 'a.test/audit-chain/v1', sig
 	return `${origin}\n${size}\n${Buffer.alloc(32, chainByte).toString('base64')}\n\n— a.test/audit ${signature}\n`;
 }
 
-function witness(journal = new MemoryJournal()) {
+function witness(former?: MemoryJournal) {
+	const disk = { isFull: false };
+	const journal = former ?? new MemoryJournal({ fault: () => (disk.isFull ? 'FULL' : undefined) });
 	const errors: string[] = [];
 	const log: Logger = { ...silentLogger, error: (message) => errors.push(message) };
 	const kept = new KeptAuditHead(journal, log);
 	const facts = () =>
 		journal.listFacts(0n, 100).map(({ fact }) => (fact.case === 'agentAudit' ? fact.value : undefined));
-	return { journal, errors, kept, facts };
+	return { journal, errors, kept, facts, disk };
 }
 
 test('the larger head replaces the kept one, in the order of numbers', () => {
@@ -27,6 +29,22 @@ test('the larger head replaces the kept one, in the order of numbers', () => {
 	kept.shown('no head');
 	expect(kept.note()).toBe(head(100));
 	expect(errors).toEqual([]);
+});
+
+test('a full disk costs neither the link nor the witness: a head is held, and stored when there is room', () => {
+	const { kept, journal, errors, facts, disk } = witness();
+	kept.shown(head(9));
+	disk.isFull = true;
+	for (const size of [10, 11, 11]) kept.shown(head(size));
+	expect([kept.note(), journal.getSetting(AUDIT_HEAD)]).toEqual([head(11), head(9)]);
+	expect(errors).toHaveLength(1);
+	// What went back behind the head that is only held is seen, and on record once that is possible.
+	kept.shown(head(10));
+	disk.isFull = false;
+	for (const size of [10, 10, 11]) kept.shown(head(size));
+	expect(errors).toHaveLength(2);
+	expect(facts()).toMatchObject([{ action: HEAD_WENT_BACK }]);
+	expect(journal.getSetting(AUDIT_HEAD)).toBe(head(11));
 });
 
 test.each([
@@ -86,15 +104,16 @@ describe('a log that was begun after the kept one', () => {
 		expect(facts()).toMatchObject([{ action: HEAD_WENT_BACK }]);
 	});
 
-	it('is not half accepted when the journal takes nothing', () => {
-		let isFull = false;
-		const journal = new MemoryJournal({ fault: () => (isFull ? 'FULL' : undefined) });
-		const { kept, facts } = witness(journal);
+	it('is not half accepted when the journal takes nothing, and is accepted with the next head', () => {
+		const { kept, journal, facts, disk } = witness();
 		kept.shown(head(100));
-		isFull = true;
-		expect(() => kept.shown(head(60, 3, second))).toThrow();
-		isFull = false;
+		disk.isFull = true;
+		kept.shown(head(60, 3, second));
 		expect([kept.note(), formerHeads(journal), facts()]).toEqual([head(100), [], []]);
+		disk.isFull = false;
+		kept.shown(head(61, 3, second));
+		expect(kept.note()).toBe(head(61, 3, second));
+		expect(facts()).toMatchObject([{ action: NEW_LOG }]);
 	});
 
 	it('keeps the first of more former heads than there is room for', () => {

@@ -33,6 +33,10 @@ export class KeptAuditHead {
 	readonly #journal: Journal;
 	readonly #log: Logger;
 	#told = false;
+	#isOnRecord = false;
+	/** Shown to this connection, and not stored yet: the disk took nothing. */
+	#unstored: string | undefined;
+	#failed = false;
 
 	constructor(journal: Journal, log: Logger) {
 		this.#journal = journal;
@@ -41,22 +45,42 @@ export class KeptAuditHead {
 
 	/** For Hello; empty before the first. */
 	note(): string {
-		return this.#journal.getSetting(AUDIT_HEAD) ?? '';
+		return this.#unstored ?? this.#journal.getSetting(AUDIT_HEAD) ?? '';
 	}
 
-	/** A head that the control plane shows; empty before its first. */
+	/**
+	 * A head that the control plane shows; empty before its first. A disk that takes nothing costs no link: what can't be
+	 * kept is tried again with the next head.
+	 */
 	shown(note: string): void {
+		try {
+			this.#shown(note);
+		} catch (error) {
+			if (!this.#failed) this.#log.error("a head of the control plane's audit log could not be kept", { error });
+			this.#failed = true;
+		}
+	}
+
+	#shown(note: string): void {
 		const kept = this.note();
-		if (note === kept) return;
+		if (note === kept) {
+			if (this.#unstored !== undefined) this.#store(note);
+			return;
+		}
 		const shownHead = chainPointOf(note);
 		// None is no news: a control plane that can't sign shows none.
 		if (shownHead === undefined) return;
 		const keptHead = chainPointOf(kept);
-		if (keptHead === undefined) this.#journal.putSetting(AUDIT_HEAD, note);
+		if (keptHead === undefined) this.#store(note);
 		else if (isLaterLog(shownHead.origin, keptHead.origin)) this.#newLog(kept, note, keptHead, shownHead);
-		else if (keptHead.origin === shownHead.origin && keptHead.size < shownHead.size)
-			this.#journal.putSetting(AUDIT_HEAD, note);
+		else if (keptHead.origin === shownHead.origin && keptHead.size < shownHead.size) this.#store(note);
 		else if (!same(keptHead, shownHead)) this.#wentBack(keptHead, shownHead);
+	}
+
+	#store(note: string): void {
+		this.#unstored = note;
+		this.#journal.putSetting(AUDIT_HEAD, note);
+		this.#unstored = undefined;
 	}
 
 	/** In one commit: whatever ends this agent, it is told exactly once. */
@@ -69,6 +93,7 @@ export class KeptAuditHead {
 			journal.putSetting(AUDIT_HEAD, note);
 			this.#tell(NEW_LOG, kept, shown);
 		});
+		this.#unstored = undefined;
 		this.#log.error(
 			'the control plane has begun a new audit log: records of the former one were lost. The last head of that is kept as evidence; hold it against the record audit.new-log',
 			{ kept: text(kept), shown: text(shown) },
@@ -76,13 +101,14 @@ export class KeptAuditHead {
 	}
 
 	#wentBack(kept: ChainHead, shown: ChainHead): void {
-		if (this.#told) return;
+		if (!this.#told)
+			this.#log.error(
+				'the control plane shows an older or another audit log than before: it was restored from an old backup, or its log was cut off or forked. The newest head is kept as evidence; show it to the platform operator',
+				{ kept: text(kept), shown: text(shown) },
+			);
 		this.#told = true;
-		this.#log.error(
-			'the control plane shows an older or another audit log than before: it was restored from an old backup, or its log was cut off or forked. The newest head is kept as evidence; show it to the platform operator',
-			{ kept: text(kept), shown: text(shown) },
-		);
-		this.#tell(HEAD_WENT_BACK, kept, shown);
+		if (!this.#isOnRecord) this.#tell(HEAD_WENT_BACK, kept, shown);
+		this.#isOnRecord = true;
 	}
 
 	#tell(action: string, kept: ChainHead, shown: ChainHead): void {

@@ -70,7 +70,8 @@ export function migrate(db: Database.Database): void {
 		});
 	}
 	for (const step of MIGRATIONS.slice(version)) db.exec(step);
-	db.pragma(`user_version = ${MIGRATIONS.length}`);
+	// Nothing else of a start needs room on the disk.
+	if (version < MIGRATIONS.length) db.pragma(`user_version = ${MIGRATIONS.length}`);
 }
 
 export interface StoredFact {

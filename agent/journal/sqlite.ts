@@ -203,18 +203,15 @@ export class SqliteJournal implements Journal {
 		});
 	}
 
+	/** Writes no acknowledgement for it: Hello asks, and a full disk must not keep this host from its control plane. */
 	listOpenAttempts(): readonly AttemptRow[] {
-		this.#writeAckNow();
-		return (this.#sql.listOpen.all() as StoredAttempt[]).map(attemptOf);
+		return (this.#sql.listOpen.all() as StoredAttempt[])
+			.map((stored) => this.#asOfNow({ row: attemptOf(stored), endedSeq: stored.ended_seq }))
+			.filter(({ phase }) => phase !== 'done');
 	}
 
 	listOutputPending(): readonly AttemptRow[] {
-		this.#writeAckNow();
 		return (this.#sql.listOutputPending.all() as StoredAttempt[]).map(attemptOf);
-	}
-
-	#writeAckNow(): void {
-		if (this.#counters.ackedSeq !== this.#counters.writtenAck) this.transaction(() => this.#writeAck());
 	}
 
 	prune(beforeMs: number): void {
@@ -279,7 +276,7 @@ export class SqliteJournal implements Journal {
 	close(): void {
 		this.#listener = () => {};
 		try {
-			this.#writeAckNow();
+			if (this.#counters.ackedSeq !== this.#counters.writtenAck) this.transaction(() => this.#writeAck());
 		} finally {
 			this.#db.close();
 		}

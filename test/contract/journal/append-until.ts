@@ -15,4 +15,6 @@ try {
 	writeSync(1, `${error instanceof GpuaasError ? error.reason : String(error)}\n`);
 	// What is there can still be read, and acknowledging makes room again in memory.
 	writeSync(1, `${journal.listFacts(0n, 1).length === 1 && journal.getAttempt(attemptRow().taskId, 1)?.phase}\n`);
+	journal.ackFacts(1n);
+	writeSync(1, `${journal.listOpenAttempts().length} open, ${journal.listOutputPending().length} pending\n`);
 }

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -85,11 +85,13 @@ describe('journal on disk', () => {
 		const exited = once(child, 'exit');
 		for await (const line of lines) said.push(line);
 		await exited;
-		const [reason, phase] = said.slice(-2);
+		const [seq = '', reason, phase, listed] = said.slice(-4);
 		expect(['DISK_FULL', 'STORE_UNAVAILABLE']).toContain(reason);
 		expect(phase).toBe('accepted');
+		// What Hello says needs no room.
+		expect(listed).toBe('1 open, 0 pending');
 		const journal = new SqliteJournal({ path });
-		expect(journal.lastFactSeq()).toBe(BigInt(said.at(-3) ?? ''));
+		expect(journal.lastFactSeq()).toBe(BigInt(seq));
 		expect(journal.appendFacts([startedFact()])).toHaveLength(1);
 		journal.close();
 	});
@@ -113,6 +115,14 @@ describe('journal on disk', () => {
 		expect([take('one', 1001), take('five', 1001)]).toEqual([true, true]);
 		expect(() => take('six', 1001)).toThrow(/within an hour/);
 		journal.close();
+	});
+
+	it('writes nothing at a start, which a full disk would refuse', () => {
+		const path = join(folder, 'started.db');
+		new SqliteJournal({ path }).close();
+		const before = readFileSync(path);
+		new SqliteJournal({ path }).close();
+		expect(readFileSync(path).equals(before)).toBe(true);
 	});
 
 	it('lets no second agent in', () => {
