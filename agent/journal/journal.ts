@@ -30,7 +30,7 @@ export interface Journal {
 	transaction<T>(change: () => T): T;
 
 	getAttempt(taskId: string, attempt: number): AttemptRow | undefined;
-	/** The newest attempt of a task that this agent saw. */
+	/** The newest attempt of a task that this agent saw; without those of token 0, which nobody has proven. */
 	latestAttempt(taskId: string): AttemptRow | undefined;
 	putAttempt(row: AttemptRow): void;
 	/** Attempts that aren't done. */

@@ -69,7 +69,7 @@ export class MemoryJournal implements Journal {
 	#bytes = 0;
 	/** Keys of attempts that wait for their ack or for their output to be stored. */
 	readonly #finished = new Set<string>();
-	/** Highest attempt ever seen of each task; a hint that may be too high after a failed transaction. */
+	/** Highest proven attempt ever seen of each task; a hint that may be too high after a failed transaction. */
 	readonly #latest = new Map<string, number>();
 
 	constructor(options: MemoryJournalOptions = {}) {
@@ -177,7 +177,7 @@ export class MemoryJournal implements Journal {
 	latestAttempt(taskId: string): AttemptRow | undefined {
 		for (let attempt = this.#latest.get(taskId) ?? 0; attempt > 0; attempt -= 1) {
 			const row = this.getAttempt(taskId, attempt);
-			if (row !== undefined) return row;
+			if (row !== undefined && row.fencingToken > 0n) return row;
 		}
 		return undefined;
 	}
@@ -275,14 +275,17 @@ export class MemoryJournal implements Journal {
 	#note(key: string, phase: AttemptRow['phase'], row: AttemptRow): void {
 		if (phase === 'finished') this.#finished.add(key);
 		else this.#finished.delete(key);
-		this.#latest.set(row.taskId, Math.max(row.attempt, this.#latest.get(row.taskId) ?? 0));
+		this.#seen(row);
+	}
+
+	#seen({ taskId, attempt, fencingToken }: Pick<AttemptRow, 'taskId' | 'attempt' | 'fencingToken'>): void {
+		if (fencingToken > 0n) this.#latest.set(taskId, Math.max(attempt, this.#latest.get(taskId) ?? 0));
 	}
 
 	#index(): void {
 		this.#finished.clear();
 		for (const [key, { row }] of this.#state.attempts) this.#note(key, row.phase, row);
-		for (const { taskId, attempt } of this.#state.replay.values())
-			this.#latest.set(taskId, Math.max(attempt, this.#latest.get(taskId) ?? 0));
+		for (const kept of this.#state.replay.values()) this.#seen(kept);
 	}
 
 	/** What came back from a failed transaction stands at the end of its map: facts are read in ascending order. */

@@ -116,7 +116,7 @@ export const SQL = {
 	lastFact: 'SELECT max(seq) AS seq FROM facts',
 	settle: `UPDATE attempts SET phase = 'done' WHERE phase = 'finished' AND output_stored = 1 AND ended_seq <= ?`,
 	getAttempt: 'SELECT * FROM attempts WHERE task_id = ? AND attempt = ?',
-	latestAttempt: 'SELECT * FROM attempts WHERE task_id = ? ORDER BY attempt DESC LIMIT 1',
+	latestAttempt: 'SELECT * FROM attempts WHERE task_id = ? AND fencing_token > 0 ORDER BY attempt DESC LIMIT 1',
 	putAttempt: `INSERT INTO attempts
 		(task_id, attempt, fencing_token, phase, envelope, envelope_sha256, accepted_at_ms, boot_id, cancel_reason, output_stored)
 		VALUES (@taskId, @attempt, @fencingToken, @phase, @envelope, @envelopeSha256, @acceptedAtMs, @bootId, @cancelReason, @outputStored)
@@ -132,7 +132,7 @@ export const SQL = {
 		SELECT task_id, attempt, fencing_token, accepted_at_ms ${PRUNABLE}`,
 	deletePrunable: `DELETE ${PRUNABLE}`,
 	getReplay: 'SELECT * FROM replay WHERE task_id = ? AND attempt = ?',
-	latestReplay: 'SELECT * FROM replay WHERE task_id = ? ORDER BY attempt DESC LIMIT 1',
+	latestReplay: 'SELECT * FROM replay WHERE task_id = ? AND fencing_token > 0 ORDER BY attempt DESC LIMIT 1',
 	deleteReplay: 'DELETE FROM replay WHERE accepted_at_ms < ?',
 	countReplay: 'SELECT count(*) AS count FROM replay',
 	getGrant: 'SELECT 1 FROM grants WHERE id = ?',

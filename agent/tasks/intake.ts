@@ -222,7 +222,7 @@ export class Intake {
 		this.refuse(this.#rowOf(this.#believable(claimed, reason)), correlationId, refusal, claimed);
 	}
 
-	/** What an envelope merely claims must not outbid the true token of a later attempt. */
+	/** What an envelope merely claims must outbid no true attempt, neither by its token nor by its number: 0 is no token. */
 	#believable(claimed: Claimed, reason: string): AttemptName {
 		const isProven = reason !== 'ENVELOPE_SIGNATURE' && reason !== 'ENVELOPE_MALFORMED';
 		return isProven ? claimed : { ...claimed, fencingToken: 0n };

@@ -113,6 +113,15 @@ export function journalContract(name: string, make: () => JournalHarness): void 
 			expect(again.latestAttempt(TASK)).toEqual(attemptRow({ attempt: 2, fencingToken: 2n ** 62n, bootId: 'boot-2' }));
 			expect(again.getAttempt(TASK, 3)).toBeUndefined();
 			expect(again.latestAttempt('other')).toBeUndefined();
+			// One that nobody has proven is known, and is the newest of nothing; also when its row is gone.
+			again.putAttempt(attemptRow({ attempt: 9, fencingToken: 0n, phase: 'finished', outputStored: true }));
+			again.appendFacts([refusedFact(9)]);
+			for (const beforeMs of [0, 2000]) {
+				again.ackFacts(1n);
+				again.prune(beforeMs);
+				expect([again.latestAttempt(TASK)?.attempt, again.getAttempt(TASK, 9)?.fencingToken]).toEqual([2, 0n]);
+			}
+			expect(harness.reopen().latestAttempt(TASK)?.attempt).toBe(2);
 		});
 
 		it('calls an attempt done only when its end is acknowledged and its output stored', () => {
