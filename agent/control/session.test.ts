@@ -256,3 +256,25 @@ test('a link moves to a new bundle also when the clock wakes it too early', asyn
 	clock.advance(EARLY_MS);
 	(await agent.newest(2)).welcome();
 });
+
+test('an agent that recovered its credential does not wait out the pause of the one before', async () => {
+	await using agent = start();
+	(await agent.newest(1)).close({ code: CloseCode.REVOKED });
+	await expect.poll(() => agent.control.state().phase).toBe('waiting');
+	// News of another kind is no reason.
+	agent.newBundle();
+	agent.clock.advance(LUCK * CONTROL_LIMITS_DEFAULT.bundleMoveSpreadMs);
+	await yieldTurn(systemClock);
+	expect(agent.control.state().phase).toBe('waiting');
+	agent.renewed('cd');
+	agent.clock.advance(0);
+	// What a server asks for binds whoever asks.
+	(await agent.newest(2)).end({ code: 'RESOURCE_EXHAUSTED', reason: 'RATE_LIMITED', retryAfterMs: 45_000 });
+	await expect.poll(() => agent.control.state().phase).toBe('waiting');
+	agent.renewed('ef');
+	agent.clock.advance(44_999);
+	await yieldTurn(systemClock);
+	expect(agent.control.state().phase).toBe('waiting');
+	agent.clock.advance(1);
+	await agent.newest(3);
+});

@@ -243,8 +243,23 @@ export class Control {
 		const delayMs = this.#delayAfter(ended);
 		if (this.#current === undefined) this.#phase = 'waiting';
 		this.#nextAttemptAtMs = clock.monotonic() + delayMs;
-		await sleep(clock, delayMs, signal);
+		await this.#rest(delayMs, ended.retryAfterMs > 0, signal);
 		this.#nextAttemptAtMs = undefined;
+	}
+
+	/** A recovered credential ends it, because what failed was tried with the one before; not what a server asked for. */
+	async #rest(delayMs: number, isAskedFor: boolean, signal: AbortSignal): Promise<void> {
+		const { clock, identity } = this.#deps;
+		const { serial } = identity.credential();
+		const rested = Promise.withResolvers<void>();
+		const timer = clock.setTimer(rested.resolve, delayMs);
+		this.#wake = () => {
+			const isNew = !isAskedFor && identity.credential().serial !== serial;
+			if (isNew || signal.aborted) rested.resolve();
+		};
+		if (!signal.aborted) await rested.promise;
+		this.#wake = () => {};
+		timer.cancel();
 	}
 
 	#delayAfter({ closeCode, retryAfterMs }: LinkEnded): number {

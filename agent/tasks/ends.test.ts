@@ -18,7 +18,8 @@ import type { Decision } from './permit.ts';
 import type { RunnerDeps } from './runner-deps.ts';
 import { WriteBehind } from './write-behind.ts';
 
-const HOUR = 3_600_000;
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
 const TASK = '0198a1b2-0000-7000-8000-000000000001';
 const ROW: AttemptRow = {
 	taskId: TASK,
@@ -106,4 +107,18 @@ it('waits for a certificate that is valid, and signs with that one, once', () =>
 	changed();
 	clock.advance(0);
 	expect(receipts()).toEqual([{ message: 'late', certificate: [2] }]);
+});
+
+it('signs within a minute once a clock that was ahead is right again', () => {
+	const { notAfterMs } = certificate;
+	certificate = { ...certificate, notAfterMs: clock.now() - 1 };
+	write('ahead');
+	clock.advance(2 * MINUTE);
+	expect(receipts()).toEqual([]);
+	// Of the same certificate, which nobody says anything about: the clock was set, not the identity.
+	certificate = { ...certificate, notAfterMs };
+	clock.advance(MINUTE);
+	expect(receipts()).toEqual([{ message: 'ahead', certificate: [1] }]);
+	clock.advance(2 * MINUTE);
+	expect([receipts().length, clock.pending]).toEqual([1, 0]);
 });

@@ -1,3 +1,4 @@
+import type { Timer } from '../../kit/clock.ts';
 import { messageOf } from '../../kit/error.ts';
 import { TaskResult as Result } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
 import type { OutputChunk } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
@@ -9,6 +10,9 @@ import type { OutputShelf } from './output-shelf.ts';
 import type { ProcessHost, TaskResult } from './process-host.ts';
 import type { RunnerDeps } from './runner-deps.ts';
 import type { WriteBehind } from './write-behind.ts';
+
+/** While receipts wait for a certificate that is valid. */
+const LOOK_AGAIN_MS = 60_000;
 
 const RESULT_NAMES: Readonly<Record<number, string>> = Object.fromEntries(
 	Object.entries(Result).map(([name, value]) => [value, name]),
@@ -26,6 +30,7 @@ export class Ends {
 	readonly #signal: AbortSignal;
 	/** Ends that wait for a certificate to sign with. */
 	readonly #unsigned = new Set<() => void>();
+	#timer: Timer | undefined;
 
 	constructor(
 		deps: RunnerDeps,
@@ -38,9 +43,7 @@ export class Ends {
 		this.#shelf = parts.shelf;
 		this.#signal = parts.signal;
 		this.#onEnded = onEnded;
-		deps.identity.onChange(() => {
-			for (const sign of [...this.#unsigned]) sign();
-		});
+		deps.identity.onChange(() => this.#signAll());
 	}
 
 	/** The program ended, or its host says that nobody knows. */
@@ -127,6 +130,21 @@ export class Ends {
 			this.write(attempt, finish);
 		};
 		this.#unsigned.add(again);
+		this.#lookAgain();
 		return true;
+	}
+
+	/** A clock that was ahead and is right again changes no identity. */
+	#lookAgain(): void {
+		this.#timer ??= this.#deps.clock.setTimer(() => {
+			this.#timer = undefined;
+			if (this.#signal.aborted) return;
+			this.#signAll();
+			if (this.#unsigned.size > 0) this.#lookAgain();
+		}, LOOK_AGAIN_MS);
+	}
+
+	#signAll(): void {
+		for (const sign of [...this.#unsigned]) sign();
 	}
 }

@@ -1,7 +1,7 @@
-import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
+import { systemClock, yieldTurn } from '../../kit/clock.ts';
 import { readPieces } from './output.ts';
 import type { OutputRecord, ProcessHost } from './process-host.ts';
 
@@ -28,7 +28,7 @@ test('what was read of a task that runs on is kept nowhere', async () => {
 	const pieces = readPieces(host, { taskId: 'task', attempt: 1 }, 0n, abort.signal);
 	for (let read = 0; read < 100; read += 1) await pieces.next();
 	const waiting = pieces.next();
-	await setImmediate();
+	await yieldTurn(systemClock);
 	collectGarbage();
 	// The reader may hold the newest.
 	expect(kept.slice(0, -1).filter((bytes) => bytes.deref() !== undefined)).toEqual([]);
