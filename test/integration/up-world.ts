@@ -139,9 +139,10 @@ export class Started {
 		env: Record<string, string>,
 		within: readonly string[] = [],
 		product: string = GPUAAS,
+		stdin: 'ignore' | 'pipe' = 'ignore',
 	) {
 		const [file = GPUAAS, ...rest] = [...within, product, ...argv];
-		const child = spawn(file, rest, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+		const child = spawn(file, rest, { env, stdio: [stdin, 'pipe', 'pipe'] });
 		this.child = child;
 		child.stdout?.setEncoding('latin1').on('data', (text: string) => {
 			this.#stdout += text;

@@ -55,13 +55,15 @@ export const attachTerminal = bidi('terminal', TerminalService.method.attachTerm
 		const viewer = viewerOf(call, relay);
 		const attach = request.message.case === 'attach' ? request.message.value : undefined;
 		const from = { stdout: Number(attach?.stdoutOffset ?? 0n), stderr: Number(attach?.stderrOffset ?? 0n) };
-		relay.attach(viewer, attach?.size, attach?.resume === true ? from : undefined);
+		const isBack = attach?.resume === true;
+		relay.attach(viewer, attach?.size, isBack ? from : undefined);
 		const leave = watch(deps, { relay, viewer, ctx }, { terminalId: terminal.id, decideAgain });
-		void take(requests, relay, viewer, ctx.signal);
 		try {
+			const stdinFrom = await relay.stdinFrom(viewer, isBack, ctx.signal);
+			void take(requests, relay, viewer, ctx.signal);
 			const value = {
 				terminal: terminalMessage(terminal, nodeName, relay.viewers.size),
-				stdinOffset: BigInt(relay.stdinOffset),
+				stdinOffset: BigInt(stdinFrom),
 			};
 			yield create(AttachTerminalResponseSchema, { message: { case: 'attached', value } });
 			for await (const message of viewer.messages(ctx.signal)) yield create(AttachTerminalResponseSchema, { message });
@@ -131,8 +133,7 @@ async function takeOne(
 	if (message.case === 'ack')
 		relay.ack(viewer, message.value.stream === Stream.STDERR ? 'stderr' : 'stdout', Number(message.value.offset));
 	else if (viewer.mode === 'observe') throw readOnly();
-	else if (message.case === 'input')
-		await relay.write(viewer, message.value.data as Uint8Array<ArrayBuffer>, message.value.end, signal);
+	else if (message.case === 'input') await relay.write(viewer, message.value as Parameters<Relay['write']>[1], signal);
 	else if (message.case === 'resize') relay.resize(viewer, message.value);
 	else if (message.case === 'signal') relay.signal(viewer, message.value.name);
 	else throw noAttach();

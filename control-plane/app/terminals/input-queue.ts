@@ -13,12 +13,18 @@ export class InputQueue<Owner> {
 	#chunks: InputChunk<Owner>[] = [];
 	#next = 0;
 	#acked = 0;
+	#isPlaced = false;
 	#isOver = false;
 	#waiters: (() => void)[] = [];
 
 	/** Offset of the next byte. */
 	get next(): number {
 		return this.#next;
+	}
+
+	/** The node has everything below. */
+	get acked(): number {
+		return this.#acked;
 	}
 
 	/** Waiting for the node. */
@@ -30,19 +36,30 @@ export class InputQueue<Owner> {
 		return this.#isOver;
 	}
 
-	/** Where the program's stdin is, when that is all that is known. */
+	/** Where the program's stdin is, by the node's first word: what was pushed before goes on from there. */
 	startAt(offset: number): void {
-		if (this.#next > 0) return;
-		this.#next = offset;
-		this.#acked = offset;
+		if (this.#isPlaced) return;
+		this.#isPlaced = true;
+		const by = offset - this.#acked;
+		this.#chunks = this.#chunks.map((chunk) => ({ ...chunk, offset: chunk.offset + by }));
+		this.#next += by;
+		this.#acked += by;
+		this.wake();
 	}
 
-	/**
-	 * Resolves when so many bytes more are within the bound, or nothing waits, or `isGone`; leaves no listener on a signal
-	 * that lives for hours.
-	 */
-	async room(bytes: number, bytesMax: number, signal: AbortSignal, isGone: () => boolean): Promise<void> {
-		while (this.bytes > 0 && this.bytes + bytes > bytesMax && !signal.aborted && !isGone()) {
+	/** Resolves when `startAt` was called, or `isGone`. */
+	placed(signal: AbortSignal, isGone: () => boolean): Promise<void> {
+		return this.#until(() => this.#isPlaced, signal, isGone);
+	}
+
+	/** Resolves when so many bytes more are within the bound, or nothing waits, or `isGone`. */
+	room(bytes: number, bytesMax: number, signal: AbortSignal, isGone: () => boolean): Promise<void> {
+		return this.#until(() => this.bytes === 0 || this.bytes + bytes <= bytesMax, signal, isGone);
+	}
+
+	/** Leaves no listener on a signal that lives for hours. */
+	async #until(isSo: () => boolean, signal: AbortSignal, isGone: () => boolean): Promise<void> {
+		while (!isSo() && !signal.aborted && !isGone()) {
 			const { promise, resolve } = Promise.withResolvers<void>();
 			const wake = () => resolve();
 			this.#waiters.push(wake);
@@ -52,7 +69,7 @@ export class InputQueue<Owner> {
 		}
 	}
 
-	/** Whoever waits for room looks again. */
+	/** Whoever waits looks again. */
 	wake(): void {
 		const waiters = this.#waiters;
 		this.#waiters = [];

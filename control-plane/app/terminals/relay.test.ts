@@ -192,10 +192,10 @@ describe('a relay', () => {
 		const first = world.node();
 		const viewer = world.viewer();
 		const { signal } = new AbortController();
-		await world.relay.write(viewer, Buffer.from('abc') as never, false, signal);
+		await world.relay.write(viewer, keys(Buffer.from('abc')), signal);
 		first.say({ case: 'ack', value: { stream: Stream.STDIN, offset: 1n } });
 		first.close();
-		await world.relay.write(viewer, Buffer.from('def') as never, false, signal);
+		await world.relay.write(viewer, keys(Buffer.from('def')), signal);
 		world.down.length = 0;
 		world.node(1);
 		const sent = world.down.flatMap((message) =>
@@ -213,11 +213,11 @@ describe('a relay', () => {
 		const node = world.node();
 		const viewer = world.viewer();
 		const { signal } = new AbortController();
-		const full = Buffer.alloc(ttyInputBytesMax) as never;
+		const full = Buffer.alloc(ttyInputBytesMax);
 		for (let round = 1; round <= 20; round += 1) {
-			await world.relay.write(viewer, full, false, signal);
+			await world.relay.write(viewer, keys(full), signal);
 			let isTaken = false;
-			const next = world.relay.write(viewer, Buffer.from('x') as never, false, signal).then(() => {
+			const next = world.relay.write(viewer, keys(Buffer.from('x')), signal).then(() => {
 				isTaken = true;
 			});
 			await Promise.resolve();
@@ -284,6 +284,11 @@ async function settled(condition: () => boolean): Promise<void> {
 	expect(condition()).toBe(true);
 }
 
+const keys = (data: Uint8Array, offset = 0, end = false) => ({
+	offset: BigInt(offset),
+	data: data as Uint8Array<ArrayBuffer>,
+	end,
+});
 const typed = (bytes: number) => new Uint8Array(bytes);
 const { signal } = new AbortController();
 
@@ -293,8 +298,8 @@ describe('input of a viewer', () => {
 		const node = world.node();
 		const viewer = world.viewer();
 		const piece = Math.floor(ttyInputBytesMax * 0.6);
-		await world.relay.write(viewer, typed(piece), false, signal);
-		const second = world.relay.write(viewer, typed(piece), false, signal);
+		await world.relay.write(viewer, keys(typed(piece)), signal);
+		const second = world.relay.write(viewer, keys(typed(piece)), signal);
 		await Promise.resolve();
 		expect(world.relay.stdinOffset).toBe(piece);
 		node.say({ case: 'ack', value: { stream: Stream.STDIN, offset: BigInt(piece) } });
@@ -305,8 +310,96 @@ describe('input of a viewer', () => {
 	test('larger than the bound goes alone, when nothing waits', async () => {
 		const world = new World();
 		world.node();
-		await world.relay.write(world.viewer(), typed(ttyInputBytesMax + 1), false, signal);
+		await world.relay.write(world.viewer(), keys(typed(ttyInputBytesMax + 1)), signal);
 		expect(world.relay.stdinOffset).toBe(ttyInputBytesMax + 1);
+	});
+});
+
+describe('after a restart of the control plane', () => {
+	const sentTo = (world: World) =>
+		world.down.flatMap((message) =>
+			message.case === 'input' ? [[message.value.offset, Buffer.from(message.value.data ?? []).toString()]] : [],
+		);
+
+	test('keys that were typed before the node is back reach the program', async () => {
+		const world = new World({ openedAtMs: 1 });
+		const viewer = world.viewer();
+		expect(await world.relay.stdinFrom(viewer, true, signal)).toBe(0);
+		await world.relay.write(viewer, keys(Buffer.from('ab')), signal);
+		const node = world.node(100);
+		await world.relay.write(viewer, keys(Buffer.from('c'), 2), signal);
+		expect(sentTo(world)).toEqual([
+			[100n, 'ab'],
+			[102n, 'c'],
+		]);
+		node.say({ case: 'ack', value: { stream: Stream.STDIN, offset: 103n } });
+		// Theirs are three.
+		expect((await waiting(viewer)).messages).toContainEqual(
+			expect.objectContaining({ case: 'ack', value: { stream: Stream.STDIN, offset: 3n } }),
+		);
+	});
+
+	test('whoever feeds a pipe is told where to go on by its node, and waits for that', async () => {
+		const world = new World({ tty: false, openedAtMs: 1 });
+		const viewer = world.viewer();
+		let from: number | undefined;
+		const told = world.relay.stdinFrom(viewer, true, signal).then((offset) => {
+			from = offset;
+		});
+		for (let turn = 0; turn < 100; turn += 1) await Promise.resolve();
+		expect(from).toBeUndefined();
+		const node = world.node(50);
+		await told;
+		expect(from).toBe(50);
+		// What was on its way both before and after: nothing is given to the program twice.
+		await world.relay.write(viewer, keys(Buffer.from('abcdef'), 48), signal);
+		expect(sentTo(world)).toEqual([[50n, 'cdef']]);
+		node.say({ case: 'ack', value: { stream: Stream.STDIN, offset: 54n } });
+		expect((await waiting(viewer)).messages).toContainEqual(
+			expect.objectContaining({ case: 'ack', value: { stream: Stream.STDIN, offset: 54n } }),
+		);
+	});
+
+	test('nobody waits for a node that does not come once the pipe is over for them', async () => {
+		const ended = new World({ tty: false, openedAtMs: 1 });
+		const left = new World({ tty: false, openedAtMs: 1 });
+		const [one, other] = [ended.viewer(), left.viewer()];
+		const both = [ended.relay.stdinFrom(one, false, signal), left.relay.stdinFrom(other, false, signal)];
+		ended.relay.end('HOST_DIED', '');
+		left.relay.detach(other);
+		expect(await Promise.all(both)).toEqual([0, 0]);
+	});
+});
+
+describe('whoever comes back to a pipe', () => {
+	test('sends again what only this control plane had, and the program gets it once', async () => {
+		const world = new World({ tty: false });
+		const node = world.node();
+		const first = world.viewer();
+		await world.relay.write(first, keys(Buffer.from('abcdef')), signal);
+		node.say({ case: 'ack', value: { stream: Stream.STDIN, offset: 2n } });
+		world.relay.detach(first);
+		const again = world.viewer();
+		expect(await world.relay.stdinFrom(again, true, signal)).toBe(2);
+		world.down.length = 0;
+		await world.relay.write(again, keys(Buffer.from('cdef'), 2), signal);
+		await world.relay.write(again, keys(Buffer.from('gh'), 6), signal);
+		const input = world.said('input');
+		expect(input).toMatchObject([{ value: { offset: 6n, data: Buffer.from('gh') } }]);
+		node.say({ case: 'ack', value: { stream: Stream.STDIN, offset: 7n } });
+		await expect(world.relay.write(again, keys(Buffer.from('z'), 9), signal)).rejects.toThrow('a gap at 8');
+		expect((await waiting(again)).messages.filter((message) => message.case === 'ack')).toMatchObject([
+			{ value: { offset: 7n } },
+		]);
+	});
+
+	test('and whoever comes new goes on behind what is here', async () => {
+		const world = new World({ tty: false });
+		world.node();
+		const first = world.viewer();
+		await world.relay.write(first, keys(Buffer.from('abc')), signal);
+		world.relay.detach(first);
+		expect(await world.relay.stdinFrom(world.viewer(), false, signal)).toBe(3);
 	});
 });
 
@@ -324,9 +417,9 @@ describe('whoever may no longer be there', () => {
 		const ctx = { cut } as unknown as Parameters<typeof watch>[1]['ctx'];
 		const bus = { subscribe: () => () => {} } as never;
 		const what = { terminalId: 't', decideAgain: () => Promise.reject(denied) };
-		const full = world.relay.write(guest, typed(ttyInputBytesMax), false, signal);
+		const full = world.relay.write(guest, keys(typed(ttyInputBytesMax)), signal);
 		await full;
-		const blocked = world.relay.write(guest, typed(1), false, signal);
+		const blocked = world.relay.write(guest, keys(typed(1)), signal);
 		const leave = watch(
 			{ bus, clock: world.clock, log: silentLogger },
 			{ relay: world.relay, viewer: guest, ctx },
@@ -336,7 +429,7 @@ describe('whoever may no longer be there', () => {
 		await settled(() => world.relay.viewers.size === 0);
 		await blocked;
 		world.down.length = 0;
-		await world.relay.write(guest, typed(1), false, signal);
+		await world.relay.write(guest, keys(typed(1)), signal);
 		world.relay.resize(guest, { columns: 1, rows: 1 } as never);
 		world.relay.signal(guest, 'INT');
 		expect(world.down).toEqual([]);

@@ -15,6 +15,8 @@ import { NodeOutput, protocol } from './node-output.ts';
 import type { Recorder } from './recorder.ts';
 import type { Output, Viewer, ViewerMessage } from './viewer.ts';
 
+type Input = Pick<StreamData, 'offset' | 'end'> & { readonly data: Uint8Array<ArrayBuffer> };
+
 /**
  * One channel between its node and whoever is attached. It keeps no output: the node keeps what was not acknowledged,
  * and draws the screen for those who come later. The node may send as much as the fastest viewer has taken (and the
@@ -143,6 +145,17 @@ export class Relay {
 		return this.#input.next;
 	}
 
+	/**
+	 * Where the input of whoever attaches goes on. Whoever comes back to a pipe sends again what the node has not taken:
+	 * what is only here is lost with this control plane. A pipe that another control plane had is numbered by its node,
+	 * so it waits for that; until then also for the end of the viewer.
+	 */
+	async stdinFrom(viewer: Viewer, isBack: boolean, signal: AbortSignal): Promise<number> {
+		if (this.terminal.tty) return this.#input.next;
+		if (this.terminal.openedAtMs !== null) await this.#input.placed(signal, () => viewer.isClosed);
+		return isBack ? this.#input.acked : this.#input.next;
+	}
+
 	detach(viewer: Viewer): void {
 		if (!this.#viewers.delete(viewer)) return;
 		viewer.close();
@@ -153,15 +166,25 @@ export class Relay {
 		if (this.#viewers.size === 0) this.#hooks.onWatched(false);
 	}
 
-	/** Takes input, and waits while the node is behind with it. */
-	async write(viewer: Viewer, data: Uint8Array<ArrayBuffer>, end: boolean, signal: AbortSignal): Promise<void> {
+	/** Takes input, and waits while the node is behind with it. Throws at a gap in that of a pipe. */
+	async write(viewer: Viewer, { offset: from, data, end }: Input, signal: AbortSignal): Promise<void> {
 		const bytesMax = this.terminal.tty ? bounds.ttyInputBytesMax : bounds.pipeInputBytesMax;
 		await this.#input.room(data.length, bytesMax, signal, () => !this.#viewers.has(viewer));
 		if (!this.#viewers.has(viewer) || this.#input.isOver || this.#ended !== undefined) return;
 		this.#inputAtMs = this.#hooks.clock.monotonic();
-		this.#recorder?.input(data);
-		const { offset } = this.#input.push(data, end, viewer);
-		if (this.#isAccepted) this.#sendInput(offset, data, end);
+		// Keys of all viewers are one stream, in which nobody can number theirs.
+		const fresh = this.terminal.tty ? data : this.#unseen(Number(from), data);
+		if (fresh.length === 0 && !end) return;
+		this.#recorder?.input(fresh);
+		const { offset } = this.#input.push(fresh, end, viewer);
+		if (this.#isAccepted) this.#sendInput(offset, fresh, end);
+	}
+
+	/** Whoever came back sends again what the node had not taken when they did. */
+	#unseen(from: number, data: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+		const { next } = this.#input;
+		if (from > next) throw protocol(`input has a gap at ${next}; attach again`);
+		return data.subarray(next - from);
 	}
 
 	ack(viewer: Viewer, stream: Output, offset: number): void {
@@ -293,7 +316,9 @@ export class Relay {
 	}
 
 	#inputTaken(offset: number): void {
-		for (const { owner, bytes } of this.#input.ack(offset)) owner.inputTaken(bytes);
+		const taken = this.#input.ack(offset);
+		if (this.terminal.tty) for (const { owner, bytes } of taken) owner.inputTaken(bytes);
+		else if (taken.length > 0) for (const viewer of this.#viewers) viewer.inputTakenUntil(this.#input.acked);
 	}
 
 	/** Lets the node send more, and shows the screen to those who have caught up. */
@@ -361,6 +386,7 @@ export class Relay {
 	#finish(viewer: Viewer): void {
 		if (this.#ended !== undefined) viewer.tell({ case: 'end', value: this.#ended } as ViewerMessage);
 		viewer.close();
+		this.#input.wake();
 	}
 
 	#tellViewers(): void {

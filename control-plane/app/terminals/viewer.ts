@@ -160,6 +160,11 @@ export class Viewer {
 		this.tell({ case: 'ack', value: { stream: Stream.STDIN, offset: BigInt(this.#stdinAcked) } });
 	}
 
+	/** Without a terminal it is the only one, and what it sends has its place in the program's stdin. */
+	inputTakenUntil(offset: number): void {
+		this.inputTaken(offset - this.#stdinAcked);
+	}
+
 	stdinStartsAt(offset: number): void {
 		this.#stdinAcked = offset;
 	}
