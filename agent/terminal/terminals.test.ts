@@ -115,3 +115,55 @@ test('an end that the journal has no room for takes nothing down, and is forgott
 		opened: 1,
 	});
 });
+
+test('a new connection is told where each stream is by then, and one that was replaced meanwhile nothing', async () => {
+	const said: string[] = [];
+	const connection = (name: string) =>
+		({
+			channel: () => ({
+				send: ({ message }: ChannelRequest) => {
+					if (message.case === 'hello') said.push(`${name} ${message.value.channelId} ${message.value.stdinOffset}`);
+					return true;
+				},
+				end: () => {},
+				cancel: () => {},
+			}),
+		}) as unknown as LinkConnection;
+	let stdin = 0;
+	let told: readonly string[] = [];
+	let gate = Promise.resolve();
+	const list = async () => {
+		await gate;
+		return [{ id: LIVE, user: 'jane', tty: true, offsets: { stdin, stdout: 0, stderr: 0 } }];
+	};
+	const clock = new VirtualClock();
+	const terminals = new Terminals({
+		clock,
+		log: silentLogger,
+		identity: { nodeId: OTHER, generation: 1, trustDomain: 'test', bundle: () => ({ taskSigners: [] }) },
+		journal: new MemoryJournal(),
+		policy: DENY_ALL,
+		devices: new DeviceGuard({ clock, log: silentLogger, policy: DENY_ALL, read: () => [] }),
+		platform: {},
+		sendInventory: (ids: readonly string[]) => {
+			told = ids;
+			return true;
+		},
+	} as unknown as TerminalsDeps);
+	await terminals.attachHost({ list } as unknown as PtyHost);
+	const settle = async () => {
+		for (let turn = 0; turn < 20; turn += 1) await Promise.resolve();
+	};
+	terminals.setConnection(connection('a'));
+	await settle();
+	stdin = 500;
+	terminals.setConnection(undefined);
+	const opening = Promise.withResolvers<void>();
+	gate = opening.promise;
+	terminals.setConnection(connection('b'));
+	terminals.setConnection(connection('c'));
+	opening.resolve();
+	await settle();
+	expect(said).toEqual([`a ${LIVE} 0`, `c ${LIVE} 500`]);
+	expect(told).toEqual([LIVE]);
+});

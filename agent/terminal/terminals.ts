@@ -78,7 +78,23 @@ export class Terminals {
 	setConnection(connection: LinkConnection | undefined): void {
 		this.#connection = connection;
 		if (connection === undefined) return;
-		for (const channel of this.#channels.values()) this.#openStream(channel);
+		for (const channel of this.#channels.values()) if (!channel.isStarted) this.#openStream(channel);
+		void this.#goOn(connection);
+	}
+
+	/** Offsets have moved since the channels were listed: a control plane that knows nothing yet believes the first word. */
+	async #goOn(connection: LinkConnection): Promise<void> {
+		const host = this.#host;
+		// What is started meanwhile has its stream.
+		const channels = [...this.#channels.values()].filter(({ isStarted }) => isStarted);
+		const list = await host?.list().catch(() => undefined);
+		// Without a host, or with another one by now, the next that is attached goes on; so does another connection.
+		if (list === undefined || this.#host !== host || this.#connection !== connection) return;
+		for (const channel of channels) {
+			if (this.#channels.get(channel.id) !== channel) continue;
+			channel.status = list.find(({ id }) => id === channel.id) ?? channel.status;
+			this.#openStream(channel);
+		}
 		this.#tellInventory();
 	}
 
