@@ -40,11 +40,14 @@ export class CopyLink {
 	readonly #frames = new BoundedQueue<Frame>(QUEUE_FRAMES);
 	readonly #iterator: AsyncIterator<Frame>;
 	#refused: unknown;
+	/** The other side says nothing more. */
+	#isOver = false;
+	readonly #pumped: Promise<void>;
 
 	constructor(pipe: BytePipe) {
 		this.#pipe = pipe;
 		this.#iterator = this.#frames[Symbol.asyncIterator]();
-		void this.#pump();
+		this.#pumped = this.#pump();
 	}
 
 	send(type: number, document?: object): Promise<void> {
@@ -52,8 +55,10 @@ export class CopyLink {
 		return this.#write(encodeFrame(type, 0, payload));
 	}
 
-	sendData(bytes: Uint8Array): Promise<void> {
-		return this.#write(encodeFrame(COPY_FRAME.data, 0, bytes));
+	/** Throws also where nobody is left who could say that they have it. */
+	async sendData(bytes: Uint8Array): Promise<void> {
+		if (this.#isOver) throw this.#refused ?? cut();
+		await this.#write(encodeFrame(COPY_FRAME.data, 0, bytes));
 	}
 
 	/** The other side's next frame. Throws its refusal, or UNREACHABLE when it ended too early. */
@@ -80,12 +85,15 @@ export class CopyLink {
 		if (this.#refused !== undefined) throw this.#refused;
 		try {
 			await this.#pipe.write(bytes);
-		} catch (error) {
-			throw this.#refused ?? error;
+		} catch {
+			// The other side may have said why before it left: that is read to its end, the rest is nobody's.
+			this.#frames.close();
+			await this.#pumped;
+			throw this.#refused ?? cut();
 		}
 	}
 
-	/** Reads also while this side writes, so that a refusal is heard in the middle of a file. */
+	/** Reads also while this side writes, so that a refusal is heard in the middle of a file, and that nobody is there. */
 	async #pump(): Promise<void> {
 		const decoder = new FrameDecoder();
 		try {
@@ -98,6 +106,7 @@ export class CopyLink {
 		} catch (error) {
 			this.#refused = error;
 		}
+		this.#isOver = true;
 		this.#frames.close();
 	}
 }

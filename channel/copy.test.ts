@@ -19,14 +19,14 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { present } from '../kit/assert.ts';
 import { type Clock, systemClock } from '../kit/clock.ts';
 import { processIdentity } from '../kit/process-identity.ts';
 import { decodeEntry } from './copy-entry.ts';
-import { COPY_FRAME } from './copy-frames.ts';
+import { COPY_FRAME, CopyLink } from './copy-frames.ts';
 import { type CopyDestination, receiveTree } from './copy-receiver.ts';
 import { type CopyProgress, sendTree } from './copy-sender.ts';
 import { encodeFrame } from './frame.ts';
@@ -163,6 +163,19 @@ describe('one file', () => {
 });
 
 describe('a copy that was cut', () => {
+	test('sends nothing to where nobody is: a pipe that takes everything would take the whole file', async () => {
+		let taken = 0;
+		const link = new CopyLink({
+			incoming: Readable.from([]),
+			write: async () => {
+				taken += 1;
+			},
+		});
+		await expect(link.next()).rejects.toMatchObject({ reason: 'COPY_INTERRUPTED' });
+		await expect(link.sendData(random(1))).rejects.toMatchObject({ reason: 'COPY_INTERRUPTED' });
+		expect(taken).toBe(0);
+	});
+
 	test('leaves nothing under the name, and the next one sends only the rest', async () => {
 		const bytes = random(3_000_000);
 		writeFileSync(at('a'), bytes);
