@@ -86,6 +86,10 @@ export class ChannelClient {
 	#inputAcked = 0;
 	#isInputOver = false;
 	#inputWaiters: (() => void)[] = [];
+	/** Of the newest write that waits. */
+	#writing: Promise<void> | undefined;
+	/** Why nothing is taken any more. */
+	#over: unknown;
 	readonly #received = { stdout: 0, stderr: 0 };
 	readonly #acked = { stdout: 0, stderr: 0 };
 	#isAttached = false;
@@ -107,6 +111,23 @@ export class ChannelClient {
 
 	/** Until the terminal ends, `detach` is called or `signal` aborts. Rejects with why it may not be attached to. */
 	async run(signal: AbortSignal): Promise<ChannelResult> {
+		try {
+			return await this.#run(signal);
+		} catch (error) {
+			this.#close(error);
+			throw error;
+		} finally {
+			this.#close(detached());
+		}
+	}
+
+	/** Whoever waits for room is told too. */
+	#close(why: unknown): void {
+		this.#over ??= why;
+		this.#release();
+	}
+
+	async #run(signal: AbortSignal): Promise<ChannelResult> {
 		const backoff = new Backoff({ baseMs: 100, maxMs: 5000, floorMs: 20 }, this.#io.rng);
 		let outageSinceMs: number | undefined;
 		while (!signal.aborted && !this.#isLeaving) {
@@ -134,14 +155,35 @@ export class ChannelClient {
 		return { kind: 'detached' };
 	}
 
-	/** Waits while too much is on its way. */
+	/**
+	 * Waits while too much is on its way, and behind who waits already. Throws once nothing is taken any more: whoever
+	 * reads a file for us must not go on.
+	 */
 	async write(data: Uint8Array, end = false): Promise<void> {
-		if (this.#isInputOver) return;
+		const before = this.#writing;
+		const { promise, resolve } = Promise.withResolvers<void>();
+		this.#writing = promise;
+		try {
+			if (before !== undefined) await before;
+			if (!this.#isInputOver) await this.#take(data, end);
+		} finally {
+			if (this.#writing === promise) this.#writing = undefined;
+			resolve();
+		}
+	}
+
+	/** Somebody waits for room: what is written now does too. */
+	get isFull(): boolean {
+		return this.#writing !== undefined;
+	}
+
+	async #take(data: Uint8Array, end: boolean): Promise<void> {
 		const bytesMax = this.#options.tty ? TTY_INPUT_BYTES_MAX : PIPE_INPUT_BYTES_MAX;
 		for (let at = 0; at < data.length || (end && at === 0); at += FRAME_BYTES_MAX) {
 			const piece = data.subarray(at, at + FRAME_BYTES_MAX) as Uint8Array<ArrayBuffer>;
-			while (!this.#hasRoom(piece.length, bytesMax) && this.#end === undefined)
+			while (!this.#hasRoom(piece.length, bytesMax) && this.#over === undefined)
 				await new Promise<void>((resolve) => this.#inputWaiters.push(resolve));
+			if (this.#over !== undefined) throw this.#over;
 			const chunk = { offset: this.#inputNext, data: piece, end: end && at + FRAME_BYTES_MAX >= data.length };
 			this.#input.push(chunk);
 			this.#inputNext += piece.length;
@@ -177,7 +219,7 @@ export class ChannelClient {
 		try {
 			for await (const { message } of this.#client.attachTerminal(requests, { signal: both })) {
 				if (message.case === 'attached') onAttached();
-				await this.#take(message);
+				await this.#handle(message);
 				if (message.case === 'end') return;
 			}
 		} finally {
@@ -208,7 +250,7 @@ export class ChannelClient {
 		}
 	}
 
-	async #take(message: AttachTerminalResponse['message']): Promise<void> {
+	async #handle(message: AttachTerminalResponse['message']): Promise<void> {
 		switch (message.case) {
 			case 'attached':
 				this.#goOn(message.value);
@@ -226,7 +268,7 @@ export class ChannelClient {
 				return;
 			case 'end':
 				this.#end = message.value;
-				this.#release();
+				this.#close(ended(message.value));
 				return;
 			case 'viewers':
 				this.#events.viewers?.(message.value);
@@ -312,3 +354,15 @@ export class ChannelClient {
 }
 
 const OUTAGES: ReadonlySet<string> = new Set(['UNAVAILABLE', 'RESOURCE_EXHAUSTED', 'CANCELLED', 'ABORTED']);
+
+function ended({ reason, message }: ChannelEnd): GpuaasError {
+	return new GpuaasError({
+		code: 'FAILED_PRECONDITION',
+		reason,
+		message: message === '' ? 'the program has ended, and takes nothing any more' : message,
+	});
+}
+
+function detached(): GpuaasError {
+	return new GpuaasError({ code: 'CANCELLED', reason: 'CANCELLED', message: 'the channel was left' });
+}

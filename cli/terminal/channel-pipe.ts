@@ -49,7 +49,8 @@ export function openChannelPipe(io: Io, api: Api, { id }: Pick<Terminal, 'id'>):
 		complaint: () => complaint.trim(),
 		ended,
 		async [Symbol.asyncDispose]() {
-			void client.write(new Uint8Array(), true);
+			// Over already, it has no input to end.
+			client.write(new Uint8Array(), true).catch(() => {});
 			// Nobody reads it any more; a program that writes on would never see the end of its input.
 			incoming.close();
 			const timer = io.clock.setTimer(() => leaving.abort(), END_WAIT_MS);

@@ -76,16 +76,29 @@ function typeInto(io: Io, api: Api, client: ChannelClient, id: string, leave: Ab
 		api.client(TerminalService).killTerminal({ terminalId: id }).catch(unended);
 		io.clock.setTimer(unended, END_WAIT_MS);
 	};
+	let isOver = false;
+	const goOn = () => {
+		if (!isOver && !client.isFull) io.stdin.resume();
+	};
+	const type = (bytes: Uint8Array) => {
+		// What it ended with, or why it may not be reached, is said by whoever runs it.
+		client.write(bytes).then(goOn, () => {});
+		if (client.isFull) io.stdin.pause();
+	};
 	const onData = (bytes: Buffer) => {
 		const { send, escapes } = filter.push(bytes);
-		if (send.length > 0) void client.write(send);
+		if (send.length > 0) type(send);
 		for (const asked of escapes) {
 			if (asked === 'help') void write(io.stderr, ESCAPE_HELP);
 			else if (asked === 'detach') leave.abort();
 			else kill();
 		}
 	};
-	return reading(io, onData, () => leave.abort());
+	const stop = reading(io, onData, () => leave.abort());
+	return () => {
+		isOver = true;
+		stop();
+	};
 }
 
 /** Whoever observes leaves by `q`, Ctrl-C or Ctrl-D. */
