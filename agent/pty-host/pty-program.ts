@@ -54,7 +54,8 @@ export function startOnPty(
 		pause: () => void stream.pause(),
 		resume: () => void stream.resume(),
 		resize: ({ columns, rows }) => {
-			if (!isOver) binding.resize(forked.fd, columns, rows);
+			// From there on the descriptor is closed, or another's; 'close' comes a turn later.
+			if (!stream.destroyed) binding.resize(forked.fd, columns, rows);
 		},
 		destroy: () => void stream.destroy(),
 	};

@@ -1,0 +1,16 @@
+import { expect, test } from 'vitest';
+import { startOnPty } from './pty-program.ts';
+
+test('a resize in the very turn of its end changes nothing, and nobody else is cut for it', async () => {
+	const over = Promise.withResolvers<void>();
+	const launch = { file: '/bin/sleep', args: ['60'], env: {} };
+	const program = startOnPty(launch, { columns: 80, rows: 24 }, undefined, {
+		onData: () => {},
+		onEnd: () => {},
+		onExit: () => over.resolve(),
+	});
+	program.resize({ columns: 100, rows: 30 });
+	program.destroy();
+	expect(() => program.resize({ columns: 90, rows: 20 })).not.toThrow();
+	await over.promise;
+});
