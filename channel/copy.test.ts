@@ -31,6 +31,7 @@ import { type CopyDestination, receiveTree } from './copy-receiver.ts';
 import { type CopyProgress, sendTree } from './copy-sender.ts';
 import { encodeFrame } from './frame.ts';
 import { streamPipe } from './pipe.ts';
+import { encodeRefusal } from './refusal.ts';
 
 const owner = present(processIdentity(process.pid), 'this process runs');
 let folder = '';
@@ -174,6 +175,23 @@ describe('a copy that was cut', () => {
 		await expect(link.next()).rejects.toMatchObject({ reason: 'COPY_INTERRUPTED' });
 		await expect(link.sendData(random(1))).rejects.toMatchObject({ reason: 'COPY_INTERRUPTED' });
 		expect(taken).toBe(0);
+	});
+
+	test('says why the other side left, where it did before its end of the pipe was gone', async () => {
+		const broken = Promise.withResolvers<void>();
+		const refusal = encodeRefusal({ reason: 'DISK_FULL', message: 'no room' });
+		const link = new CopyLink({
+			incoming: (async function* () {
+				await broken.promise;
+				for (let answer = 0; answer < 100; answer += 1) yield encodeFrame(COPY_FRAME.done, 0, new Uint8Array());
+				yield encodeFrame(COPY_FRAME.refused, 0, refusal);
+			})(),
+			write: async () => {
+				broken.resolve();
+				throw new Error('EPIPE');
+			},
+		});
+		await expect(link.sendData(random(1))).rejects.toThrow('no room');
 	});
 
 	test('leaves nothing under the name, and the next one sends only the rest', async () => {
