@@ -41,7 +41,7 @@ beforeAll(async () => {
 afterAll(() => world[Symbol.asyncDispose]());
 
 const ATTACH = '/gpuaas.terminals.v1.TerminalService/AttachTerminal';
-const OPEN = { tty: false, state: 'open' as const, closedAtMs: null, exitCode: null, reason: '' };
+const OPEN = { tty: false, state: 'open' as const, openedAtMs: null, closedAtMs: null, exitCode: null, reason: '' };
 
 function bearer(key: string): Interceptor {
 	return (next) => (request) => {

@@ -58,9 +58,9 @@ export const attachTerminal = bidi('terminal', TerminalService.method.attachTerm
 		const isBack = attach?.resume === true;
 		relay.attach(viewer, attach?.size, isBack ? from : undefined);
 		const leave = watch(deps, { relay, viewer, ctx }, { terminalId: terminal.id, decideAgain });
+		void take(requests, relay, viewer, ctx.signal);
 		try {
 			const stdinFrom = await relay.stdinFrom(viewer, isBack, ctx.signal);
-			void take(requests, relay, viewer, ctx.signal);
 			const value = {
 				terminal: terminalMessage(terminal, nodeName, relay.viewers.size),
 				stdinOffset: BigInt(stdinFrom),

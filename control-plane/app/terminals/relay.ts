@@ -152,7 +152,7 @@ export class Relay {
 	 */
 	async stdinFrom(viewer: Viewer, isBack: boolean, signal: AbortSignal): Promise<number> {
 		if (this.terminal.tty) return this.#input.next;
-		if (this.terminal.openedAtMs !== null) await this.#input.placed(signal, () => viewer.isClosed);
+		await this.#placed(viewer, signal);
 		return isBack ? this.#input.acked : this.#input.next;
 	}
 
@@ -166,8 +166,14 @@ export class Relay {
 		if (this.#viewers.size === 0) this.#hooks.onWatched(false);
 	}
 
+	async #placed(viewer: Viewer, signal: AbortSignal): Promise<void> {
+		const { tty, openedAtMs } = this.terminal;
+		if (!tty && openedAtMs !== null) await this.#input.placed(signal, () => viewer.isClosed);
+	}
+
 	/** Takes input, and waits while the node is behind with it. Throws at a gap in that of a pipe. */
 	async write(viewer: Viewer, { offset: from, data, end }: Input, signal: AbortSignal): Promise<void> {
+		await this.#placed(viewer, signal);
 		const bytesMax = this.terminal.tty ? bounds.ttyInputBytesMax : bounds.pipeInputBytesMax;
 		await this.#input.room(data.length, bytesMax, signal, () => !this.#viewers.has(viewer));
 		if (!this.#viewers.has(viewer) || this.#input.isOver || this.#ended !== undefined) return;
