@@ -11,7 +11,7 @@ import type { NodeIdentities } from '../telemetry/identities.ts';
 import type { NodeSample } from '../telemetry/sample.ts';
 import type { Findings } from './quarantine.ts';
 import type { Recorded } from './records.ts';
-import { beforeMoved, isGone, type SampleNode, sampleObservation } from './sample-observation.ts';
+import { beforeMoved, comparable, isGone, type SampleNode, sampleObservation } from './sample-observation.ts';
 import { custodyName, stateName, subjectKindName, verdictMessage } from './wire.ts';
 
 /**
@@ -112,8 +112,9 @@ export class NodeJudge {
 	/** True: something may have changed. */
 	hearSample(sample: NodeSample, before: NodeSample | undefined, node: SampleNode, atMs: number): boolean {
 		const known = (subject: Subject) => this.#engine.knows(subject);
-		const observation = sampleObservation(this.policy, sample, before, node, atMs, known);
-		const parts = beforeMoved(this.policy, observation, before, known);
+		const former = comparable(this.policy, sample, before);
+		const observation = sampleObservation(this.policy, sample, former, node, atMs, known);
+		const parts = beforeMoved(this.policy, observation, former, known);
 		if (parts.length > 0) this.#engine.observe({ ...observation, parts });
 		this.#engine.observe(observation);
 		return this.#engine.revision !== this.#revision;

@@ -60,6 +60,20 @@ export function sampleObservation(
 	return { kind: 'sample', atMs, custody, simulated, bootId, parts };
 }
 
+/**
+ * The sample before, where counters can be counted on from it: not what an agent in other hands said, and not from before a
+ * silence, over which nobody knows how fast they rose.
+ */
+export function comparable(
+	{ thresholds }: Policy,
+	sample: NodeSample,
+	before: NodeSample | undefined,
+): NodeSample | undefined {
+	const { periodMs, slowEvery, silencePeriods } = thresholds;
+	if (before?.custody !== sample.custody) return undefined;
+	return sample.heardAtMs - before.slowHeardAtMs < silencePeriods * periodMs * slowEvery ? before : undefined;
+}
+
 /** What links and ports said before their counters moved, so that the engine knows from where they rose. */
 export function beforeMoved(
 	policy: Policy,
