@@ -86,6 +86,18 @@ it('asking while one is under way is a miss, and three misses are hung', async (
 	expect(await settle()).toEqual([undefined, undefined, undefined]);
 });
 
+it('one that still has time misses nothing, however often somebody asks meanwhile', async () => {
+	const { clock, ask, answer, settle, events, exchange } = start();
+	void exchange.ask({ op: 'inventory' }, 10_000);
+	for (let seconds = 1; seconds <= 9; seconds += 1) {
+		clock.advance(1000);
+		ask();
+	}
+	expect((await settle()).every((result) => result === undefined)).toBe(true);
+	answer(1);
+	expect([events, exchange.misses]).toEqual([['answered 9000 false'], 0]);
+});
+
 it('of a probe that is gone nothing comes, and no time runs on', async () => {
 	const { clock, ask, settle, events, exchange } = start();
 	ask();

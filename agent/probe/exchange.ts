@@ -3,7 +3,7 @@ import type { ProbeAnswer, ProbeRequest } from './protocol.ts';
 
 /**
  * The one request that is under way. Its deadline is kept here, by the parent: the caller gets nothing after it, while
- * the request stays under way until the probe answers late or is given up. Asking meanwhile is a miss.
+ * the request stays under way until the probe answers late or is given up. Asking from then on is a miss.
  */
 export interface ExchangeEvents {
 	readonly onLate: (waitedMs: number) => void;
@@ -57,7 +57,8 @@ export class Exchange {
 	/** Undefined: not answered in time, or another request is still under way. */
 	ask(body: RequestBody, deadlineMs: number): Promise<ProbeAnswer | undefined> {
 		if (this.#pending !== undefined) {
-			this.#miss(this.#pending);
+			// One that still has time misses nothing, however many wait for their turn.
+			if (this.#pending.isLate) this.#miss(this.#pending);
 			return Promise.resolve(undefined);
 		}
 		return new Promise((resolve) => {
@@ -78,13 +79,17 @@ export class Exchange {
 		});
 	}
 
-	/** An answer to something else than what is under way is of a request that was given up. */
-	answered(answer: ProbeAnswer): void {
+	/**
+	 * Whether somebody still waited for it. An answer to something else than what is under way is of a request that was
+	 * given up.
+	 */
+	answered(answer: ProbeAnswer): boolean {
 		const pending = this.#pending;
-		if (pending === undefined || answer.id !== pending.id) return;
+		if (pending === undefined || answer.id !== pending.id) return false;
 		this.#end(pending);
 		this.#events.onAnswered(this.#waitedMs(pending), pending.isLate);
 		pending.resolve(answer);
+		return !pending.isLate;
 	}
 
 	/** The probe is gone: nothing will answer. */
