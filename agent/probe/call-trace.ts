@@ -3,7 +3,8 @@ import { CALLS, type CallName } from './calls.ts';
 
 /**
  * Which call the probe is in, for whoever waits for it: written before each call to a few bytes of a file, because a
- * process that hangs in the driver can tell nothing any more. It costs a write to the page cache (1-2 us) a call.
+ * process that hangs in the driver can tell nothing any more. It costs a write to the page cache (1-2 us) a call. It is
+ * evidence and no condition: on a disk that is full or read-only the driver is asked all the same.
  */
 export interface CallTrace {
 	enter(name: CallName): void;
@@ -13,12 +14,12 @@ const NAMES = Object.keys(CALLS) as CallName[];
 const NUMBERS: ReadonlyMap<string, number> = new Map(NAMES.map((name, index) => [name, index + 1]));
 
 export class FileTrace implements CallTrace, Disposable {
-	readonly #fd: number;
+	readonly #fd: number | undefined;
 	readonly #bytes = Buffer.alloc(4);
 	#gpu = 0;
 
 	constructor(path: string) {
-		this.#fd = openSync(path, 'w', 0o600);
+		this.#fd = tried(() => openSync(path, 'w', 0o600));
 	}
 
 	/** The GPU that is asked, by its number at this boot; 255: none. */
@@ -29,11 +30,20 @@ export class FileTrace implements CallTrace, Disposable {
 	enter(name: CallName): void {
 		this.#bytes.writeUInt16LE(NUMBERS.get(name) ?? 0, 0);
 		this.#bytes.writeUInt16LE(this.#gpu, 2);
-		writeSync(this.#fd, this.#bytes, 0, 4, 0);
+		const fd = this.#fd;
+		if (fd !== undefined) tried(() => writeSync(fd, this.#bytes, 0, 4, 0));
 	}
 
 	[Symbol.dispose](): void {
-		closeSync(this.#fd);
+		if (this.#fd !== undefined) closeSync(this.#fd);
+	}
+}
+
+function tried(work: () => number): number | undefined {
+	try {
+		return work();
+	} catch {
+		return undefined;
 	}
 }
 

@@ -26,6 +26,8 @@ export type ProbeStateName =
 
 /** Code of the fault that koffi has no binary for this platform: no restart changes that. */
 export const NO_KOFFI = 'koffi';
+/** Code of the fault that the probe itself ends, before it measured anything. */
+export const CRASHED = 'crashed';
 
 export interface ProbeLimits {
 	/** For a fast sample: all GPUs together take milliseconds. */
@@ -46,6 +48,8 @@ export interface ProbeLimits {
 	readonly watchMs: number;
 	readonly backoffBaseMs: number;
 	readonly backoffMaxMs: number;
+	/** Probes in a row that ended by themselves and gave no sample: it can't be measured here. */
+	readonly crashesMax: number;
 	/** A probe that ran this long starts again without the backoff of those before it. */
 	readonly stableMs: number;
 }
@@ -61,5 +65,6 @@ export const PROBE_LIMITS_DEFAULT: ProbeLimits = Object.freeze({
 	watchMs: 1000,
 	backoffBaseMs: 5000,
 	backoffMaxMs: 300_000,
+	crashesMax: 3,
 	stableMs: 120_000,
 });

@@ -1,14 +1,15 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Rng, systemRng } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
-import { PROBE_LIMITS_DEFAULT } from './findings.ts';
+import { CRASHED, PROBE_LIMITS_DEFAULT, type ProbeFinding } from './findings.ts';
 import { ProbeKeeper } from './keeper.ts';
 import { PidFile } from './pid-file.ts';
-import type { ProbeListeners } from './probe-process.ts';
+import type { ProbeListeners, StartProbe } from './probe-process.ts';
+import type { ProbeEvent, ProbeRequest } from './protocol.ts';
 
 /** Time is virtual here; the real process is in test/integration/gpu-probe.test.ts. */
 const UNTIL_MS = 120_000;
@@ -20,30 +21,47 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-/** A running probe that ends when the test says so, whatever it is sent. */
-function startRunning(rng: Rng = systemRng) {
+const OPENED = { driver: '1', nvml: '1', cuda: 0, isSimulated: true, missing: [] };
+
+/** Probes that end when the test says so, whatever they are sent. */
+function startProbes(rng: Rng = systemRng, spawns: (probes: number) => void = () => undefined) {
 	const clock = new VirtualClock();
 	const probes: ProbeListeners[] = [];
 	const signals: string[] = [];
+	const sent: ProbeRequest[] = [];
+	const findings: ProbeFinding[] = [];
+	const start: StartProbe = (listeners) => {
+		spawns(probes.push(listeners));
+		const kill = (signal: string) => void signals.push(signal);
+		return { pid: process.pid, send: (request) => void sent.push(request), kill, abandon: () => undefined };
+	};
 	const keeper = new ProbeKeeper({
 		clock,
 		rng,
 		log: silentLogger,
 		limits: PROBE_LIMITS_DEFAULT,
-		start: (listeners) => {
-			probes.push(listeners);
-			const kill = (signal: string) => void signals.push(signal);
-			return { pid: process.pid, send: () => undefined, kill, abandon: () => undefined };
-		},
+		start,
 		pidFile: new PidFile(join(folder, 'pid')),
 		tracePath: join(folder, 'call'),
-		onFinding: () => undefined,
+		onFinding: (finding) => void findings.push(finding),
 	});
 	keeper.start();
-	const opened = { driver: '1', nvml: '1', cuda: 0, isSimulated: true, missing: [] };
-	probes[0]?.onAnswer({ id: 1, op: 'open', opened });
-	expect(keeper.state).toBe('running');
-	return { clock, keeper, probes, signals };
+	/** The newest probe's, to what it was asked last. */
+	const answer = (more: { readonly events?: readonly ProbeEvent[]; readonly isListChanged?: boolean } = {}) => {
+		const cost = { sampleMs: 0, calls: 0, callMaxMs: 0, callMax: '', rssBytes: 0, cpuSeconds: 0 };
+		const rest = { slices: [], slow: undefined, events: [], cost, isListChanged: false };
+		const sample = { gpus: [], ...rest, ...more };
+		probes.at(-1)?.onAnswer({ id: sent.at(-1)?.id ?? 0, op: 'sample', sample });
+	};
+	return { clock, keeper, probes, signals, sent, findings, answer };
+}
+
+/** The first of them runs. */
+function startRunning(rng?: Rng) {
+	const started = startProbes(rng);
+	started.probes[0]?.onAnswer({ id: 1, op: 'open', opened: OPENED });
+	expect(started.keeper.state).toBe('running');
+	return started;
 }
 
 /** The probe doesn't let go in time, and is killed. */
@@ -110,6 +128,138 @@ describe('a probe that ends again and again', () => {
 		}
 		const bound = backoffMaxMs / 2;
 		expect(waitsMs).toEqual([1, 2, 4, 8, 16, 32, 64, 128].map((times) => Math.min(bound, times * backoffBaseMs)));
+	});
+});
+
+describe('a probe that ends before it measured anything', () => {
+	const crash = ({ clock, probes }: ReturnType<typeof startProbes>) => {
+		probes.at(-1)?.onAnswer({ id: 0, op: 'ready' });
+		probes.at(-1)?.onExit('signal SIGSEGV');
+		clock.advance(backoffMaxMs);
+	};
+
+	it('is told of at the third time, once, until it gives a sample', async () => {
+		const started = startProbes();
+		const { keeper, probes, findings, answer } = started;
+		crash(started);
+		crash(started);
+		expect([findings, keeper.fault]).toEqual([[], undefined]);
+		crash(started);
+		const crashed = { code: CRASHED, message: 'the GPU probe ends by itself: signal SIGSEGV' };
+		expect([keeper.state, keeper.fault]).toEqual(['unavailable', crashed]);
+		crash(started);
+		// It opens the driver and ends all the same.
+		probes.at(-1)?.onAnswer({ id: 1, op: 'open', opened: OPENED });
+		crash(started);
+		expect(findings).toEqual([{ kind: 'unavailable', ...crashed }]);
+		probes.at(-1)?.onAnswer({ id: 1, op: 'open', opened: OPENED });
+		const sample = keeper.sample(false);
+		answer();
+		expect(await sample).toBeDefined();
+		expect(findings.map(({ kind }) => kind)).toEqual(['unavailable', 'recovered']);
+		expect([keeper.state, keeper.fault]).toEqual(['running', undefined]);
+		crash(started);
+		crash(started);
+		expect(keeper.fault).toBeUndefined();
+	});
+
+	it('is none of them that the driver refused, or that hung', () => {
+		const started = startProbes();
+		const { clock, keeper, probes, findings } = started;
+		for (let times = 0; times < 5; times += 1) {
+			probes.at(-1)?.onAnswer({ id: 0, op: 'ready' });
+			clock.advance(hungAfterMs);
+			expect(keeper.state).toBe('hung');
+			probes.at(-1)?.onExit('signal SIGKILL');
+			clock.advance(backoffMaxMs);
+		}
+		for (let times = 0; times < 5; times += 1) {
+			probes.at(-1)?.onAnswer({ id: 1, op: 'open', opened: { code: 'library', message: 'none' } });
+			probes.at(-1)?.onExit('exit code 1');
+			clock.advance(backoffMaxMs);
+		}
+		probes.at(-1)?.onAnswer({ id: 1, op: 'open', opened: OPENED });
+		crash(started);
+		expect(findings.flatMap((finding) => (finding.kind === 'unavailable' ? finding.code : []))).toEqual(['library']);
+	});
+});
+
+describe('a probe that can not be started or put on record', () => {
+	it('is ended before it opens the driver, and tried again until its pid is on record', () => {
+		const { clock, keeper, probes, signals, findings } = startProbes(systemRng, (count) => {
+			// A folder where the file should be stands for a disk that takes none.
+			if (count === 1) mkdirSync(join(folder, 'pid'));
+			if (count === 4) rmSync(join(folder, 'pid'), { recursive: true });
+		});
+		for (let times = 1; times <= 3; times += 1) {
+			expect([probes.length, signals.length]).toEqual([times, times]);
+			probes.at(-1)?.onExit('signal SIGKILL');
+			clock.advance(backoffMaxMs);
+		}
+		expect(findings).toMatchObject([
+			{ kind: 'unavailable', code: CRASHED, message: expect.stringContaining('EISDIR') },
+		]);
+		expect([probes.length, signals]).toEqual([4, ['SIGKILL', 'SIGKILL', 'SIGKILL']]);
+		probes.at(-1)?.onAnswer({ id: 1, op: 'open', opened: OPENED });
+		expect(keeper.state).toBe('running');
+	});
+
+	it('is tried again where no process can be made', () => {
+		const { clock, keeper, probes, findings } = startProbes(systemRng, () => {
+			throw new Error('spawn ENOMEM');
+		});
+		for (let times = 1; times < 3; times += 1) clock.advance(backoffMaxMs);
+		expect(probes.length).toBeGreaterThanOrEqual(3);
+		expect(findings).toMatchObject([{ code: CRASHED, message: expect.stringContaining('spawn ENOMEM') }]);
+		expect(keeper.state).toBe('unavailable');
+	});
+});
+
+describe('a sample that comes late', () => {
+	const XID: ProbeEvent = { uuid: 'GPU-1', type: 8, xid: 79, gpuInstance: 0 };
+
+	it('gives its events and its news to the next', async () => {
+		const { clock, keeper, answer } = startRunning();
+		const first = keeper.sample(false);
+		clock.advance(fastDeadlineMs);
+		expect(await first).toBeUndefined();
+		answer({ events: [XID], isListChanged: true });
+		const second = keeper.sample(false);
+		answer({ events: [{ ...XID, xid: 43 }] });
+		expect(await second).toMatchObject({ events: [XID, { xid: 43 }], isListChanged: true });
+		const third = keeper.sample(false);
+		answer();
+		expect(await third).toMatchObject({ events: [], isListChanged: false });
+	});
+});
+
+describe('a driver that two ask for at once', () => {
+	const UNTIL = (clock: VirtualClock) => clock.now() + UNTIL_MS;
+
+	it('is free for both when the probe is gone, and the next probe is left alone', async () => {
+		const { clock, keeper, probes, signals } = startRunning();
+		const first = keeper.quiesce(UNTIL(clock));
+		clock.advance(1000);
+		const second = keeper.quiesce(UNTIL(clock));
+		clock.advance(2000);
+		probes[0]?.onExit('exit code 0');
+		keeper.resume();
+		probes[1]?.onAnswer({ id: 1, op: 'open', opened: OPENED });
+		clock.advance(quiesceMs);
+		expect([await first, await second]).toEqual([true, true]);
+		expect([keeper.state, signals]).toEqual(['running', []]);
+	});
+
+	it('is told to hang once', async () => {
+		const { clock, keeper, signals, findings } = startRunning();
+		const first = keeper.quiesce(UNTIL(clock));
+		clock.advance(1000);
+		const second = keeper.quiesce(UNTIL(clock));
+		clock.advance(quiesceMs - 1000);
+		expect(await first).toBe(false);
+		clock.advance(1000);
+		expect(await second).toBe(false);
+		expect([signals, findings.map(({ kind }) => kind)]).toEqual([['SIGTERM'], ['hung']]);
 	});
 });
 

@@ -1,15 +1,16 @@
 import type { Clock, Timer } from '../../kit/clock.ts';
 import { sleep } from '../../kit/clock.ts';
+import { messageOf } from '../../kit/error.ts';
 import type { Rng } from '../../kit/ids.ts';
 import type { Logger } from '../../kit/log.ts';
 import { Backoff } from '../../kit/retry.ts';
 import { readTrace } from './call-trace.ts';
 import { Exchange } from './exchange.ts';
-import { NO_KOFFI, type ProbeFinding, type ProbeLimits, type ProbeStateName } from './findings.ts';
+import { CRASHED, NO_KOFFI, type ProbeFinding, type ProbeLimits, type ProbeStateName } from './findings.ts';
 import type { PidFile } from './pid-file.ts';
 import type { ProbeProcess, StartProbe } from './probe-process.ts';
 import { describeEvidence, type ProcessEvidence, readEvidence } from './process-evidence.ts';
-import type { GpuInventory, OpenedDriver, ProbeAnswer, ProbeFault, ProbeSample } from './protocol.ts';
+import type { GpuInventory, OpenedDriver, ProbeAnswer, ProbeEvent, ProbeFault, ProbeSample } from './protocol.ts';
 
 /**
  * Owns the probe process on the agent's side: starts it, asks it, keeps the deadlines, and starts it again with backoff.
@@ -35,6 +36,8 @@ export interface ProbeKeeperOptions {
 
 /** States in which a driver that turns out to be open makes the probe run. */
 const OPENING: ReadonlySet<ProbeStateName> = new Set(['starting', 'slow', 'unavailable']);
+/** Of samples that came late: more than any driver tells between two of them. */
+const LATE_EVENTS_MAX = 256;
 
 export class ProbeKeeper {
 	readonly #options: ProbeKeeperOptions;
@@ -52,7 +55,12 @@ export class ProbeKeeper {
 	/** Of its own: a probe that hangs while it should let go is still started again when the time is over. */
 	#resumeTimer: Timer | undefined;
 	#quiescedUntilMs = 0;
-	#onGone: () => void = () => {};
+	/** Of the newest probe. */
+	#gone = Promise.withResolvers<boolean>();
+	/** Probes in a row that ended by themselves before they gave a sample. */
+	#crashes = 0;
+	/** What samples told that came when nobody waited for them any more. */
+	#missed: { readonly events: readonly ProbeEvent[]; readonly isListChanged: boolean } | undefined;
 
 	constructor(options: ProbeKeeperOptions) {
 		this.#options = options;
@@ -116,7 +124,15 @@ export class ProbeKeeper {
 		const answer = await this.#exchange.ask({ op: 'sample', slow, processes }, slow ? slowDeadlineMs : fastDeadlineMs);
 		if (answer?.op !== 'sample') return undefined;
 		this.#recovered();
-		return answer.sample;
+		const late = this.#missed;
+		if (late === undefined) return answer.sample;
+		this.#missed = undefined;
+		const { events, isListChanged } = answer.sample;
+		return {
+			...answer.sample,
+			events: [...late.events, ...events],
+			isListChanged: isListChanged || late.isListChanged,
+		};
 	}
 
 	async inventory(): Promise<GpuInventory | undefined> {
@@ -137,10 +153,11 @@ export class ProbeKeeper {
 		this.#timer?.cancel();
 		this.#resumeTimer?.cancel();
 		this.#resumeTimer = clock.setTimer(() => this.resume(), untilMs - clock.now());
-		const wasUp = this.#process !== undefined;
+		const probe = this.#process;
 		this.#state = 'quiesced';
-		if (!wasUp || (await this.#dismiss(limits.quiesceMs))) return true;
-		this.#hung(limits.quiesceMs);
+		if (probe === undefined || (await this.#dismiss(limits.quiesceMs))) return true;
+		// Somebody who asked before may have waited long enough already.
+		if (this.#process === probe && this.#state === 'quiesced') this.#hung(limits.quiesceMs);
 		return false;
 	}
 
@@ -170,19 +187,34 @@ export class ProbeKeeper {
 	}
 
 	#launch(): void {
-		const { clock, start, pidFile } = this.#options;
+		const { clock, log, start, pidFile } = this.#options;
 		// A driver that was refused is so until it is open: trying again is no better state.
 		this.#state = this.#fault === undefined ? 'starting' : 'unavailable';
 		this.#driver = undefined;
 		this.#starts += 1;
 		this.#startedAtMs = clock.monotonic();
-		const probe = start({
-			onAnswer: (answer) => this.#onAnswer(answer),
-			onExit: (why) => this.#onExit(why),
-		});
+		this.#gone = Promise.withResolvers();
+		let unrecorded: string | undefined;
+		let probe: ProbeProcess;
+		try {
+			probe = start({
+				onAnswer: (answer) => this.#onAnswer(answer),
+				onExit: (why) => this.#onExit(unrecorded ?? why),
+			});
+		} catch (error) {
+			this.#onExit(messageOf(error));
+			return;
+		}
 		this.#process = probe;
 		if (probe.pid === undefined) return;
-		pidFile.write(probe.pid);
+		try {
+			pidFile.write(probe.pid);
+		} catch (error) {
+			// Should it hang and the agent start anew, a second would come beside it. The driver isn't open yet.
+			unrecorded = `its pid can not be recorded: ${messageOf(error)}`;
+			log.error('the GPU probe is ended: its pid can not be recorded', { error });
+			probe.kill('SIGKILL');
+		}
 	}
 
 	/** Also when it comes late: a driver that took its time to open is open. */
@@ -192,7 +224,8 @@ export class ProbeKeeper {
 			return;
 		}
 		this.#driver = opened;
-		this.#fault = undefined;
+		// Of one that crashes only a sample shows that it no longer does.
+		if (this.#fault?.code !== CRASHED) this.#fault = undefined;
 		if (OPENING.has(this.#state)) this.#state = 'running';
 	}
 
@@ -200,7 +233,17 @@ export class ProbeKeeper {
 		if (answer.op === 'ready') void this.#exchange.ask({ op: 'open' }, this.#options.limits.slowDeadlineMs);
 		if (answer.op === 'open') this.#opened(answer.opened);
 		if (answer.op === 'failed') this.#unavailable(answer.fault);
-		this.#exchange.answered(answer);
+		const isTaken = this.#exchange.answered(answer);
+		if (!isTaken && answer.op === 'sample') this.#keepLate(answer.sample);
+	}
+
+	/** Its values are old by now; what happened is told once, and nobody tells it again. */
+	#keepLate({ events, isListChanged }: ProbeSample): void {
+		const former = this.#missed;
+		this.#missed = {
+			events: [...(former?.events ?? []), ...events].slice(-LATE_EVENTS_MAX),
+			isListChanged: isListChanged || former?.isListChanged === true,
+		};
 	}
 
 	#unavailable(fault: ProbeFault): void {
@@ -271,9 +314,14 @@ export class ProbeKeeper {
 		const { clock, limits, log, pidFile } = this.#options;
 		this.#process = undefined;
 		this.#driver = undefined;
-		pidFile.remove();
+		try {
+			pidFile.remove();
+		} catch (error) {
+			// It names a process that is gone, which whoever reads it sees.
+			log.warn('the pid file of the GPU probe was not removed', { error });
+		}
 		this.#exchange.giveUp();
-		this.#onGone();
+		this.#gone.resolve(true);
 		if (this.#state === 'stopped') return;
 		this.#timer?.cancel();
 		if (this.#quiescedUntilMs > clock.now()) {
@@ -291,8 +339,12 @@ export class ProbeKeeper {
 		if (clock.monotonic() - this.#startedAtMs >= limits.stableMs) this.#backoff.reset();
 		const delayMs = this.#backoff.nextMs();
 		log.warn('the GPU probe ended', { why, state: this.#state, restartInMs: Math.round(delayMs) });
+		// One that hung, or that the driver refused, was told of as such.
+		if (this.#state !== 'hung' && this.#fault === undefined) this.#crashes += 1;
 		if (this.#state !== 'unavailable') this.#state = 'restarting';
 		this.#troubled();
+		if (this.#fault === undefined && this.#crashes >= limits.crashesMax)
+			this.#unavailable({ code: CRASHED, message: `the GPU probe ends by itself: ${why}` });
 		this.#timer = clock.setTimer(() => this.#launch(), delayMs);
 	}
 
@@ -300,9 +352,7 @@ export class ProbeKeeper {
 	async #dismiss(graceMs: number): Promise<boolean> {
 		const probe = this.#process;
 		if (probe === undefined) return true;
-		const gone = new Promise<boolean>((resolve) => {
-			this.#onGone = () => resolve(true);
-		});
+		const { promise: gone } = this.#gone;
 		probe.send({ id: 0, op: 'bye' });
 		const ended = new AbortController();
 		const inTime = await Promise.race([gone, sleep(this.#options.clock, graceMs, ended.signal).then(() => false)]);
@@ -319,6 +369,8 @@ export class ProbeKeeper {
 	}
 
 	#recovered(): void {
+		this.#crashes = 0;
+		this.#fault = undefined;
 		const since = this.#troubledSinceMs;
 		if (since === undefined) return;
 		this.#troubledSinceMs = undefined;
