@@ -1,4 +1,13 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+	appendFileSync,
+	mkdtempSync,
+	readdirSync,
+	readFileSync,
+	rmSync,
+	statSync,
+	truncateSync,
+	writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -86,6 +95,19 @@ describe('the push queue', () => {
 			await again.append(Buffer.from('next'));
 			expect(await drain(again)).toEqual(['whole', 'next']);
 		}
+	});
+
+	test('what a write that failed half-way left behind costs no record after it', async () => {
+		await using queue = await open();
+		await queue.append(Buffer.from('first'));
+		expect(await drain(queue)).toEqual(['first']);
+		appendFileSync(join(folder, segments()[0] ?? ''), Buffer.alloc(600, 7));
+		await queue.append(Buffer.alloc(300, 'b'));
+		expect((await queue.peek())?.length).toBe(300);
+		await queue.take();
+		await queue.append(Buffer.alloc(200, 'c'));
+		expect((await queue.peek())?.length).toBe(200);
+		expect(queue.droppedRecords).toBe(0);
 	});
 
 	test('a segment that was damaged since gives what is before the damage; other files are left alone', async () => {

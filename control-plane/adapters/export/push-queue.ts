@@ -152,10 +152,15 @@ export class PushQueue implements AsyncDisposable {
 	/** The segment's bytes, read again when records were appended since. */
 	async #bytesOf(segment: Segment): Promise<Buffer> {
 		if (this.#read?.number !== segment.number)
-			this.#read = { number: segment.number, bytes: await readFile(this.#path(segment.number)), at: 0 };
+			this.#read = { number: segment.number, bytes: await this.#readSegment(segment), at: 0 };
 		else if (this.#read.bytes.length < segment.bytes && this.#read.at >= this.#read.bytes.length)
-			this.#read.bytes = await readFile(this.#path(segment.number));
+			this.#read.bytes = await this.#readSegment(segment);
 		return this.#read.bytes;
+	}
+
+	/** Without what a write that failed half-way left behind its records: the next one comes in its place. */
+	async #readSegment({ number, bytes }: Segment): Promise<Buffer> {
+		return (await readFile(this.#path(number))).subarray(0, bytes);
 	}
 
 	async #dropOldest(): Promise<void> {
@@ -193,7 +198,7 @@ export class PushQueue implements AsyncDisposable {
 		const cursor = await readFile(join(this.#folder, 'cursor'), 'utf8').catch(() => '');
 		const [number, taken] = cursor.split(' ').map(Number);
 		if (oldest === undefined || number !== oldest.number || taken === undefined) return;
-		const bytes = await readFile(this.#path(oldest.number));
+		const bytes = await this.#readSegment(oldest);
 		let at = 0;
 		for (; this.#taken < Math.min(taken, oldest.records); this.#taken += 1) at = decodeRecord(bytes, at)?.nextAt ?? at;
 		this.#read = { number, bytes, at };

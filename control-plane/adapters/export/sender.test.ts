@@ -65,3 +65,40 @@ test('what its receiver is too busy or away for is sent again, when it asked for
 	expect((posted[1]?.atMs ?? 0) - (posted[0]?.atMs ?? 0)).toBeGreaterThanOrEqual(100_000);
 	expect(sender.counts).toEqual({ sent: 2, refused: 1, retried: 4 });
 });
+
+test('a disk that fails for a while ends nothing: it is said once, and the rest is sent', async () => {
+	const clock = new VirtualClock();
+	const errors: string[] = [];
+	const log: Logger = { ...silentLogger, error: (message) => void errors.push(message) };
+	const waiting = ['first', 'second', 'third'];
+	let failures = 0;
+	const fail = () => {
+		failures += 1;
+		throw new Error('ENOSPC: no space left on device');
+	};
+	const queue = {
+		records: 0,
+		peek: async () => (failures === 1 ? fail() : waiting[0] === undefined ? undefined : Buffer.from(waiting[0])),
+		// As a queue does: it is taken off, and where a restart goes on is not kept.
+		take: async () => {
+			waiting.shift();
+			if (failures === 0) fail();
+		},
+	};
+	const posted: string[] = [];
+	const post = async (body: Uint8Array) => {
+		posted.push(Buffer.from(body).toString());
+		return { status: 200, retryAfterMs: 0, text: '' };
+	};
+	const stop = new AbortController();
+	const sender = new Sender({ clock, rng: systemRng, log, name: 'remote-write', queue, post });
+	const running = sender.run(stop.signal);
+	for (let second = 0; second < 1000 && waiting.length > 0; second += 1) {
+		clock.advance(1000);
+		await yieldTurn(systemClock);
+	}
+	stop.abort();
+	await running;
+	expect(posted).toEqual(['first', 'second', 'third']);
+	expect([failures, errors.length]).toEqual([2, 1]);
+});

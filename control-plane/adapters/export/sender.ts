@@ -10,6 +10,7 @@ import type { PushQueue } from './push-queue.ts';
  * Sends what waits in a push queue, in order, one request at a time: the next goes when the receiver has the one before.
  * Tries again for as long as the receiver is away or overloaded (429, 5xx, no answer), with backoff and its Retry-After;
  * what the receiver refuses for what it is (other 4xx) is dropped and counted, because it would be refused for ever.
+ * A disk that fails it ends nothing: the queue is tried again, too.
  */
 export interface SenderDeps {
 	readonly clock: Clock;
@@ -39,6 +40,7 @@ export class Sender {
 	#refused = 0;
 	#retried = 0;
 	#isFailing = false;
+	#isDiskFailing = false;
 	/** On the monotonic clock: when a refusal was last logged, and how many there were by then. */
 	#warned = { atMs: Number.NEGATIVE_INFINITY, refused: 0 };
 
@@ -55,21 +57,36 @@ export class Sender {
 	readonly wake = (): void => this.#wake?.();
 
 	async run(signal: AbortSignal): Promise<void> {
-		const { queue, clock } = this.#deps;
+		const { clock, log, name } = this.#deps;
 		while (!signal.aborted) {
-			const request = await queue.peek();
-			if (request === undefined) {
-				const woken = new AbortController();
-				const stop = () => woken.abort();
-				this.#wake = stop;
-				signal.addEventListener('abort', stop, { once: true });
-				await sleep(clock, WAKE_MS, woken.signal);
-				signal.removeEventListener('abort', stop);
-				this.#wake = undefined;
-				continue;
+			try {
+				await this.#next(signal);
+			} catch (error) {
+				if (!this.#isDiskFailing)
+					log.error('the queue of pushed telemetry can not be read or kept', { to: name, error });
+				this.#isDiskFailing = true;
+				await sleep(clock, this.#backoff.nextMs(), signal);
 			}
-			if (await this.#deliver(request, signal)) await queue.take();
 		}
+	}
+
+	/** Throws what the disk says. */
+	async #next(signal: AbortSignal): Promise<void> {
+		const { queue, clock } = this.#deps;
+		const request = await queue.peek();
+		if (request === undefined) {
+			const woken = new AbortController();
+			const stop = () => woken.abort();
+			this.#wake = stop;
+			signal.addEventListener('abort', stop, { once: true });
+			await sleep(clock, WAKE_MS, woken.signal);
+			signal.removeEventListener('abort', stop);
+			this.#wake = undefined;
+			return;
+		}
+		if (!(await this.#deliver(request, signal))) return;
+		await queue.take();
+		this.#isDiskFailing = false;
 	}
 
 	/** Whether the request is done with. */
