@@ -33,7 +33,7 @@ const DIGEST_DIGITS = 16;
 export class InventoryKeeper {
 	readonly #options: InventoryKeeperOptions;
 	#current: Inventory | undefined;
-	#machine: Promise<MachineFacts | undefined> | undefined;
+	#machine: MachineFacts | undefined;
 	/** On the monotonic clock. */
 	#dueAtMs = Number.NEGATIVE_INFINITY;
 	#isBusy = false;
@@ -62,7 +62,7 @@ export class InventoryKeeper {
 			await this.#read();
 		} catch (error) {
 			log.warn('the inventory could not be read or kept', { error });
-			this.#dueAtMs = clock.monotonic() + RETRY_MS;
+			this.#dueAtMs = Math.min(this.#dueAtMs, clock.monotonic() + RETRY_MS);
 		} finally {
 			this.#isBusy = false;
 		}
@@ -70,14 +70,18 @@ export class InventoryKeeper {
 
 	async #read(): Promise<void> {
 		const { clock, bootId, procRoot, sysRoot, readMachine, readGpus, store } = this.#options;
+		// Before anything is waited for: what changes meanwhile makes it due again.
+		this.#dueAtMs = clock.monotonic() + AGAIN_MS;
 		const gpus = await readGpus();
-		if (gpus === undefined) return;
-		// Firmware tables change with a reboot only, and reading them starts programs: once an agent.
-		this.#machine ??= readMachine();
-		const machine = await this.#machine;
+		if (gpus === undefined) {
+			this.#dueAtMs = Number.NEGATIVE_INFINITY;
+			return;
+		}
+		// Firmware tables change with a reboot only, and reading them starts programs: until it went well, once an agent.
+		this.#machine ??= await readMachine();
+		const machine = this.#machine;
 		const former = this.#current;
 		const inventory = buildInventory({ nowMs: clock.now(), bootId, procRoot, sysRoot, machine, gpus, former });
-		this.#dueAtMs = clock.monotonic() + AGAIN_MS;
 		if (former?.digest === inventory.digest) return;
 		const changes = former === undefined ? [] : [...diffInventories(former, inventory)];
 		const report = create(InventoryReportSchema, { inventory, previousDigest: former?.digest ?? '', changes });
