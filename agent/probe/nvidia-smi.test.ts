@@ -1,7 +1,8 @@
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { askNvidiaSmi, parseNvidiaSmi } from './nvidia-smi.ts';
 
 const XML = `<?xml version="1.0" ?>
@@ -55,4 +56,18 @@ it('is asked of the program, and nothing comes of one that fails or is not there
 	expect(await askNvidiaSmi(program)).toBeUndefined();
 	rmSync(folder, { recursive: true });
 	expect(await askNvidiaSmi(program)).toBeUndefined();
+});
+
+it('waits no longer than a minute for one that nothing ends', async () => {
+	const folder = mkdtempSync(join(tmpdir(), 'smi-'));
+	const program = join(folder, 'nvidia-smi');
+	// It lets nobody end it; ended by its last line when the test is over.
+	writeFileSync(program, `#!/bin/sh\ntrap '' TERM\n: > ${program}.up\nwhile [ -e ${program} ]; do sleep 0.05; done\n`);
+	chmodSync(program, 0o755);
+	const clock = new VirtualClock();
+	const answer = askNvidiaSmi(program, clock);
+	await expect.poll(() => existsSync(`${program}.up`)).toBe(true);
+	clock.advance(60_000);
+	expect(await answer).toBeUndefined();
+	rmSync(folder, { recursive: true });
 });

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { type Clock, systemClock } from '../../kit/clock.ts';
 import type { GpuIdentity } from './protocol.ts';
 
 /**
@@ -16,20 +17,33 @@ export interface SmiInventory {
 	readonly gpus: readonly GpuIdentity[];
 }
 
-/** Undefined when the program isn't there, fails, or takes too long. */
-export function askNvidiaSmi(program = 'nvidia-smi'): Promise<SmiInventory | undefined> {
+/** Undefined when the program isn't there, fails, or takes too long: also when nothing ends it, in the driver. */
+export function askNvidiaSmi(
+	program = 'nvidia-smi',
+	clock: Pick<Clock, 'setTimer'> = systemClock,
+): Promise<SmiInventory | undefined> {
 	return new Promise((resolve) => {
-		execFile(
+		const child = execFile(
 			program,
 			['-q', '-x'],
 			{
 				cwd: '/',
 				env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
-				timeout: TIMEOUT_MS,
 				maxBuffer: OUTPUT_BYTES_MAX,
 			},
-			(error, stdout) => resolve(error === null ? parseNvidiaSmi(stdout) : undefined),
-		).unref();
+			(error, stdout) => {
+				timer.cancel();
+				resolve(error === null ? parseNvidiaSmi(stdout) : undefined);
+			},
+		);
+		child.unref();
+		const timer = clock.setTimer(() => {
+			child.kill();
+			// One that stays in the kernel is left behind, and keeps nobody here.
+			child.stdout?.destroy();
+			child.stderr?.destroy();
+			resolve(undefined);
+		}, TIMEOUT_MS);
 	});
 }
 
