@@ -155,6 +155,36 @@ describe('counters', () => {
 		]);
 	});
 
+	it.each([1000, 15_000])('of corrected errors make a storm of no burst, with a sample each %i ms', (periodMs) => {
+		const { gpus, clock, sent } = watch();
+		for (let passedMs = 0; passedMs <= 120_000; passedMs += periodMs) {
+			// Twelve at once is 12 a second for who looks each second.
+			gpus.observe(sampleOf({ [A]: { 'ecc.volatile.corrected': passedMs >= 60_000 ? 12 : 0 } }), clock.monotonic());
+			clock.advance(periodMs);
+		}
+		expect(sent).toEqual([]);
+	});
+
+	it('of corrected errors are told of again at each power of ten, and once when they end', () => {
+		const { see } = watch();
+		let errors = 0;
+		const after = (rate: number) => {
+			errors += 61 * rate;
+			return see(sampleOf({ [A]: { 'ecc.volatile.corrected': errors } })).map((fact) => [fact.before, fact.after]);
+		};
+		after(0);
+		expect([2, 9, 40, 20, 3000, 400, 0, 2].map(after)).toEqual([
+			[[0, 2]],
+			[],
+			[[9, 40]],
+			[],
+			[[40, 3000]],
+			[],
+			[[3000, 0]],
+			[[0, 2]],
+		]);
+	});
+
 	it('of links are told by link', () => {
 		const { see, sent } = watch();
 		const links = (replays: number, up: number) =>

@@ -13,7 +13,7 @@ export interface Watched {
 	readonly key: string;
 	/**
 	 * state: it left or entered what is well; at first sight only when it isn't well, or was said not to be before. counter: it rose; at first sight when
-	 * it isn't 0. rate: it rises by at least `RATE_MIN` a second, or no more. change: it is another than before.
+	 * it isn't 0. rate: it rises by at least `RATE_MIN` a second, by ten times as much, or no more. change: it is another than before.
 	 */
 	readonly rule: 'state' | 'counter' | 'rate' | 'change';
 	readonly well?: readonly number[];
@@ -31,14 +31,19 @@ export interface Watched {
 
 /** Corrected errors a second: one a second is 86,400 a day, far above what healthy memory shows. */
 const RATE_MIN = 1;
+/**
+ * A rate is of no shorter time than a usual period (15 s, give or take its timers), however often samples come: a burst
+ * must not be a storm because somebody looks.
+ */
+const RATE_WINDOW_MS = 14_000;
 /** What it was when an agent before this one said that it was bad. */
 const UNKNOWN_BEFORE = -1;
 
 interface Kept {
 	readonly value: number;
 	readonly atMs: number;
-	/** Of a rate: it is above the limit. */
-	readonly isHigh: boolean;
+	/** The highest since it is above the limit; 0: it is below. */
+	readonly rate: number;
 }
 
 export class WatchedValues {
@@ -82,12 +87,11 @@ export class WatchedValues {
 		const name = `${this.#subject}/${part.id}/${this.#hasIndex ? part.index : 0}/${watched.key}/${watched.bit ?? ''}`;
 		const seen = this.#kept.get(key);
 		const former = seen ?? this.#before(watched, name, atMs);
-		const isHigh = watched.rule === 'rate' && rateOf(former, value, atMs) >= RATE_MIN;
-		this.#kept.set(key, { value, atMs, isHigh });
+		if (watched.rule === 'rate' && isWithinWindow(former, value, atMs)) return;
+		const rate = watched.rule === 'rate' ? rateOf(former, value, atMs) : 0;
+		this.#kept.set(key, { value, atMs, rate: rate < RATE_MIN ? 0 : Math.max(rate, former?.rate ?? 0) });
 		const wasBad = former === undefined && watched.rule === 'state' && this.#facts.wasBad(name);
-		const change = wasBad
-			? { before: UNKNOWN_BEFORE, after: value }
-			: this.#change(watched, former, value, isHigh, atMs);
+		const change = wasBad ? { before: UNKNOWN_BEFORE, after: value } : this.#change(watched, former, value, rate);
 		if (change === undefined) {
 			// It fell: what it shows from now on counts from there.
 			if (former !== undefined && value < former.value) this.#keepCounter(watched, name, value);
@@ -110,7 +114,7 @@ export class WatchedValues {
 	/** As an agent before this one told it. */
 	#before({ span }: Watched, name: string, atMs: number): Kept | undefined {
 		const value = span && this.#counters?.get(name, span);
-		return value === undefined ? undefined : { value, atMs, isHigh: false };
+		return value === undefined ? undefined : { value, atMs, rate: 0 };
 	}
 
 	#keepCounter({ span }: Watched, name: string, value: number): void {
@@ -121,8 +125,7 @@ export class WatchedValues {
 		{ rule, span, well = [], isQuietAtFirst = false }: Watched,
 		former: Kept | undefined,
 		value: number,
-		isHigh: boolean,
-		atMs: number,
+		rate: number,
 	): { readonly before: number; readonly after: number } | undefined {
 		const before = former?.value;
 		switch (rule) {
@@ -140,9 +143,9 @@ export class WatchedValues {
 				if (before !== undefined && value < before) return value > 0 ? { before: 0, after: value } : undefined;
 				return value > (before ?? 0) ? { before: before ?? 0, after: value } : undefined;
 			case 'rate': {
-				if (former === undefined || isHigh === former.isHigh) return undefined;
-				const rate = rateOf(former, value, atMs);
-				return { before: former.isHigh ? rate : 0, after: rate };
+				if (former === undefined) return undefined;
+				const [told, level] = [levelOf(former.rate), levelOf(rate)];
+				return level > told || (level === 0 && told > 0) ? { before: former.rate, after: rate } : undefined;
 			}
 			case 'change':
 				return before === undefined || before === value ? undefined : { before, after: value };
@@ -152,6 +155,15 @@ export class WatchedValues {
 
 export function positions(table: readonly TelemetryMetric[]): ReadonlyMap<string, number> {
 	return new Map(table.map(({ key }, index) => [key, index]));
+}
+
+/** 0 below the limit, one more at each power of ten. */
+function levelOf(rate: number): number {
+	return rate < RATE_MIN ? 0 : 1 + Math.floor(Math.log10(rate / RATE_MIN));
+}
+
+function isWithinWindow(former: Kept | undefined, value: number, atMs: number): boolean {
+	return former !== undefined && value >= former.value && atMs - former.atMs < RATE_WINDOW_MS;
 }
 
 function rateOf(former: Kept | undefined, value: number, atMs: number): number {
