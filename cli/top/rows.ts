@@ -73,18 +73,20 @@ function gpuRows(node: NodeGlance): TopRow[] {
 
 function nodeRow(node: NodeGlance): TopRow {
 	const whole = node.gpus.filter(({ profile }) => profile === '');
+	const known = (of: (gpu: GpuGlance) => number | undefined) => whole.map(of).filter((value) => value !== undefined);
 	const sum = (of: (gpu: GpuGlance) => number | undefined) => {
-		const known = whole.map(of).filter((value) => value !== undefined);
-		return known.length === 0 ? undefined : known.reduce((total, value) => total + value, 0);
+		const values = known(of);
+		return values.length === 0 ? undefined : values.reduce((total, value) => total + value, 0);
 	};
-	const utilisation = sum((gpu) => gpu.utilisation ?? gpu.active);
+	const use = known((gpu) => gpu.utilisation ?? gpu.active);
 	const heats = node.gpus.map((gpu) => gpu.temperatureCelsius).filter((value) => value !== undefined);
 	const models = [...new Set(whole.map(({ model }) => model.replace(/^NVIDIA /, '')))];
 	return {
 		node: node.name,
 		gpu: whole.length === 0 ? '-' : `${whole.length}x`,
 		model: models.join(', '),
-		utilisation: utilisation === undefined ? undefined : utilisation / whole.length,
+		// Of those that say theirs: what isn't known is not idle.
+		utilisation: use.length === 0 ? undefined : use.reduce((total, value) => total + value, 0) / use.length,
 		memoryUsed: sum((gpu) => gpu.memoryUsedBytes),
 		memoryTotal: sum((gpu) => gpu.memoryBytes),
 		power: sum((gpu) => gpu.powerWatts),

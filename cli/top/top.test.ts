@@ -137,6 +137,16 @@ describe('rows', () => {
 		expect(row).toMatchObject({ gpu: '2x', power: 300, memoryUsed: 30, utilisation: 0.6, temperature: 60 });
 	});
 
+	test('of nodes take the mean of the GPUs that say how busy they are', () => {
+		const busy = [0, 1, 2, 3].map((index) => ({ uuid: `busy-${index}`, index, utilisation: 1 }));
+		const mute = [4, 5, 6, 7].map((index) => ({ uuid: `mute-${index}`, index }));
+		const rows = rowsOf([node(1, { gpus: [...busy, ...mute] }), node(2, { gpus: mute })], 'nodes');
+		expect(rows.map(({ gpu, utilisation }) => [gpu, utilisation])).toEqual([
+			['8x', 1],
+			['4x', undefined],
+		]);
+	});
+
 	test('of a MIG device show how active it is', () => {
 		const [row] = rowsOf([node(1, { gpus: [{ uuid: 'm', index: 3, profile: '1g.10gb', active: 0.4 }] })], 'gpus');
 		expect(row).toMatchObject({ gpu: '3 1g.10gb', utilisation: 0.4 });
