@@ -8,7 +8,7 @@ import { fixtureInventory } from '../../control-plane/app/telemetry/frames-fixtu
 import { InProcessBus } from '../../control-plane/bus/in-process.ts';
 import { openStore } from '../../control-plane/store/open.ts';
 import type { Store } from '../../control-plane/store/port/store.ts';
-import { systemClock } from '../../kit/clock.ts';
+import { systemClock, yieldTurn } from '../../kit/clock.ts';
 import { systemRng } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
@@ -19,6 +19,7 @@ import { eventually } from '../eventually.ts';
 /** What telemetry knows of nodes, on a real store whose hints get lost and whose reads fail. */
 let folder: string;
 let store: Store;
+let failing: Store;
 let directory: NodeDirectory;
 let isAway: boolean;
 let reads: number;
@@ -32,7 +33,7 @@ beforeEach(async () => {
 		for (const id of ['n', 'm']) yield* tx.nodes.insert(nodeRow(id));
 	});
 	[isAway, reads] = [false, 0];
-	const failing: Store = {
+	failing = {
 		dialect: store.dialect,
 		unit: (plan) => store.unit(plan),
 		read: (plan) => {
@@ -75,6 +76,36 @@ test('the sweep reads an inventory that no hint told of, and only such', async (
 	await directory[Symbol.asyncDispose]();
 	expect(reads).toBe(before + 1);
 	expect(gpusOf('m')).toBeUndefined();
+});
+
+test('what a hint tells during the start is read after what the start read', async () => {
+	await put('n', 2, 1);
+	const [hasRead, release] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+	let reads = 0;
+	const slow: Store = {
+		...failing,
+		read: async (plan) => {
+			reads += 1;
+			const isFirst = reads === 1;
+			const result = await store.read(plan);
+			if (isFirst) {
+				hasRead.resolve();
+				await release.promise;
+			}
+			return result;
+		},
+	};
+	await using other = new NodeDirectory({ store: slow, bus, clock, log: silentLogger });
+	const started = other.start();
+	await hasRead.promise;
+	await put('n', 4, 2);
+	bus.publish({ topic: 'nodes.inventory', key: 'n' });
+	clock.advance(20);
+	for (let turns = 0; turns < 10; turns += 1) await yieldTurn(systemClock);
+	expect(reads).toBe(1);
+	release.resolve();
+	await started;
+	await eventually('the newer one is known', () => other.get('n')?.identities?.gpus.size === 4);
 });
 
 test('a node whose reading failed is read with the next hint, whosever it is', async () => {

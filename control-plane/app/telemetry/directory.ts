@@ -59,7 +59,10 @@ export class NodeDirectory implements AsyncDisposable {
 		this.#unsubscribe = TOPICS.map((topic) => bus.subscribe(topic, hear));
 		const onError = (error: unknown) => log.error('the telemetry directory failed', { error });
 		this.#sweep = every(clock, SWEEP_MS, () => this.#queue(() => this.#look()), onError);
-		await this.#all(true);
+		// In turn with what hints tell meanwhile: what was read first must not stay over what is newer.
+		const read = this.#working.then(() => this.#all(true));
+		this.#working = read.catch(() => {});
+		await read;
 	}
 
 	/** Reads all of them again, inventories too; resolves when they are known. */
