@@ -9,7 +9,7 @@ import { HealthFactSchema } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_
 /**
  * Recorded facts, NDJSON, oldest first. A line has `at` (RFC 3339), `node` where there are several, and one of: `fact`
  * (HealthFact as proto JSON), `sample` ({parts: [{kind, id, index, gpu, values}]}), `clearing` ({clearing, kind, id,
- * index}), `removed` ({kind, id, index}); a line with none of them only lets time pass. All but that need `custody`; `tenant` says who held the GPU.
+ * index, shownAt}: what was seen after `shownAt` stays open), `removed` ({kind, id, index}); a line with none of them only lets time pass. All but that need `custody`; `tenant` says who held the GPU.
  */
 export interface RecordedLine {
 	readonly node: string;
@@ -56,8 +56,7 @@ async function* linesOf(path: string): AsyncGenerator<string> {
 /** Throws HEALTH_RECORD_INVALID, which names the line. */
 export function decodeLine(line: string, where: string): RecordedLine {
 	const record = objectOf(where, parse(line, where), 'the line');
-	const atMs = typeof record.at === 'string' ? Date.parse(record.at) : Number.NaN;
-	if (Number.isNaN(atMs)) throw invalid(where, 'lacks "at", a time such as 2026-01-31T12:00:00Z');
+	const atMs = timeOf(where, record.at, 'at');
 	const node = typeof record.node === 'string' ? record.node : '';
 	const { fact, sample, clearing, removed } = record;
 	if ([fact, sample, clearing, removed].every((part) => part === undefined))
@@ -78,7 +77,9 @@ export function decodeLine(line: string, where: string): RecordedLine {
 		return { node, observation: { ...heard, kind: 'removed', subject: subjectOf(where, said) } };
 	if (sample === undefined) {
 		const word = wordOf(where, said.clearing, CLEARED, 'clearing.clearing');
-		return { node, observation: { ...heard, kind: 'clearing', subject: subjectOf(where, said), clearing: word } };
+		const subject = subjectOf(where, said);
+		const shown = said.shownAt === undefined ? {} : { shownAtMs: timeOf(where, said.shownAt, 'clearing.shownAt') };
+		return { node, observation: { ...heard, kind: 'clearing', subject, clearing: word, ...shown } };
 	}
 	if (!Array.isArray(said.parts)) throw invalid(where, 'has a sample without "parts", a list');
 	const parts = said.parts.map((part: unknown) => {
@@ -113,6 +114,12 @@ function valuesOf(where: string, value: unknown): Readonly<Record<string, number
 	for (const [key, number] of values)
 		if (typeof number !== 'number') throw invalid(where, `has the value ${JSON.stringify(key)}, which is no number`);
 	return Object.fromEntries(values) as Record<string, number>;
+}
+
+function timeOf(where: string, value: unknown, name: string): number {
+	const ms = typeof value === 'string' ? Date.parse(value) : Number.NaN;
+	if (Number.isNaN(ms)) throw invalid(where, `lacks "${name}", a time such as 2026-01-31T12:00:00Z`);
+	return ms;
 }
 
 function wordOf<T extends string>(where: string, value: unknown, words: readonly T[], name: string): T {

@@ -169,8 +169,10 @@ export function recordLine(node: string, { at, custody, record, tenant }: Health
 		return { ...line, sample: { simulated, parts: about } };
 	}
 	if (record.case !== 'evidence') return line;
-	const { clearing, subject, taskId } = record.value;
+	const { clearing, subject, taskId, shownAt } = record.value;
 	const kind = enumName(HealthSubjectKind, subject?.kind ?? HealthSubjectKind.NODE);
 	const about = { clearing: CLEARINGS[clearing] ?? '', kind, id: subject?.id ?? '', index: subject?.index ?? 0 };
-	return { ...line, clearing: taskId === '' ? about : { ...about, taskId } };
+	const task = taskId === '' ? {} : { taskId };
+	const shown = shownAt === undefined ? {} : { shownAt: timestampDate(shownAt).toISOString() };
+	return { ...line, clearing: { ...about, ...task, ...shown } };
 }

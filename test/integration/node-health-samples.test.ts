@@ -10,8 +10,9 @@ import { NodeHealth } from '../../health/engine.ts';
 import { parsePolicy } from '../../health/parse-policy.ts';
 import { present } from '../../kit/assert.ts';
 import { uuidv7 } from '../../kit/ids.ts';
-import { HistoryAnswerSchema } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
-import { HealthWorld } from './health-world.ts';
+import { HealthClearing } from '../../proto/gen/gpuaas/telemetry/v1/health_pb.ts';
+import { HealthFactKind, HistoryAnswerSchema } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
+import { GPU_0, HealthWorld } from './health-world.ts';
 
 /** What a node's record lets be replayed, and the circuit breaker of a fault domain. */
 let world: HealthWorld;
@@ -21,6 +22,11 @@ beforeAll(async () => {
 afterAll(() => world[Symbol.asyncDispose]());
 
 const wellNode = () => world.addWellNode();
+const replayed = (lines: readonly unknown[]) => {
+	const health = new NodeHealth(parsePolicy(DEFAULT_POLICY), { judgesSilence: false });
+	for (const line of lines) health.observe(decodeLine(JSON.stringify(line), 'a line').observation);
+	return health.verdicts(world.clock.now());
+};
 
 describe('recorded samples', () => {
 	/** A port whose errors rise by 100 in a minute, and one that stands still, each with a point each 15 s. */
@@ -41,12 +47,6 @@ describe('recorded samples', () => {
 			return true;
 		};
 	}
-	const replayed = (lines: readonly unknown[]) => {
-		const health = new NodeHealth(parsePolicy(DEFAULT_POLICY), { judgesSilence: false });
-		for (const line of lines) health.observe(decodeLine(JSON.stringify(line), 'a line').observation);
-		return health.verdicts(world.clock.now());
-	};
-
 	test('let what rules read in frames be replayed, with links and ports only where something rose', async () => {
 		const node = await wellNode();
 		ringOfPorts();
@@ -75,6 +75,27 @@ describe('recorded samples', () => {
 		const { samplesFrom } = await world.operator.getNodeHealthRecords({ node: node.id });
 		world.ring = undefined;
 		expect(timestampMs(present(samplesFrom, 'some'))).toBeGreaterThanOrEqual(nowMs - 300_000);
+	});
+});
+
+describe('recorded evidence', () => {
+	test('ends in a replay what it ended, and nothing that came after its task began', async () => {
+		const node = await wellNode();
+		await world.xid(node, 119);
+		world.clock.advance(1000);
+		const taskId = await world.passedTask(node);
+		world.clock.advance(300_000);
+		await world.fact(node, { kind: HealthFactKind.ECC_UNCORRECTED, raw: 'ecc.volatile.uncorrected 0 -> 1' });
+		await world.evidence(node, HealthClearing.GPU_RESET, taskId);
+		const { records } = await world.operator.getNodeHealthRecords({ node: node.id });
+		const gpu = present(
+			replayed(records.map((record) => recordLine(node.name, record))).find(({ subject }) => subject.id === GPU_0),
+			'a verdict of the GPU',
+		);
+		expect([gpu.state, gpu.reasons.map(({ checkId }) => checkId)]).toEqual(['UNHEALTHY', ['ecc.uncorrected']]);
+		// As it was judged; that the agent is silent is no record.
+		const live = (await world.gpuOf(node)).reasons.map(({ checkId }) => checkId);
+		expect(live.filter((check) => check !== 'silence')).toEqual(['ecc.uncorrected']);
 	});
 });
 

@@ -39,10 +39,17 @@ export const getNodeHealthRecords = query('node', HealthService.method.getNodeHe
 					message: create(HealthRecordSchema, { at, custody: CUSTODY[row.custody], tenant: tenant ?? '', record }),
 				};
 			}),
-			...evidence.map(({ row }) => {
+			...evidence.map(({ row, shownAtMs }) => {
 				const { clearing, kind, subjectId: id, subjectIndex: index, taskId, reason, createdBy, atMs } = row;
 				const subject = { kind: subjectKindMessage(kind), id, index };
-				const value = { clearing: clearingMessage(clearing), subject, taskId, reason, createdBy };
+				const value = {
+					clearing: clearingMessage(clearing),
+					subject,
+					taskId,
+					reason,
+					createdBy,
+					shownAt: timestampFromMs(shownAtMs),
+				};
 				const at = timestampFromMs(atMs);
 				return {
 					atMs,
