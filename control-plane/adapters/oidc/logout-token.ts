@@ -33,7 +33,7 @@ export class LogoutTokens implements LogoutVerifier {
 		if ((subject === '' && sessionId === '') || typeof jti !== 'string' || iat === undefined)
 			throw invalid('it lacks who or what is logged out, or its id');
 		const expiresAtMs = this.#clock.now() + 2 * AGE_MAX_S * 1000;
-		return { issuer: provider.rules.issuer, subject, sessionId, tokenId: jti, expiresAtMs };
+		return { issuer: provider.rules.issuer, subject, sessionId, issuedAtMs: iat * 1000, tokenId: jti, expiresAtMs };
 	}
 
 	async #payload(token: string, { rules, keys }: Provider): Promise<JWTPayload> {

@@ -14,7 +14,7 @@ import type { PolicyCache } from '../iam/policy-view.ts';
 import { loadActor, NO_LIMITS, type PrincipalActor, unusablePrincipal } from '../iam/principal.ts';
 import { checkSessions } from './check-sessions.ts';
 import type { AssertSame } from './edge-gate.ts';
-import { endLogins } from './end-logins.ts';
+import { type EndedLogin, endLogins } from './end-logins.ts';
 import { loginRefused } from './refusals.ts';
 import type { Sealer } from './seal.ts';
 import type { LoginSettings } from './settings.ts';
@@ -123,7 +123,8 @@ export class BrowserLogin {
 			subject: login.subject,
 			providerSession: login.sessionId,
 			acr: login.acr,
-			authenticatedAtMs: login.authenticatedAtMs ?? login.issuedAtMs,
+			// Unknown is weak, as with a token: a session that goes on at the provider proves nothing of now.
+			authenticatedAtMs: login.authenticatedAtMs ?? 0,
 			sealedRefresh: given.refreshToken === '' ? null : sealer.seal(`session ${id}`, given.refreshToken),
 			createdAtMs: nowMs,
 			rotatedAtMs: nowMs,
@@ -201,20 +202,25 @@ export class BrowserLogin {
 		if (!same(Buffer.from(csrf), Buffer.from(this.csrfToken(session)))) throw forged();
 		const { issuer, subject, providerSession } = session;
 		await this.#endAll({ issuer, subject, providerSession }, session.id, 'logged out');
-		return await this.#deps.provider.logoutUrl(issuer);
+		// It has ended here, whatever the provider can be asked.
+		return await this.#deps.provider.logoutUrl(issuer).catch((error: unknown) => {
+			this.#deps.log.warn('where to log out at the provider is not known now', { issuer, error });
+			return undefined;
+		});
 	}
 
 	/** The provider says that a person logged out there. */
 	async backchannel(token: string): Promise<void> {
-		const { store } = this.#deps;
 		const notice = await this.#deps.logout.verifyLogout(token);
-		const { issuer, tokenId, expiresAtMs } = notice;
-		const id = `${issuer} ${tokenId}`;
-		if (!(await store.unit((tx) => tx.logins.useTokenId(id, expiresAtMs)))) throw logoutReplayed();
+		const { issuer, subject, sessionId: providerSession, issuedAtMs, tokenId, expiresAtMs } = notice;
+		// In the unit that ends them: what could not be carried out may be told again.
 		await this.#endAll(
-			{ issuer, subject: notice.subject, providerSession: notice.sessionId },
+			{ issuer, subject, providerSession, issuedAtMs },
 			'',
 			'logged out at the provider',
+			function* (tx) {
+				if (!(yield* tx.logins.useTokenId(`${issuer} ${tokenId}`, expiresAtMs))) throw logoutReplayed();
+			},
 		);
 	}
 
@@ -229,9 +235,10 @@ export class BrowserLogin {
 	}
 
 	async #endAll(
-		of: { readonly issuer: string; readonly subject: string; readonly providerSession: string },
+		of: Omit<EndedLogin, 'why'>,
 		sessionId: string,
 		why: string,
+		first?: (tx: Tx) => Plan<void>,
 	): Promise<void> {
 		const { store, clock, rng, log, appendAudit } = this.#deps;
 		const nowMs = clock.now();
@@ -239,6 +246,7 @@ export class BrowserLogin {
 		const ctx = systemContext('login', clock, log, id);
 		await store.unit(function* (tx) {
 			yield* tx.access.lockPolicy();
+			if (first !== undefined) yield* first(tx);
 			if (sessionId !== '') yield* tx.browserSessions.end(sessionId, why, nowMs);
 			const ended = yield* endLogins(tx, id, { ...of, why }, nowMs);
 			yield* appendAudit(tx, ctx, {

@@ -10,17 +10,19 @@ export interface EndedLogin {
 	/** Empty: all of the subject's. */
 	readonly providerSession: string;
 	readonly why: string;
+	/** By the provider's clock, which may be ahead of ours: what it issued until then is void as well. */
+	readonly issuedAtMs?: number;
 }
 
 /** Voids tokens and ends browser sessions of one session at the provider, or of a person; how many sessions ended. */
 export function* endLogins(tx: Tx, id: string, login: EndedLogin, nowMs: number): Plan<number> {
-	const { issuer, subject, providerSession, why } = login;
+	const { issuer, subject, providerSession, why, issuedAtMs = 0 } = login;
 	yield* tx.logins.insertRevocation({
 		id,
 		issuer,
 		subject: providerSession === '' ? subject : '',
 		providerSession,
-		revokedAtMs: nowMs,
+		revokedAtMs: Math.max(nowMs, issuedAtMs),
 		expiresAtMs: nowMs + TOKEN_LIFE_MAX_MS,
 	});
 	const sessions = yield* tx.browserSessions.openOf(issuer, subject, providerSession);

@@ -18,8 +18,8 @@ export const endLogin = mutation('self', LoginService.method.endLogin, {
 		});
 	},
 	*apply(tx, { nowMs, ctx }, _target, { login, id }) {
-		const { issuer, subject, sessionId } = login;
-		const ending = { issuer, subject, providerSession: sessionId, why: 'logged out' };
+		const { issuer, subject, sessionId, issuedAtMs } = login;
+		const ending = { issuer, subject, providerSession: sessionId, why: 'logged out', issuedAtMs };
 		// Logins are the platform's: revocations and sessions of browsers are of no organization.
 		const ended = yield* asPlatform(endLogins(tx, id, ending, nowMs));
 		return {

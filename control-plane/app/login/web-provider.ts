@@ -39,6 +39,8 @@ export interface LogoutNotice {
 	/** Empty: named by session. */
 	readonly subject: string;
 	readonly sessionId: string;
+	/** By the provider's clock. */
+	readonly issuedAtMs: number;
 	readonly tokenId: string;
 	readonly expiresAtMs: number;
 }
