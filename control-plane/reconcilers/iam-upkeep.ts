@@ -44,8 +44,16 @@ export class IamUpkeepReconciler implements AsyncDisposable {
 		const nowMs = clock.now();
 		for (const scope of await store.read((tx) => tx.scopes.listDeletionsDue(nowMs, SCOPES_A_LOOK))) {
 			const ctx = systemContext('reconciler/iam-upkeep', clock, log, uuidv7(nowMs, rng));
-			const purged = await store.unit((tx) => purgeScope(tx, scope, { ctx, appendAudit, nowMs }));
-			if (purged) log.info('a scope was deleted after its grace period', { scope: scope.name });
+			try {
+				const purged = await store.unit((tx) => purgeScope(tx, scope, { ctx, appendAudit, nowMs }));
+				if (purged) log.info('a scope was deleted after its grace period', { scope: scope.name });
+			} catch (error) {
+				// One that can't be keeps no other back.
+				log.error('a scope could not be deleted after its grace period; the next look tries again', {
+					scope: scope.name,
+					error,
+				});
+			}
 		}
 		await store.unit((tx) => tx.access.deleteExpiredBindings(nowMs - ENDED_SHOWN_MS, BINDINGS_A_LOOK));
 	}

@@ -90,7 +90,14 @@ export class QuotaReconciler implements AsyncDisposable {
 		});
 		const last = rows.at(-1);
 		this.#after = rows.length < BATCH || last === undefined ? { kind: '', holder: '' } : last;
-		for (const orphan of orphans) await this.#releaseOrphan(orphan, nowMs);
+		for (const orphan of orphans) {
+			try {
+				await this.#releaseOrphan(orphan, nowMs);
+			} catch (error) {
+				const { kind, holder } = orphan;
+				this.#deps.log.error('a quota reservation that nobody holds could not be released', { kind, holder, error });
+			}
+		}
 	}
 
 	async #releaseOrphan(orphan: QuotaReservationRow, nowMs: number): Promise<void> {

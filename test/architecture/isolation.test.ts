@@ -65,6 +65,7 @@ describe('tables of PostgreSQL', () => {
 describe('the platform’s eyes inside a tenant’s unit', () => {
 	/** What asks for them, and why; each is looked at when it is added. */
 	const AS_PLATFORM: Readonly<Record<string, string>> = {
+		'control-plane/app/access/change-binding.ts': 'support people are of no organization',
 		'control-plane/app/access/create-binding.ts': 'support people are of no organization; a limit over all bindings',
 		'control-plane/app/access/guardrails.ts': 'a limit of the installation',
 		'control-plane/app/audit/append.ts': 'the audit log is the platform’s',

@@ -1,15 +1,18 @@
 import type { DescMethod } from '@bufbuild/protobuf';
+import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { API_SERVICES } from '../../control-plane/api/methods.ts';
 import { checkedPolicy } from '../../control-plane/app/iam/method-policy.ts';
 import { openStore } from '../../control-plane/store/open.ts';
 import { AuditClass } from '../../proto/gen/gpuaas/common/v1/policy_pb.ts';
+import { AccessService } from '../../proto/gen/gpuaas/iam/v1/access_pb.ts';
 import { KeyService } from '../../proto/gen/gpuaas/iam/v1/keys_pb.ts';
 import { ScopeService } from '../../proto/gen/gpuaas/iam/v1/scopes_pb.ts';
 import { PostgresServer } from '../fakes/postgres.ts';
 import { ApiWorld } from './api-world.ts';
 import { iamRequest } from './iam-requests.ts';
 import { type IamSample, insertIamSample } from './iam-sample.ts';
+import { idOf } from './iam-world.ts';
 import { rawCall } from './raw-api.ts';
 
 /**
@@ -85,6 +88,19 @@ describe.each(['sqlite', 'postgres'] as const)('on %s', (dialect) => {
 		expect(fresh[0]).toMatchObject({ result: 'ok', method: policy.name });
 		if (!ofPlatform && policy.target === 'scope') expect(fresh[0]?.organization).toBe(organization);
 		expect(JSON.stringify(fresh[0])).not.toMatch(/gpu_(sk|uk|inv)_/);
+	});
+
+	test('a tenant shortens the consent that it gave to the support', async () => {
+		const parent = 'organizations/consenting';
+		await world.deps.store.unit((tx) => insertIamSample(tx, 'consenting', 'train', 'consent'));
+		const access = world.client(AccessService, await world.addPrincipal('operator', 'tenant.owner', parent));
+		const principalId = idOf(await world.addPrincipal('user', 'platform.support', 'platform'));
+		const hours = (count: number) => timestampFromMs(world.deps.clock.now() + count * 3_600_000);
+		const consent = { parent, principalId, role: 'tenant.support', permissions: ['tasks.get'], expiresAt: hours(4) };
+		const { binding } = await access.createBinding(consent);
+		const { name = '', etag = '' } = binding ?? {};
+		const shortened = await access.updateBinding({ name, etag, expiresAt: hours(1), reason: 'done soon' });
+		expect(shortened.binding).toMatchObject({ reason: 'done soon', role: 'tenant.support' });
 	});
 });
 

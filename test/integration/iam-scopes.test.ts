@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { purgeScope } from '../../control-plane/app/scopes/purge.ts';
 import { systemContext } from '../../control-plane/context.ts';
 import { IamUpkeepReconciler } from '../../control-plane/reconcilers/iam-upkeep.ts';
+import type { Store } from '../../control-plane/store/port/store.ts';
 import { present } from '../../kit/assert.ts';
 import { ScopeKind, ScopeState } from '../../proto/gen/gpuaas/iam/v1/scopes_pb.ts';
 import { AssignmentMode, NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
@@ -207,6 +208,33 @@ describe('suspension and deletion', () => {
 		});
 		const rows = await world.api.deps.store.read((tx) => tx.identities.listHomed([project.name], 10));
 		expect(rows).toEqual([]);
+	});
+
+	test('a scope that can’t be deleted when its grace is over keeps no other from it', async () => {
+		const { deps } = world.api;
+		const names: string[] = [];
+		for (const id of ['stuck', 'ready']) {
+			const { name } = await world.scope(world.organization, 'department', id);
+			names.push(name);
+			const planDigest = (await world.owner.scopes.planScopeDeletion({ name })).plan?.planDigest ?? '';
+			await world.owner.scopes.deleteScope({ name, planDigest, grace: { seconds: 0n, nanos: 0 }, reason: 'over' });
+		}
+		let units = 0;
+		const unit: Store['unit'] = (plan, options) => {
+			units += 1;
+			return units === 1 ? Promise.reject(new Error('a row that can’t be changed')) : deps.store.unit(plan, options);
+		};
+		const store = Object.create(deps.store, {
+			unit: { value: unit },
+			read: { value: deps.store.read.bind(deps.store) },
+		});
+		await using upkeep = new IamUpkeepReconciler({ ...deps, store });
+		await upkeep.once();
+		const states = async () =>
+			(await deps.store.read((tx) => tx.scopes.getMany(names))).map(({ id, state }) => `${id} ${state}`).toSorted();
+		expect(await states()).toEqual(['ready deleted', 'stuck deleting']);
+		await upkeep.once();
+		expect(await states()).toEqual(['ready deleted', 'stuck deleted']);
 	});
 
 	test('what has nodes can’t be deleted, and only what is there takes nodes', async () => {

@@ -49,3 +49,32 @@ test('one organization that is refused in a thousand ways takes no room from ano
 			.reduce((total, { detail }) => total + Number(detail?.coalesced ?? 1), 0);
 	expect([sum('noisy'), sum(undefined), sum('quiet')]).toEqual([2000, 2000, 1]);
 });
+
+test('a refusal that could not be written is counted, and written once the store is back', async () => {
+	const clock = new VirtualClock();
+	let isAway = true;
+	const store: Pick<Store, 'unit'> = {
+		async unit(plan) {
+			if (isAway) throw new GpuaasError({ code: 'UNAVAILABLE', reason: 'STORE_UNAVAILABLE', message: 'away' });
+			const done = plan({} as Tx).next();
+			assert(done.done === true, 'the record is written by a plan of its own, which yields nothing here');
+			return done.value;
+		},
+	};
+	const written: AuditEvent[] = [];
+	await using log = new RefusalLog({
+		store,
+		clock,
+		*appendAudit(_tx, _ctx, event) {
+			written.push(event);
+			return '';
+		},
+	});
+	const ctx = systemContext('test', clock, silentLogger, 'c');
+	await log.record(ctx, { action: 'nodes.get', target: 'nodes/n', organizations: ['acme'] }, denied);
+	await log.flush();
+	expect(written).toEqual([]);
+	isAway = false;
+	await log.flush();
+	expect(written).toMatchObject([{ action: 'nodes.get', organization: 'acme', detail: { coalesced: 1 } }]);
+});

@@ -8,7 +8,7 @@ import {
 } from '../../../proto/gen/gpuaas/iam/v1/access_pb.ts';
 import type { BindingRow } from '../../store/port/access.ts';
 import type { Tx } from '../../store/port/store.ts';
-import type { Plan } from '../../store/port/unit.ts';
+import { asPlatform, type Plan } from '../../store/port/unit.ts';
 import { assertMayLast, breakGlassEndMs } from '../break-glass/lasting.ts';
 import { BREAK_GLASS_PRINCIPAL_ID, BREAK_GLASS_ROLE } from '../break-glass/rules.ts';
 import type { Gate } from '../gates.ts';
@@ -46,7 +46,7 @@ export const updateBinding = mutation('scope', AccessService.method.updateBindin
 		const expiresAtMs = expiryOf(request.expiresAt, nowMs);
 		if (isLonger(expiresAtMs, binding.expiresAtMs, breakGlassEndMs(granter.actor)))
 			assertMayLast(granter.actor, 'the longer binding');
-		yield* supportPerson(tx, { ...binding, scope: target.scope, expiresAtMs, nowMs });
+		yield* asPlatform(supportPerson(tx, { ...binding, scope: target.scope, expiresAtMs, nowMs }));
 		if (expiresAtMs !== null) yield* assertOwnerStays(tx, target.scope, binding);
 		const patch = { expiresAtMs, reason: request.reason };
 		const row = present(yield* tx.access.updateBinding(binding.id, patch, binding.version), 'the row is locked');

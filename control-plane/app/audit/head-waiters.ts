@@ -57,8 +57,9 @@ export class HeadWaiters {
 		for (const { reject } of this.#take(leafId)) reject(error);
 	}
 
-	rejectAll(error: GpuaasError): void {
-		for (const id of [...this.#waiters.keys()]) this.reject(id, error);
+	/** Signing has stopped: what they did stays done. */
+	rejectAll(): void {
+		for (const id of [...this.#waiters.keys()]) this.reject(id, stopped());
 	}
 
 	#take(leafId: string): readonly Waiter[] {
@@ -68,6 +69,11 @@ export class HeadWaiters {
 		for (const { timer } of waiters) timer.cancel();
 		return waiters;
 	}
+}
+
+/** For whoever comes while signing is stopped, with a change that is made. */
+export function stopped(): GpuaasError {
+	return late('the audit log can’t be sealed now');
 }
 
 function late(why: string): GpuaasError {

@@ -15,7 +15,7 @@ import { cutOff, discontinuity } from './discontinuity.ts';
 import type { AppendAudit } from './event.ts';
 import { FormerHeads } from './former-heads.ts';
 import type { HeadKeeper } from './head-keeper.ts';
-import { HeadWaiters } from './head-waiters.ts';
+import { HeadWaiters, stopped } from './head-waiters.ts';
 
 /**
  * Gives audit leaves their position after they were committed, and signs heads. One round chains what waits, in
@@ -112,7 +112,7 @@ export class AuditSequencer implements HeadKeeper {
 	}
 
 	covered(leafId: string): Promise<void> {
-		if (this.#stopped !== undefined) return Promise.reject(this.#stopped);
+		if (this.#stopped !== undefined) return Promise.reject(stopped());
 		const wait = this.#waiters.add(leafId);
 		this.#options.bus.publish({ topic: AUDIT_WAITING, key: leafId });
 		return wait;
@@ -292,7 +292,7 @@ export class AuditSequencer implements HeadKeeper {
 			error instanceof GpuaasError && error.reason === 'AUDIT_UNAVAILABLE'
 				? error
 				: unavailable(`can't be sealed now (${messageOf(error)})`, error);
-		this.#waiters.rejectAll(this.#stopped);
+		this.#waiters.rejectAll();
 	}
 }
 

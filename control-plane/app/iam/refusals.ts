@@ -70,9 +70,11 @@ export class RefusalLog implements AsyncDisposable {
 		}
 		const first = isFull ? { ...event, action: 'refusals', target: '' } : event;
 		const events = of.map((organization) => (organization === '' ? first : { ...first, organization }));
-		this.#tallies.set(key, { ctx, events, count: 0 });
+		const tally: Tally = { ctx, events, count: 0 };
+		this.#tallies.set(key, tally);
 		this.#used.set(of.join(), used + 1);
-		await this.#append(ctx, events);
+		// What could not be written is counted, as those are that come after it.
+		if (!(await this.#append(ctx, events))) tally.count += 1;
 	}
 
 	/** Writes what was only counted and starts a new window. */
@@ -80,19 +82,28 @@ export class RefusalLog implements AsyncDisposable {
 		const ended = this.#tallies;
 		this.#tallies = new Map();
 		this.#used = new Map();
-		for (const { ctx, events, count } of ended.values()) {
+		for (const [key, { ctx, events, count }] of ended) {
 			if (count === 0) continue;
 			const counted = events.map((event) => ({ ...event, detail: { coalesced: count } }));
-			await this.#append(ctx, counted);
+			if (!(await this.#append(ctx, counted))) this.#keep(key, { ctx, events, count });
 		}
 	}
 
-	async #append(ctx: RequestContext, events: readonly AuditEvent[]): Promise<void> {
+	/** For the next window: the store may be back by then. */
+	#keep(key: string, tally: Tally): void {
+		const known = this.#tallies.get(key);
+		if (known !== undefined) known.count += tally.count;
+		else if (this.#tallies.size < KEYS_ALL_MAX) this.#tallies.set(key, tally);
+	}
+
+	/** Whether it is on record. */
+	async #append(ctx: RequestContext, events: readonly AuditEvent[]): Promise<boolean> {
 		const { store, appendAudit } = this.#options;
 		try {
 			await store.unit(function* (tx) {
 				for (const event of events) yield* appendAudit(tx, ctx, event);
 			});
+			return true;
 		} catch (error) {
 			const [event] = events;
 			ctx.log.error('a refusal could not be audited', {
@@ -100,6 +111,7 @@ export class RefusalLog implements AsyncDisposable {
 				reason: event?.reason,
 				why: messageOf(error),
 			});
+			return false;
 		}
 	}
 

@@ -15,8 +15,10 @@ function counters(compiler: Compiler): Pick<Quotas, 'lock' | 'add' | 'setLimit'>
 		`insert into quotas (scope, kind, organization, limit_max, used, reserved, changed_at_ms, changed_by, version)
 		values (?, ?, ?, null, 0, 0, null, null, 1) on conflict (scope, kind) do nothing`,
 	);
+	// Never below nothing: a counter that is too low (the reconciler of counters mends it) must not keep what ends from ending.
+	const sum = (column: string) => `${column} = case when ${column} + ? < 0 then 0 else ${column} + ? end`;
 	const add = compiler.statement(
-		`update quotas set used = used + ?, reserved = reserved + ? where ${compiler.inListText('scope')} and kind = ?`,
+		`update quotas set ${sum('used')}, ${sum('reserved')} where ${compiler.inListText('scope')} and kind = ?`,
 	);
 	const set = compiler.statement(
 		`update quotas set limit_max = ?, changed_at_ms = ?, changed_by = ?, version = version + 1
@@ -31,7 +33,7 @@ function counters(compiler: Compiler): Pick<Quotas, 'lock' | 'add' | 'setLimit'>
 			return QUOTAS.all(yield locked(scopes, kind));
 		},
 		*add(scopes, kind, { used, reserved }) {
-			yield add(used, reserved, scopes, kind);
+			yield add(used, used, reserved, reserved, scopes, kind);
 		},
 		*setLimit(scope, kind, { limitMax, changedAtMs, changedBy }) {
 			yield set(limitMax, changedAtMs, changedBy, scope, kind);

@@ -119,6 +119,20 @@ eachStore('quotas', (kind) => {
 		await assertSums(store);
 	});
 
+	test('a counter that is too low keeps nothing from ending', async () => {
+		await using world = await kind.create();
+		const { store } = world;
+		await store.unit(insertTree);
+		await store.unit((tx) => takeQuota(tx, wish(A, '1', 3)));
+		await store.unit((tx) => reserveQuota(tx, wish(A, '2', 2), 100));
+		await store.unit((tx) => tx.quotas.add([A, ORG], 'tasks', { used: -2, reserved: -1 }));
+		await store.unit((tx) => releaseQuota(tx, 'tasks', ['1', '2']));
+		expect(await store.read((tx) => tx.quotas.at([A, LAB, ORG]))).toMatchObject(
+			[A, LAB, ORG].map(() => ({ used: 0, reserved: 0 })),
+		);
+		await assertSums(store);
+	});
+
 	test('a reservation is committed once, given back once, and ends by itself', async () => {
 		await using world = await kind.create();
 		const { store } = world;
