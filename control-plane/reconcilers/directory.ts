@@ -14,6 +14,7 @@ export class DirectoryReconciler implements AsyncDisposable {
 	readonly #deps: DirectoryReconcilerDeps;
 	readonly #check: DirectoryCheck;
 	readonly #timer: Timer;
+	readonly #stopped = new AbortController();
 	#running: Promise<void> | undefined;
 
 	constructor(deps: DirectoryReconcilerDeps) {
@@ -35,7 +36,7 @@ export class DirectoryReconciler implements AsyncDisposable {
 		try {
 			const nowMs = await store.now();
 			const isMine = await store.unit((tx) => tx.leases.acquire('directory', replicaId, nowMs, nowMs + LEASE_MS));
-			if (isMine) await this.#check.look();
+			if (isMine) await this.#check.look(this.#stopped.signal);
 		} catch (error) {
 			log.warn('a directory could not be asked about its people; the next look asks again', { error });
 		}
@@ -43,6 +44,7 @@ export class DirectoryReconciler implements AsyncDisposable {
 
 	async [Symbol.asyncDispose](): Promise<void> {
 		this.#timer.cancel();
+		this.#stopped.abort();
 		await this.#running;
 		const { store, replicaId, log } = this.#deps;
 		try {

@@ -13,6 +13,7 @@ const CHECKS_MAX = 100;
 export class LoginReconciler implements AsyncDisposable {
 	readonly #options: LoginReconcilerOptions;
 	readonly #timer: Timer;
+	readonly #stopped = new AbortController();
 	#running: Promise<void> | undefined;
 
 	constructor(options: LoginReconcilerOptions) {
@@ -28,7 +29,7 @@ export class LoginReconciler implements AsyncDisposable {
 	async run(): Promise<void> {
 		const { browser, store, clock, log } = this.#options;
 		try {
-			await browser.reconcile(CHECK_AFTER_MS, CHECKS_MAX);
+			await browser.reconcile(CHECK_AFTER_MS, CHECKS_MAX, this.#stopped.signal);
 			const nowMs = clock.now();
 			await store.unit(function* (tx) {
 				yield* tx.logins.sweep(nowMs);
@@ -41,6 +42,7 @@ export class LoginReconciler implements AsyncDisposable {
 
 	async [Symbol.asyncDispose](): Promise<void> {
 		this.#timer.cancel();
+		this.#stopped.abort();
 		await this.#running;
 	}
 }

@@ -6,6 +6,7 @@ import { GpuaasError } from '../../kit/error.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
 import { bindingRow, browserSessionRow, principalRow, userIdentityRow } from '../contract/store/rows.ts';
+import { eventually } from '../eventually.ts';
 import { ApiWorld } from './api-world.ts';
 import { underPolicy } from './lock-order.ts';
 import { refusalOf } from './refusal.ts';
@@ -35,6 +36,23 @@ class ToldDirectory implements Directory {
 		const answer = this.downIssuers.has(issuer) ? 'down' : (this.told.get(subject) ?? 'active');
 		if (answer !== 'down') return answer;
 		throw new GpuaasError({ code: 'UNAVAILABLE', reason: 'ISSUER_UNAVAILABLE', message: 'x' });
+	}
+}
+
+/** Answers about the first and then no more; lets go of whoever gives up. */
+class HangingDirectory implements Directory {
+	readonly issuers: readonly string[];
+	readonly asked: string[] = [];
+
+	constructor(issuer: string) {
+		this.issuers = [issuer];
+	}
+
+	statusOf(_issuer: string, subject: string, signal?: AbortSignal): Promise<'active'> {
+		this.asked.push(subject);
+		if (this.asked.length === 1) return Promise.resolve('active');
+		if (signal?.aborted === true) return Promise.reject(new Error('cut'));
+		return new Promise((_, reject) => signal?.addEventListener('abort', () => reject(new Error('cut'))));
 	}
 }
 
@@ -182,6 +200,35 @@ test('the last operator of the platform is not locked, whatever a directory says
 	for (let look = 0; look < 3; look += 1) await check.look();
 	const open = [await principal(first), await principal(second)].filter((row) => row?.disabledAtMs === null);
 	expect(open).toHaveLength(1);
+});
+
+test('a directory that answers nobody is not asked on in that look, and the next look begins behind those', async () => {
+	const issuer = 'https://silent.example/realms/x';
+	const ids = await people('s', 12, issuer);
+	const directory = new ToldDirectory([issuer]);
+	directory.downIssuers.add(issuer);
+	const check = new DirectoryCheck({ ...world.deps, directory });
+	await check.look();
+	expect(directory.asked).toEqual(ids.slice(0, 4));
+	await check.look();
+	expect(directory.asked).toEqual(ids.slice(0, 8));
+	// Four about whom it never answers keep nobody behind them from being looked at.
+	directory.downIssuers.clear();
+	for (const id of ids.slice(0, 4)) directory.told.set(id, 'down');
+	directory.told.set(ids[4] ?? '', 'disabled');
+	for (let look = 0; look < 4; look += 1) await check.look();
+	expect((await principal(ids[4] ?? ''))?.disabledAtMs).not.toBeNull();
+});
+
+test('a control plane that stops waits for no directory', async () => {
+	const issuer = 'https://hanging.example/realms/x';
+	const ids = await people('h', 12, issuer);
+	const directory = new HangingDirectory(issuer);
+	const deps = { ...world.deps, replicaId: 'stopping', directory, clock: new VirtualClock() };
+	const reconciler = new DirectoryReconciler(deps);
+	await eventually('four are asked about', () => directory.asked.length === 4);
+	await reconciler[Symbol.asyncDispose]();
+	expect(directory.asked).toEqual(ids.slice(0, 4));
 });
 
 test('a control plane that stops leaves the look to another one at once', async () => {

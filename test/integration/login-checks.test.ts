@@ -79,6 +79,22 @@ test('in one round, too: the next provider is asked after one that is down', asy
 	expect(asked).toEqual(['token of down-3', 'token of up-2']);
 });
 
+test('whoever stops asks about no other session, and keeps what the one under way brings', async () => {
+	await session('last', UP, 1);
+	await session('never', UP, 2);
+	const stop = new AbortController();
+	const answer = async (token: string) => {
+		stop.abort();
+		return await fine(token);
+	};
+	await checkSessions(deps(answer), 60_000, 10, stop.signal);
+	expect(asked).toEqual(['token of last']);
+	const sealed = (await world.deps.store.read((tx) => tx.browserSessions.get('last')))?.sealedRefresh;
+	expect(sealer.open('session last', sealed ?? new Uint8Array())).toBe('token of last!');
+	await check(10);
+	expect(asked).toEqual(['token of last', 'token of never']);
+});
+
 test('two replicas spend one refresh token once', async () => {
 	await session('shared', UP, 1);
 	const [one, two] = [deps(fine), deps(fine)];

@@ -40,6 +40,15 @@ export async function getJson(
 	}
 }
 
+/** For whoever may give up waiting before the provider's own time is over. */
+export function cutBy(signal: AbortSignal | undefined, fetch: Fetch): Fetch {
+	if (signal === undefined) return fetch;
+	return (url, init) => {
+		const own = init.signal ?? undefined;
+		return fetch(url, { ...init, signal: own === undefined ? signal : AbortSignal.any([own, signal]) });
+	};
+}
+
 export function issuerUnavailable(what: string, cause?: unknown): GpuaasError {
 	return new GpuaasError({
 		code: 'UNAVAILABLE',

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { VirtualClock } from '../../../kit/virtual-clock.ts';
 import { KeycloakDirectory } from './keycloak-directory.ts';
 
@@ -34,6 +34,27 @@ test('somebody is gone only by Keycloak’s own words, from a directory that kno
 	await expect(at({ 'users/ada': NOT_FOUND, 'users/own': NOT_FOUND })).rejects.toThrow(/no usable answer/);
 	await expect(at({ ...OWN, 'users/ada': [403, '{}'] })).rejects.toThrow(/view-users/);
 	await expect(at({ ...OWN, 'users/ada': [200, '{"id":"ada"}'] })).rejects.toThrow(/no usable answer/);
+});
+
+test('whoever gives up waiting is let go at once, by the token’s address and by the question’s', async () => {
+	const settings = { issuers: [ISSUER], clientId: 'gpuaas-directory', clientSecret: 's' };
+	const asked: string[] = [];
+	const silent = (url: string, { signal }: RequestInit) => {
+		asked.push(url);
+		return new Promise<Response>((_, reject) => signal?.addEventListener('abort', () => reject(new Error('cut'))));
+	};
+	const granted = async () => ({ access_token: `a.${payload}.c`, expires_in: 60 });
+	for (const [grant, at] of [
+		[undefined, '/.well-known/openid-configuration'],
+		[granted, '/admin/realms/gpuaas/users/ada'],
+	] as const) {
+		const stop = new AbortController();
+		const keycloak = new KeycloakDirectory(settings, new VirtualClock(), silent, grant);
+		const status = keycloak.statusOf(ISSUER, 'ada', stop.signal);
+		await vi.waitUntil(() => asked.at(-1)?.endsWith(at));
+		stop.abort();
+		await expect(status).rejects.toMatchObject({ reason: 'ISSUER_UNAVAILABLE' });
+	}
 });
 
 test('wrong passwords lock nobody here: who is kept out for a while is still there', async () => {

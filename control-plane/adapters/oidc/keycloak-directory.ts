@@ -3,12 +3,13 @@ import {
 	ClientSecretBasic,
 	type Configuration,
 	clientCredentialsGrant,
+	customFetch,
 	discovery,
 } from 'openid-client';
 import type { Clock } from '../../../kit/clock.ts';
 import { messageOf } from '../../../kit/error.ts';
 import type { Directory } from '../../app/login/directory.ts';
-import { type Fetch, getJson, issuerUnavailable } from './fetch-json.ts';
+import { cutBy, type Fetch, getJson, issuerUnavailable } from './fetch-json.ts';
 
 export interface KeycloakDirectorySettings {
 	/** `https://id.example/realms/gpuaas` */
@@ -21,6 +22,12 @@ export interface KeycloakDirectorySettings {
 interface Granted {
 	readonly access_token: string;
 	readonly expires_in?: number | undefined;
+}
+
+/** Whom one question goes to, and by what. */
+interface Asked {
+	readonly issuer: string;
+	readonly fetch: Fetch;
 }
 
 const REALM = /^(https?:\/\/[^?#]+)\/realms\/([^/?#]+)$/;
@@ -39,14 +46,15 @@ export class KeycloakDirectory implements Directory {
 	readonly #settings: KeycloakDirectorySettings;
 	readonly #clock: Clock;
 	readonly #fetch: Fetch;
-	readonly #grant: (issuer: string) => Promise<Granted>;
+	readonly #grant: (issuer: string, fetch: Fetch) => Promise<Granted>;
 	readonly #tokens = new Map<string, { readonly text: string; readonly untilMs: number }>();
 
 	constructor(
 		settings: KeycloakDirectorySettings,
 		clock: Clock,
 		fetch: Fetch = globalThis.fetch,
-		grant: (issuer: string) => Promise<Granted> = async (issuer) => clientCredentialsGrant(await this.#open(issuer)),
+		grant: (issuer: string, fetch: Fetch) => Promise<Granted> = async (issuer, fetch) =>
+			clientCredentialsGrant(await this.#open(issuer, fetch)),
 	) {
 		this.issuers = settings.issuers.filter(isRealm);
 		this.#settings = settings;
@@ -60,34 +68,36 @@ export class KeycloakDirectory implements Directory {
 	 * API away answers 404 for everybody. Somebody who is locked out for a while by wrong passwords, which versions before
 	 * 26.3 tell as not enabled, is still there.
 	 */
-	async statusOf(issuer: string, subject: string): Promise<'active' | 'disabled' | 'gone'> {
-		const { status, body } = await this.#get(issuer, `users/${encodeURIComponent(subject)}`);
+	async statusOf(issuer: string, subject: string, signal?: AbortSignal): Promise<'active' | 'disabled' | 'gone'> {
+		const by = { issuer, fetch: cutBy(signal, this.#fetch) };
+		const { status, body } = await this.#get(by, `users/${encodeURIComponent(subject)}`);
 		if (status === 404 && field(body, 'error') === 'User not found') {
-			await this.#assertKnowsUs(issuer);
+			await this.#assertKnowsUs(by);
 			return 'gone';
 		}
 		const enabled = field(body, 'enabled');
 		if (status !== 200 || typeof enabled !== 'boolean') throw this.#unusable(issuer, status);
 		if (enabled) return 'active';
-		const attacked = await this.#get(issuer, `attack-detection/brute-force/users/${encodeURIComponent(subject)}`);
+		const attacked = await this.#get(by, `attack-detection/brute-force/users/${encodeURIComponent(subject)}`);
 		const isLockedOut = field(attacked.body, 'disabled');
 		if (attacked.status !== 200 || typeof isLockedOut !== 'boolean') throw this.#unusable(issuer, attacked.status);
 		return isLockedOut ? 'active' : 'disabled';
 	}
 
-	async #assertKnowsUs(issuer: string): Promise<void> {
-		const payload = (await this.#token(issuer)).split('.')[1] ?? '';
+	async #assertKnowsUs(by: Asked): Promise<void> {
+		const { issuer } = by;
+		const payload = (await this.#token(by)).split('.')[1] ?? '';
 		const own: unknown = JSON.parse(Buffer.from(payload, 'base64url').toString('utf8'));
 		const subject = field(own, 'sub');
 		if (typeof subject !== 'string') throw this.#unusable(issuer, 0);
-		const { status, body } = await this.#get(issuer, `users/${encodeURIComponent(subject)}`);
+		const { status, body } = await this.#get(by, `users/${encodeURIComponent(subject)}`);
 		if (status !== 200 || field(body, 'id') !== subject) throw this.#unusable(issuer, status);
 	}
 
-	async #get(issuer: string, path: string): Promise<{ readonly status: number; readonly body: unknown }> {
-		const url = `${issuer.replace(REALM, '$1/admin/realms/$2')}/${path}`;
-		const authorization = `Bearer ${await this.#token(issuer)}`;
-		return await getJson(url, this.#clock, this.#fetch, { authorization });
+	async #get(by: Asked, path: string): Promise<{ readonly status: number; readonly body: unknown }> {
+		const url = `${by.issuer.replace(REALM, '$1/admin/realms/$2')}/${path}`;
+		const authorization = `Bearer ${await this.#token(by)}`;
+		return await getJson(url, this.#clock, by.fetch, { authorization });
 	}
 
 	#unusable(issuer: string, status: number): Error {
@@ -96,11 +106,11 @@ export class KeycloakDirectory implements Directory {
 		return issuerUnavailable(`the directory of ${issuer} gave no usable answer (HTTP ${status}); ${needs}`);
 	}
 
-	async #token(issuer: string): Promise<string> {
+	async #token({ issuer, fetch }: Asked): Promise<string> {
 		const known = this.#tokens.get(issuer);
 		if (known !== undefined && this.#clock.monotonic() < known.untilMs) return known.text;
 		try {
-			const granted = await this.#grant(issuer);
+			const granted = await this.#grant(issuer, fetch);
 			const lifeMs = (granted.expires_in ?? 0) * 1000;
 			this.#tokens.set(issuer, {
 				text: granted.access_token,
@@ -112,10 +122,11 @@ export class KeycloakDirectory implements Directory {
 		}
 	}
 
-	#open(issuer: string): Promise<Configuration> {
+	#open(issuer: string, fetch: Fetch): Promise<Configuration> {
 		const { clientId, clientSecret } = this.#settings;
 		return discovery(new URL(issuer), clientId, undefined, ClientSecretBasic(clientSecret), {
 			timeout: TIMEOUT_S,
+			[customFetch]: (url, { body, ...options }) => fetch(url, { ...options, body: body ?? null }),
 			...(issuer.startsWith('http:') ? { execute: [allowInsecureRequests] } : {}),
 		});
 	}

@@ -1,6 +1,6 @@
 import type { Clock } from '../../../kit/clock.ts';
 import type { Directory } from '../../app/login/directory.ts';
-import { type Fetch, getJson, issuerUnavailable } from './fetch-json.ts';
+import { cutBy, type Fetch, getJson, issuerUnavailable } from './fetch-json.ts';
 
 /** Where the subject of a token stands in the provider's SCIM resources. */
 export type ScimSubject = 'externalId' | 'id' | 'userName';
@@ -34,12 +34,13 @@ export class ScimDirectory implements Directory {
 		this.#fetch = fetch;
 	}
 
-	async statusOf(_issuer: string, subject: string): Promise<'active' | 'disabled' | 'gone'> {
+	async statusOf(_issuer: string, subject: string, signal?: AbortSignal): Promise<'active' | 'disabled' | 'gone'> {
+		const fetch = cutBy(signal, this.#fetch);
 		const attribute = this.#settings.subject;
 		// Values are JSON strings (section 3.4.2.2). Two are asked for, to see that there is only one.
-		const found = await this.#users({ filter: `${attribute} eq ${JSON.stringify(subject)}`, count: '2' });
+		const found = await this.#users({ filter: `${attribute} eq ${JSON.stringify(subject)}`, count: '2' }, fetch);
 		if (found.total === 0) {
-			await this.#assertShowsSomebody();
+			await this.#assertShowsSomebody(fetch);
 			return 'gone';
 		}
 		const [user] = found.users;
@@ -53,20 +54,21 @@ export class ScimDirectory implements Directory {
 	}
 
 	/** A directory that was emptied, or whose token sees nobody, knows of nobody's leaving. */
-	async #assertShowsSomebody(): Promise<void> {
-		const { total } = await this.#users({ count: '1' });
+	async #assertShowsSomebody(fetch: Fetch): Promise<void> {
+		const { total } = await this.#users({ count: '1' }, fetch);
 		if (total === 0) throw this.#unusable('it shows nobody at all; does its token see the users?');
 	}
 
 	async #users(
 		query: Readonly<Record<string, string>>,
+		fetch: Fetch,
 	): Promise<{ readonly total: number; readonly users: readonly unknown[] }> {
 		const url = `${this.#settings.url}/Users?${new URLSearchParams(query)}`;
 		const headers = {
 			accept: 'application/scim+json, application/json',
 			authorization: `Bearer ${this.#settings.token}`,
 		};
-		const { status, body } = await getJson(url, this.#clock, this.#fetch, headers);
+		const { status, body } = await getJson(url, this.#clock, fetch, headers);
 		const [schemas, total, users] = [field(body, 'schemas'), field(body, 'totalResults'), field(body, 'Resources')];
 		const isList = Array.isArray(schemas) && schemas.includes(LIST_RESPONSE) && typeof total === 'number';
 		if (status !== 200 || !isList || (total > 0 && !Array.isArray(users))) throw this.#unusable(`HTTP ${status}`);

@@ -225,8 +225,8 @@ export class BrowserLogin {
 	}
 
 	/** Asks the provider about sessions that weren't asked about lately: somebody disabled there is out here. */
-	async reconcile(olderThanMs: number, limit: number): Promise<number> {
-		return await checkSessions(this.#deps, olderThanMs, limit);
+	async reconcile(olderThanMs: number, limit: number, signal?: AbortSignal): Promise<number> {
+		return await checkSessions(this.#deps, olderThanMs, limit, signal);
 	}
 
 	/** Of the session, not of its secret, so that a page keeps it over a rotation. */

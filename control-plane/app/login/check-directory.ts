@@ -51,16 +51,17 @@ export class DirectoryCheck {
 		this.#deps = deps;
 	}
 
-	/** How many were locked. Rejects only when the store does. */
-	async look(): Promise<number> {
+	/** How many were locked; soon, and then of those asked about so far, once `signal` aborts. Rejects only when the store does. */
+	async look(signal?: AbortSignal): Promise<number> {
 		let locked = 0;
-		for (const issuer of this.#deps.directory.issuers) locked += await this.#lookAt(issuer);
+		for (const issuer of this.#deps.directory.issuers)
+			if (signal?.aborted !== true) locked += await this.#lookAt(issuer, signal);
 		return locked;
 	}
 
-	async #lookAt(issuer: string): Promise<number> {
+	async #lookAt(issuer: string, signal: AbortSignal | undefined): Promise<number> {
 		const people = await this.#nextPeople(issuer);
-		const answers = await this.#ask(issuer, people);
+		const answers = await this.#ask(issuer, people, signal);
 		const leavers = answers.flatMap(({ person, why }) => (why === undefined ? [] : [{ person, why }]));
 		const counts = { issuer, asked: answers.length, leavers: leavers.length };
 		const isMost = leavers.length > LEAVERS_ALWAYS_BELIEVED && leavers.length * 2 > answers.length;
@@ -96,15 +97,19 @@ export class DirectoryCheck {
 	}
 
 	/** Of whoever could be asked about. */
-	async #ask(issuer: string, people: readonly UserIdentityRow[]): Promise<readonly Answered[]> {
+	async #ask(
+		issuer: string,
+		people: readonly UserIdentityRow[],
+		signal: AbortSignal | undefined,
+	): Promise<readonly Answered[]> {
 		const answers: Answered[] = [];
 		let failed = 0;
 		let why: unknown;
-		for (let from = 0; from < people.length; from += ASKED_AT_ONCE) {
+		for (let from = 0; from < people.length && signal?.aborted !== true; from += ASKED_AT_ONCE) {
 			const some = people.slice(from, from + ASKED_AT_ONCE);
 			const settled = await Promise.allSettled(
 				some.map(async (person): Promise<Answered> => {
-					const status = await this.#deps.directory.statusOf(issuer, person.subject);
+					const status = await this.#deps.directory.statusOf(issuer, person.subject, signal);
 					return { person, why: status === 'active' ? undefined : status };
 				}),
 			);
@@ -112,8 +117,13 @@ export class DirectoryCheck {
 				if (one.status === 'fulfilled') answers.push(one.value);
 				else [failed, why] = [failed + 1, one.reason];
 			}
+			if (settled.every(({ status }) => status === 'rejected')) {
+				// It would answer about nobody else either; the next look begins behind these, whatever is with them.
+				this.#after.set(issuer, some.at(-1)?.subject ?? '');
+				break;
+			}
 		}
-		if (failed > 0) {
+		if (failed > 0 && signal?.aborted !== true) {
 			const counts = { issuer, failed, asked: people.length, why: messageOf(why) };
 			this.#deps.log.warn('a directory could not be asked about some people; the next round asks again', counts);
 		}

@@ -21,15 +21,22 @@ export interface CheckDeps {
 /**
  * Asks the providers about sessions that weren't asked about lately, and ends those that are over there; how many. Each
  * is claimed before: two replicas would spend one refresh token twice, which a provider takes for theft. Whoever can't be
- * asked counts as tried until the next round, so that a provider that is down keeps nobody else's from being looked at.
+ * asked counts as tried until the next round, so that a provider that is down keeps nobody else's from being looked at. Once
+ * `signal` aborts no other is asked; the one under way goes on, for what its answer brings is the only token that is left.
  */
-export async function checkSessions(deps: CheckDeps, olderThanMs: number, limit: number): Promise<number> {
+export async function checkSessions(
+	deps: CheckDeps,
+	olderThanMs: number,
+	limit: number,
+	signal?: AbortSignal,
+): Promise<number> {
 	const { store, clock, sealer, provider, log } = deps;
 	const beforeMs = clock.now() - olderThanMs;
 	const sessions = await store.read((tx) => tx.browserSessions.listUnchecked(beforeMs, limit));
 	const silent = new Set<string>();
 	let ended = 0;
 	for (const session of sessions) {
+		if (signal?.aborted === true) break;
 		const { id, issuer, checkedAtMs, sealedRefresh } = session;
 		const isOurs = await store.unit((tx) => tx.browserSessions.claimCheck(id, checkedAtMs, clock.now()));
 		if (!isOurs || silent.has(issuer) || sealedRefresh === null) continue;

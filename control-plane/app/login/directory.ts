@@ -2,6 +2,6 @@
 export interface Directory {
 	/** Of whose people it knows. */
 	readonly issuers: readonly string[];
-	/** `gone`: it doesn't know this subject. Throws ISSUER_UNAVAILABLE. */
-	statusOf(issuer: string, subject: string): Promise<'active' | 'disabled' | 'gone'>;
+	/** `gone`: it doesn't know this subject. Throws ISSUER_UNAVAILABLE, and soon once `signal` aborts. */
+	statusOf(issuer: string, subject: string, signal?: AbortSignal): Promise<'active' | 'disabled' | 'gone'>;
 }
