@@ -1,4 +1,5 @@
 import { beforeAll, expect, test } from 'vitest';
+import { systemClock, yieldTurn } from '../../../kit/clock.ts';
 import { GpuaasError } from '../../../kit/error.ts';
 import { type Logger, silentLogger } from '../../../kit/log.ts';
 import { type SigningKey, signingKey, TestProvider } from './test-provider.ts';
@@ -7,6 +8,7 @@ import { type SigningKey, signingKey, TestProvider } from './test-provider.ts';
 const COOLDOWN_MS = 30_000;
 const FRESH_MS = 600_000;
 const STALE_MAX_MS = 3_600_000;
+const TIMEOUT_MS = 5000;
 
 let one: SigningKey;
 let two: SigningKey;
@@ -55,6 +57,34 @@ test('while the provider is away its last good keys verify for reads, and then n
 	provider.published = [one.jwk];
 	provider.clock.advance(COOLDOWN_MS);
 	expect(await reasonOf(provider, one)).toBe('fresh');
+});
+
+test('a provider that hangs is waited for once; then its last good keys answer at once, and its return is seen', async () => {
+	const provider = new TestProvider([one.jwk]);
+	const { keys, clock } = provider;
+	await keys.current();
+	provider.isSilent = true;
+	clock.advance(FRESH_MS);
+	const first = keys.current();
+	clock.advance(TIMEOUT_MS);
+	expect((await first).fresh).toBe(false);
+	for (let tries = 1; tries <= 3; tries += 1) {
+		clock.advance(COOLDOWN_MS);
+		// No time goes by here: whoever waited would do so for ever.
+		const found = await Promise.all([keys.current(), keys.current()]);
+		expect(found.map(({ fresh }) => fresh)).toEqual([false, false]);
+		expect(provider.fetches).toBe(3 + tries);
+		clock.advance(TIMEOUT_MS);
+		await yieldTurn(systemClock);
+	}
+	provider.isSilent = false;
+	clock.advance(COOLDOWN_MS);
+	expect((await keys.current()).fresh).toBe(false);
+	await keys.renewed();
+	expect((await keys.current()).fresh).toBe(true);
+	// The next time the keys come to their end they are waited for again.
+	clock.advance(FRESH_MS);
+	expect((await keys.current()).fresh).toBe(true);
 });
 
 test('a key that is withdrawn stops verifying when the keys are next read', async () => {

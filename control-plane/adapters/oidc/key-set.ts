@@ -9,7 +9,8 @@ import type { OidcMetrics } from './metrics.ts';
  * The public keys of one issuer. Fetched when first needed, again after ten minutes, and again when a token names a key
  * that isn't there, but never twice within the cooldown: a flood of tokens with invented key ids costs the provider
  * nothing. When fetching fails the last good keys go on, marked as not fresh (reads only), for an hour; then nothing
- * verifies. A change of keys without an overlap, or to a key that nobody expected, is an alert.
+ * verifies. After a fetch that failed nobody waits for the next one as long as they do: a provider that hangs would hold
+ * up every request. A change of keys without an overlap, or to a key that nobody expected, is an alert.
  */
 export interface KeySetOptions {
 	readonly issuer: string;
@@ -49,6 +50,7 @@ export class KeySet {
 	#keys: Keys | undefined;
 	#triedAtMs = Number.NEGATIVE_INFINITY;
 	#fetching: Promise<void> | undefined;
+	#hasFailed = false;
 
 	constructor(options: KeySetOptions) {
 		this.#options = { freshMs: FRESH_MS, cooldownMs: COOLDOWN_MS, staleMaxMs: STALE_MAX_MS, ...options };
@@ -56,7 +58,10 @@ export class KeySet {
 
 	/** The keys to verify with now; throws ISSUER_UNAVAILABLE when there are none that may still be used. */
 	async current(): Promise<FoundKeys> {
-		if (!this.#isFresh()) await this.#refetch();
+		if (!this.#isFresh()) {
+			const refetched = this.#refetch();
+			if (!this.#hasFailed || !this.#isUsable()) await refetched;
+		}
 		return this.#found();
 	}
 
@@ -74,9 +79,13 @@ export class KeySet {
 		return (this.ageMs() ?? Number.POSITIVE_INFINITY) < this.#options.freshMs;
 	}
 
+	#isUsable(): boolean {
+		return (this.ageMs() ?? Number.POSITIVE_INFINITY) <= this.#options.staleMaxMs;
+	}
+
 	#found(): FoundKeys {
 		const ageMs = this.ageMs();
-		if (this.#keys === undefined || ageMs === undefined || ageMs > this.#options.staleMaxMs)
+		if (this.#keys === undefined || ageMs === undefined || !this.#isUsable())
 			throw issuerUnavailable(`the keys of ${this.#options.issuer} could not be fetched`);
 		const freshForMs = Math.max(0, this.#options.freshMs - ageMs);
 		return { find: this.#keys.find, fresh: freshForMs > 0, freshForMs };
@@ -104,8 +113,10 @@ export class KeySet {
 			const { find, ids } = parseKeys(document);
 			this.#watch(ids);
 			this.#keys = { find, ids, fetchedAtMs: clock.monotonic() };
+			this.#hasFailed = false;
 			metrics.fetched(issuer, 'ok');
 		} catch (error) {
+			this.#hasFailed = true;
 			metrics.fetched(issuer, 'failed');
 			log.warn('the keys of an identity provider could not be fetched', { issuer, error, ageMs: this.ageMs() ?? -1 });
 		}

@@ -47,6 +47,8 @@ export class TestProvider {
 	readonly registry = new Registry();
 	/** What the provider publishes; undefined: it can't be reached. */
 	published: readonly Record<string, unknown>[] | undefined;
+	/** Takes requests and answers none. */
+	isSilent = false;
 	issuer = ISSUER;
 	jwksUri = `${ISSUER}/certs`;
 	fetches = 0;
@@ -68,8 +70,10 @@ export class TestProvider {
 		});
 	}
 
-	readonly #fetch: Fetch = async (url) => {
+	readonly #fetch: Fetch = async (url, { signal }) => {
 		this.fetches += 1;
+		if (this.isSilent)
+			return await new Promise((_, reject) => signal?.addEventListener('abort', () => reject(new Error('timed out'))));
 		if (this.published === undefined) throw new Error('connection refused');
 		if (url.endsWith('/.well-known/openid-configuration'))
 			return Response.json({ issuer: this.issuer, jwks_uri: this.jwksUri });
