@@ -70,7 +70,7 @@ export class FileRecordingStore implements RecordingStore {
 
 	async recover(recordingId: string): Promise<RecoveredFile | undefined> {
 		const path = this.#openPath(recordingId);
-		const file = await ifThere(() => open(path, constants.O_RDWR | constants.O_NOFOLLOW));
+		const file = await ifThere(() => openToGoOn(path));
 		if (file === undefined) return await this.#findSealed(recordingId);
 		const recording = this.#opened(file, path, recordingId);
 		const { events, lastEventMs, gaps, gapBytes } = await recording.takeUp();
@@ -151,6 +151,13 @@ export class FileRecordingStore implements RecordingStore {
 		assert(SHA256.test(sha256), 'a digest is 64 hex digits: it becomes a path');
 		return join(this.#options.folder, 'sha256', sha256.slice(0, 2), `${sha256.slice(2)}.cast`);
 	}
+}
+
+/** One that was left between its end and its digest can't be written any more, by whoever isn't root. */
+async function openToGoOn(path: string): Promise<FileHandle> {
+	await using left = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+	await left.chmod(0o600);
+	return await open(path, constants.O_RDWR | constants.O_NOFOLLOW);
 }
 
 async function ifThere(opening: () => Promise<FileHandle>): Promise<FileHandle | undefined> {

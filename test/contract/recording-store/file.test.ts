@@ -1,10 +1,12 @@
-import { appendFileSync, mkdtempSync, rmSync, statSync, truncateSync } from 'node:fs';
+import { appendFileSync, chmodSync, chownSync, mkdtempSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { FileRecordingStore } from '../../../control-plane/adapters/object-store/file-recording-store.ts';
 import { present } from '../../../kit/assert.ts';
 import { HEADER, line, newRecordingId, openOf, recordingStoreContract } from './recording-store-contract.ts';
+
+const NOBODY = 65_534;
 
 function folder(): { readonly path: string } & Disposable {
 	const path = mkdtempSync(join(tmpdir(), 'gpuaas-recordings-'));
@@ -44,6 +46,26 @@ describe('files', () => {
 			);
 			expect([found.events, openOf(found).bytes]).toEqual([1, Buffer.byteLength(whole) - lastLine]);
 			await openOf(found).close();
+		}
+	});
+
+	test('one that was left while it was sealed is taken up again, also by whoever is not root', async () => {
+		using place = folder();
+		const isRoot = process.getuid?.() === 0;
+		if (isRoot) {
+			chownSync(place.path, NOBODY, NOBODY);
+			process.seteuid?.(NOBODY);
+		}
+		try {
+			const { id, file } = await crashed(place.path);
+			chmodSync(file, 0o400);
+			const store = new FileRecordingStore({ folder: place.path, freeBytesMin: 0 });
+			const found = present(await store.recover(id), 'it is there');
+			expect(found.events).toBe(2);
+			const { sha256 } = await openOf(found).seal();
+			expect(await store.recover(id)).toMatchObject({ state: { kind: 'sealed', sha256 } });
+		} finally {
+			if (isRoot) process.seteuid?.(0);
 		}
 	});
 
