@@ -238,6 +238,16 @@ test('a host that has anything left does not make room for its successor, whoeve
 	expect((await run(request(['echo', 'on']))).text).toBe('on\n');
 });
 
+test('a terminal that is forgotten while it ends is not kept', async () => {
+	for (const more of [{}, { tty: { columns: 80, rows: 24 } }]) {
+		const opened = request(['/usr/bin/sleep', '98761'], more);
+		await host.open(opened);
+		await host.end(opened.id, 'TERMINAL_ENDED', 'killed while the node was away');
+		await host.forget(opened.id);
+	}
+	await until(async () => expect(await host.list()).toEqual([]));
+});
+
 test('a thousand terminals, one after the other, leave nothing', async () => {
 	await run(request(['/bin/true'], { tty: { columns: 80, rows: 24 } }));
 	const before = descriptors();

@@ -42,6 +42,8 @@ type Entry = HostChannel | ChannelStatus;
 export class PtyHostRegistry {
 	readonly #parts: HostParts;
 	readonly #entries = new Map<string, Entry>();
+	/** Forgotten before they were over. */
+	readonly #unwanted = new Set<string>();
 	readonly #turns: Turns;
 	#opening = 0;
 	#isRetired = false;
@@ -98,8 +100,13 @@ export class PtyHostRegistry {
 
 	forget(id: string): void {
 		const entry = this.#entries.get(id);
-		if (entry === undefined || statusOf(entry).outcome === undefined) return;
+		if (entry === undefined) return;
+		if (statusOf(entry).outcome === undefined) {
+			this.#unwanted.add(id);
+			return;
+		}
 		this.#entries.delete(id);
+		this.#unwanted.delete(id);
 		if (entry instanceof HostChannel) entry.dispose();
 	}
 
@@ -178,6 +185,7 @@ export class PtyHostRegistry {
 		} catch (error) {
 			channel.destroy();
 			this.#entries.delete(id);
+			this.#unwanted.delete(id);
 			log(`open: ${messageOf(error)}`);
 			const isPtyGone = /forkpty|openpty/.test(messageOf(error));
 			return isPtyGone
@@ -194,6 +202,7 @@ export class PtyHostRegistry {
 
 	#ended(id: string): void {
 		rmSync(join(this.#folder(), id), { force: true });
+		if (this.#unwanted.has(id)) this.forget(id);
 		const ended = [...this.#entries.values()].map(statusOf).filter(({ outcome }) => outcome !== undefined);
 		for (const { id: oldest } of ended.slice(0, Math.max(0, ended.length - endedMax))) this.forget(oldest);
 	}

@@ -121,6 +121,7 @@ export interface PtyHost {
 	): Promise<Attachment | undefined>;
 	/** Ends the program and its session. */
 	end(id: string, reason: string, message: string): Promise<void>;
+	/** One that still runs, or ends, is forgotten once it is over. */
 	forget(id: string): Promise<void>;
 	/** The devices of everybody who is confined, from now on; rejects when they could not be set for all. */
 	allowDevices(allow: readonly string[]): Promise<void>;
