@@ -55,12 +55,14 @@ export class NodeOutput {
 		this.#isNew = false;
 	}
 
-	/** Somebody goes on with a pipe from here. */
-	startAt(stream: Output, offset: number): void {
+	/** Somebody goes on with a pipe from here, or from where the node still has it: that is answered. */
+	startAt(stream: Output, offset: number): number {
 		const progress = this.#streams[stream];
-		progress.received = offset;
-		progress.acked = Math.max(progress.acked, offset);
-		progress.from = Math.max(progress.from, offset);
+		const start = Math.max(offset, progress.acked, progress.from);
+		progress.received = start;
+		progress.acked = start;
+		progress.from = start;
+		return start;
 	}
 
 	/** From then on it may send; first the screen, where it can't send what is missing. */

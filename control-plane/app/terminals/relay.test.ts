@@ -178,6 +178,24 @@ describe('a relay', () => {
 		expect(world.said('accepted').at(-1)).toMatchObject({ value: { stdoutOffset: 2n } });
 	});
 
+	test('shows the next reader of a pipe what the one before has not taken, and nothing that the node let go', async () => {
+		const world = new World({ tty: false });
+		const node = world.node();
+		const reader = world.viewer();
+		node.output(0, 'abcdef');
+		world.relay.ack(reader, 'stdout', 4);
+		world.relay.detach(reader);
+		const next = world.viewer();
+		expect(world.said('accepted').at(-1)).toMatchObject({ value: { stdoutOffset: 4n } });
+		node.output(4, 'efgh');
+		const messages = next.messages(new AbortController().signal);
+		let output: ViewerMessage | undefined;
+		while (output?.case !== 'output') output = (await messages.next()).value ?? output;
+		expect(output.value).toMatchObject({ offset: 4n, data: Buffer.from('efgh') });
+		world.relay.ack(next, 'stdout', 8);
+		expect(world.said('ack').at(-1)).toMatchObject({ value: { offset: 8n } });
+	});
+
 	test('ends for everybody at once, with the reason, and tells the node', async () => {
 		const world = new World();
 		world.node();

@@ -246,10 +246,8 @@ export class Relay {
 
 	#showPipes(viewer: Viewer, from: Readonly<Record<Output, number>>): void {
 		viewer.state = 'following';
-		for (const stream of ['stdout', 'stderr'] as const) {
-			this.#output.startAt(stream, from[stream]);
-			viewer.startAt(stream, from[stream]);
-		}
+		for (const stream of ['stdout', 'stderr'] as const)
+			viewer.startAt(stream, this.#output.startAt(stream, from[stream]));
 		// Also again: what was on its way to the one before is sent once more.
 		if (this.#node !== undefined) this.#accept();
 	}
