@@ -131,6 +131,8 @@ export class ChannelStream {
 			if (this.#isOver) attachment?.detach();
 			else if (attachment !== undefined) this.#attachment = attachment;
 			else if (status.outcome !== undefined) this.#end(status.outcome);
+			// The host doesn't have it any more: whoever opens the next stream looks first.
+			else this.#stream.cancel();
 		} catch {
 			// The host is gone: the next one tells how the channel ended.
 			this.#stream.cancel();

@@ -167,3 +167,47 @@ test('a new connection is told where each stream is by then, and one that was re
 	expect(said).toEqual([`a ${LIVE} 0`, `c ${LIVE} 500`]);
 	expect(told).toEqual([LIVE]);
 });
+
+test('a channel that the next host does not know is over, and said to be', async () => {
+	const sent: ChannelRequest['message'][] = [];
+	const listeners: ClientListener<ChannelResponse>[] = [];
+	const connection = {
+		channel: (listener: ClientListener<ChannelResponse>) => {
+			listeners.push(listener);
+			return { send: ({ message }: ChannelRequest) => sent.push(message) > 0, end: () => {}, cancel: () => {} };
+		},
+	} as unknown as LinkConnection;
+	const clock = new VirtualClock();
+	const journal = new MemoryJournal();
+	const offsets = { stdin: 0, stdout: 0, stderr: 0 };
+	const hostWith = (...ids: readonly string[]) =>
+		({
+			list: async () => ids.map((id) => ({ id, user: 'jane', tty: true, offsets })),
+			forget: async () => {},
+		}) as unknown as PtyHost;
+	const inventories: (readonly string[])[] = [];
+	const terminals = new Terminals({
+		clock,
+		log: silentLogger,
+		identity: { nodeId: OTHER, generation: 1, trustDomain: 'test', bundle: () => ({ taskSigners: [] }) },
+		journal,
+		devices: new DeviceGuard({ clock, log: silentLogger, policy: DENY_ALL }),
+		policy: DENY_ALL,
+		platform: {},
+		sendInventory: (ids: readonly string[]) => inventories.push(ids) > 0,
+	} as unknown as TerminalsDeps);
+	const first = hostWith(LIVE, OTHER);
+	terminals.setConnection(connection);
+	await terminals.attachHost(first);
+	terminals.detachHost(first);
+	sent.length = 0;
+	await terminals.attachHost(hostWith(OTHER));
+	const said = sent.map((message) => (message.case === 'hello' ? message.value.channelId : message));
+	expect(said).toEqual([LIVE, { case: 'end', value: expect.objectContaining({ reason: 'TERMINAL_LOST' }) }, OTHER]);
+	// Its end is in the journal before it is forgotten.
+	listeners.at(-2)?.onFrame(create(ChannelResponseSchema, { message: { case: 'forget', value: {} } }));
+	expect(journal.usage().unackedFacts).toBe(1);
+	terminals.setConnection(connection);
+	for (let turn = 0; turn < 20; turn += 1) await Promise.resolve();
+	expect(inventories.at(-1)).toEqual([OTHER]);
+});

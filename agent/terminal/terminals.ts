@@ -92,7 +92,7 @@ export class Terminals {
 		if (list === undefined || this.#host !== host || this.#connection !== connection) return;
 		for (const channel of channels) {
 			if (this.#channels.get(channel.id) !== channel) continue;
-			channel.status = list.find(({ id }) => id === channel.id) ?? channel.status;
+			look(channel, list);
 			this.#openStream(channel);
 		}
 		this.#tellInventory();
@@ -110,7 +110,11 @@ export class Terminals {
 				known.isStarted = true;
 			} else this.#channels.set(status.id, { id: status.id, status, isStarted: true, stream: undefined });
 		}
-		for (const channel of this.#channels.values()) this.#openStream(channel);
+		const there = new Set(list.map(({ id }) => id));
+		for (const channel of this.#channels.values()) {
+			if (!there.has(channel.id)) lose(channel);
+			this.#openStream(channel);
+		}
 		for (const [id, outcome] of this.#doubtful) if (!this.#isKnown(id)) this.#refused(id, outcome);
 		this.#doubtful.clear();
 		this.#tellInventory();
@@ -268,9 +272,10 @@ export class Terminals {
 
 	#openStream(channel: Channel): void {
 		const connection = this.#connection;
-		const host = channel.isStarted ? this.#host : undefined;
+		const isThere = channel.isStarted && channel.status.outcome !== LOST;
+		const host = isThere ? this.#host : undefined;
 		// Without the host there is nothing to say yet: the next one knows how it ended.
-		if (connection === undefined || (channel.isStarted && host === undefined)) return;
+		if (connection === undefined || (isThere && host === undefined)) return;
 		const former = channel.stream;
 		const stream: ChannelStream = new ChannelStream({
 			connection,
@@ -319,7 +324,7 @@ export class Terminals {
 	async #refresh(channel: Channel): Promise<void> {
 		try {
 			const list = await this.#host?.list();
-			channel.status = list?.find(({ id }) => id === channel.id) ?? channel.status;
+			if (list !== undefined) look(channel, list);
 			if (channel.stream === undefined) this.#openStream(channel);
 		} catch {
 			// The next host is attached soon.
@@ -378,6 +383,23 @@ export class Terminals {
 
 /** The control plane knows no such channel, or has ended it. */
 const GONE: ReadonlySet<string> = new Set(['TERMINAL_NOT_FOUND', 'TERMINAL_ENDED']);
+
+const LOST: ChannelOutcome = {
+	reason: 'TERMINAL_LOST',
+	message: 'the pty host of the node has no such terminal any more',
+};
+
+function look(channel: Channel, list: readonly ChannelStatus[]): void {
+	const status = list.find(({ id }) => id === channel.id);
+	if (status === undefined) lose(channel);
+	else channel.status = status;
+}
+
+/** The host doesn't have it, and nobody else can say how it ended. */
+function lose(channel: Channel): void {
+	const { status } = channel;
+	if (channel.isStarted && status.outcome === undefined) channel.status = { ...status, outcome: LOST };
+}
 
 const REPLAYED = {
 	reason: 'ENVELOPE_REPLAYED',
