@@ -51,21 +51,40 @@ export class TerminalRecordingsReconciler implements AsyncDisposable {
 
 	/** One activation. */
 	async once(): Promise<void> {
-		const { store, replicaId, isLive, clock, retentionMs, log } = this.#options;
-		for (const row of await store.read((tx) => tx.recordings.listRecording(replicaId, BATCH))) {
-			if (this.#closed) return;
-			if (isLive(row.id)) continue;
-			// One that can't be completed now (a full disk) doesn't hold up the others.
-			await this.#complete(row).catch((error: unknown) =>
-				log.warn('a recording stays open', { recording: row.id, error }),
-			);
-		}
-		for (const row of await store.read((tx) => tx.recordings.listPurging(BATCH))) await this.#removeContent(row);
+		const { store, clock, retentionMs } = this.#options;
+		await this.#each(await this.#leftOver(), 'a recording stays open', (row) => this.#complete(row));
+		const stays = 'the content of a recording that retention deletes is still there';
+		const purging = await store.read((tx) => tx.recordings.listPurging(BATCH));
+		await this.#each(purging, stays, (row) => this.#removeContent(row));
 		const endedBeforeMs = clock.now() - retentionMs;
-		for (const row of await store.read((tx) => tx.recordings.listExpired(endedBeforeMs, BATCH))) {
+		const expired = await store.read((tx) => tx.recordings.listExpired(endedBeforeMs, BATCH));
+		await this.#each(expired, stays, (row) => this.#purge(row));
+	}
+
+	/** One that fails now (a full disk) doesn't hold up the others. */
+	async #each(
+		rows: readonly RecordingRow[],
+		failure: string,
+		work: (row: RecordingRow) => Promise<void>,
+	): Promise<void> {
+		const { log } = this.#options;
+		for (const row of rows) {
 			if (this.#closed) return;
-			await this.#purge(row);
+			await work(row).catch((error: unknown) => log.warn(failure, { recording: row.id, error }));
 		}
+	}
+
+	/** However many grow here. */
+	async #leftOver(): Promise<readonly RecordingRow[]> {
+		const { store, replicaId, isLive } = this.#options;
+		const found: RecordingRow[] = [];
+		for (let afterId = ''; found.length < BATCH; ) {
+			const rows = await store.read((tx) => tx.recordings.listRecording(replicaId, afterId, BATCH));
+			found.push(...rows.filter(({ id }) => !isLive(id)));
+			if (rows.length < BATCH) break;
+			afterId = rows.at(-1)?.id ?? '';
+		}
+		return found;
 	}
 
 	async #complete(row: RecordingRow): Promise<void> {

@@ -9,6 +9,7 @@ import { Recordings } from '../../control-plane/app/recordings/recordings.ts';
 import { TerminalRecordingsReconciler } from '../../control-plane/reconcilers/terminal-recordings.ts';
 import type { RecordingRow } from '../../control-plane/store/port/recordings.ts';
 import { assert, present } from '../../kit/assert.ts';
+import { uuidv7 } from '../../kit/ids.ts';
 import { verifyRecording } from '../../pki/verify/recording.ts';
 import { VerifyKey } from '../../pki/verify/signature.ts';
 import { Custody } from '../../proto/gen/gpuaas/common/v1/types_pb.ts';
@@ -214,7 +215,7 @@ test('one that begins is not taken for one that a crash left', async () => {
 	const deps = recordingDeps(world);
 	const looks: boolean[] = [];
 	const create: RecordingStore['create'] = async (id) => {
-		const rows = await world.deps.store.read((tx) => tx.recordings.listRecording(deps.replicaId, 100));
+		const rows = await world.deps.store.read((tx) => tx.recordings.listRecording(deps.replicaId, '', 1000));
 		looks.push(rows.some((row) => row.id === id) && recordings.isLive(id));
 		return await deps.recordings.create(id);
 	};
@@ -269,6 +270,24 @@ describe('after a crash', () => {
 		expect([(await rowOf(lost.id)).state, (await rowOf(live.id)).state]).toEqual(['failed', 'recording']);
 		await expect(operator().readRecording({ recordingId: lost.id })).rejects.toThrow('its file is gone');
 	});
+
+	test('one is found behind any number that grow here', async () => {
+		const { store, clock, rng } = world.deps;
+		const one = await crashed('first');
+		const live = new Set(Array.from({ length: 201 }, () => uuidv7(clock.now(), rng)));
+		await store.unit(function* (tx) {
+			for (const id of live) yield* tx.recordings.insert({ ...one, id, terminalId: id });
+		});
+		const last = await crashed('last');
+		await using look = reconciler({ isLive: (id) => live.has(id) });
+		await look.once();
+		await eventually('both are sealed', async () =>
+			(await Promise.all([one, last].map(({ id }) => rowOf(id)))).every(({ state }) => state === 'sealed'),
+		);
+		await store.unit(function* (tx) {
+			for (const id of live) yield* tx.recordings.update(id, { state: 'failed' }, 'recording');
+		});
+	});
 });
 
 describe('retention', () => {
@@ -296,6 +315,29 @@ describe('retention', () => {
 		await look.once();
 		expect((await rowOf(held)).state).toBe('purged');
 	});
+});
+
+test('one whose content can not be deleted is tried again, and holds up no other', async () => {
+	const [stuck, other] = [await addRecording(world, nodeId, 'stuck'), await addRecording(world, nodeId, 'other')];
+	const deps = recordingDeps(world);
+	let isStuck = true;
+	const remove: RecordingStore['remove'] = async (id, sha256) => {
+		if (isStuck && id === stuck) throw new Error('EIO');
+		await deps.recordings.remove(id, sha256);
+	};
+	const recordings = Object.assign(Object.create(deps.recordings) as RecordingStore, { remove });
+	const options = { ...deps, recordings, isLive: () => false, retentionMs: -1000, periodMs: 3_600_000 };
+	await using look = new TerminalRecordingsReconciler(options);
+	await look.once();
+	await eventually('the other is gone', async () => (await rowOf(other)).purgedAtMs !== null);
+	// Also when it is the first that is tried again.
+	const next = await addRecording(world, nodeId, 'next');
+	await look.once();
+	expect((await rowOf(next)).purgedAtMs).not.toBeNull();
+	expect(await rowOf(stuck)).toMatchObject({ state: 'purged', purgedAtMs: null });
+	isStuck = false;
+	await look.once();
+	expect((await rowOf(stuck)).purgedAtMs).not.toBeNull();
 });
 
 test('a hold that comes between the look and the deletion keeps it', async () => {

@@ -82,7 +82,8 @@ export interface Recordings {
 	list(filter: RecordingFilter): Plan<readonly RecordingRow[]>;
 	/** In order; at most `limit`. */
 	listParts(terminalId: string, limit: number): Plan<readonly RecordingRow[]>;
-	listRecording(replicaId: string, limit: number): Plan<readonly RecordingRow[]>;
+	/** In the order of their ids, from the one after `afterId`; '' begins. */
+	listRecording(replicaId: string, afterId: string, limit: number): Plan<readonly RecordingRow[]>;
 	/** Purged, and the content isn't known to be gone. */
 	listPurging(limit: number): Plan<readonly RecordingRow[]>;
 	/** Sealed, not held, ended before; oldest first. */

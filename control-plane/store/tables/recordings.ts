@@ -52,7 +52,7 @@ function lists(compiler: Compiler): Omit<Recordings, 'insert' | 'get' | 'update'
 		return (...parameters: readonly (string | number)[]) => ({ sql: text, parameters });
 	};
 	const parts = some('terminal_id = ? order by part');
-	const recording = some(`state = 'recording' and replica_id = ? order by id`);
+	const recording = some(`state = 'recording' and replica_id = ? and id > ? order by id`);
 	const purging = some(`state = 'purged' and purged_at_ms is null order by id`);
 	const expired = some(`state = 'sealed' and held_at_ms is null and ended_at_ms < ? order by ended_at_ms, id`);
 	return {
@@ -75,8 +75,8 @@ function lists(compiler: Compiler): Omit<Recordings, 'insert' | 'get' | 'update'
 		*listParts(terminalId, limit) {
 			return RECORDINGS.all(yield parts(terminalId, limit));
 		},
-		*listRecording(replicaId, limit) {
-			return RECORDINGS.all(yield recording(replicaId, limit));
+		*listRecording(replicaId, afterId, limit) {
+			return RECORDINGS.all(yield recording(replicaId, afterId, limit));
 		},
 		*listPurging(limit) {
 			return RECORDINGS.all(yield purging(limit));

@@ -69,9 +69,12 @@ eachStore('recordings', (kind) => {
 			recordingRow('r5', { state: 'sealed', endedAtMs: 98, heldAtMs: 1 }),
 			recordingRow('r6', { state: 'purged', endedAtMs: 98 }),
 			recordingRow('r7', { state: 'purged', endedAtMs: 98, purgedAtMs: 99 }),
+			recordingRow('r8'),
 		);
 		const { store } = world;
-		expect(idsOf(await store.read((tx) => tx.recordings.listRecording('replica-1', 10)))).toEqual(['r1']);
+		expect(idsOf(await store.read((tx) => tx.recordings.listRecording('replica-1', '', 10)))).toEqual(['r1', 'r8']);
+		expect(idsOf(await store.read((tx) => tx.recordings.listRecording('replica-1', '', 1)))).toEqual(['r1']);
+		expect(idsOf(await store.read((tx) => tx.recordings.listRecording('replica-1', 'r1', 1)))).toEqual(['r8']);
 		expect(idsOf(await store.read((tx) => tx.recordings.listExpired(101, 10)))).toEqual(['r4', 'r3']);
 		expect(idsOf(await store.read((tx) => tx.recordings.listExpired(100, 10)))).toEqual(['r4']);
 		expect(idsOf(await store.read((tx) => tx.recordings.listPurging(10)))).toEqual(['r6']);
