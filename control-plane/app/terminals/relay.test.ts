@@ -418,6 +418,23 @@ describe('an end', () => {
 		expect(world.ended).toEqual(['TERMINAL_EXITED']);
 	});
 
+	test('that is being kept while another stream comes is said to be kept to that one', async () => {
+		const { promise, resolve: keep } = Promise.withResolvers<void>();
+		const hooks = { clock: new VirtualClock(), log: silentLogger, onWatched: () => {}, onEnded: () => promise };
+		const relay = new Relay(ROW, hooks);
+		const streams = [0, 1].map(() => {
+			const said: Down['case'][] = [];
+			const node = { send: (message: Down) => void said.push(message.case), end: () => {} };
+			const listener = relay.connectNode(create(ChannelHelloSchema), node);
+			const value = { reason: 'TERMINAL_EXITED', message: '' };
+			listener.onFrame(create(ChannelRequestSchema, { message: { case: 'end', value } }).message);
+			return said;
+		});
+		keep();
+		await settled(() => relay.ended !== undefined);
+		expect(streams).toEqual([[], ['forget']]);
+	});
+
 	test('of ours is kept once more when the node has ended it too: then nothing of it stays', async () => {
 		const world = new World();
 		const node = world.node();

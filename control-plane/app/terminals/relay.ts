@@ -355,7 +355,8 @@ export class Relay {
 			const kept = this.#ended ?? end;
 			await this.#hooks.onEnded(kept);
 			this.#ended ??= kept;
-			node.send({ case: 'forget', value: {} });
+			// Meanwhile another stream may have taken the place of the one that said it.
+			(this.#node ?? node).send({ case: 'forget', value: {} });
 			this.#finishAll();
 		} catch (error) {
 			this.#hooks.log.warn('how a terminal ended was not kept; it is tried again', {
