@@ -158,7 +158,7 @@ function silent(id: string, tty: { readonly columns: number; readonly rows: numb
 			pause: (stream) => void told.push(`pause ${stream}`),
 			resume: (stream) => void told.push(`resume ${stream}`),
 			resize: nothing,
-			destroy: nothing,
+			destroy: () => void told.push('destroy'),
 		};
 	});
 	const seen = { sent: 0, ends: 0 };
@@ -176,12 +176,14 @@ function silent(id: string, tty: { readonly columns: number; readonly rows: numb
 		},
 	);
 	const says = (bytes: Buffer) => program?.onData('stdout', bytes);
+	/** Its streams are held by another. */
+	const leaves = () => program?.onExit({ exitCode: 0 });
 	const exits = () => {
 		program?.onEnd('stdout');
 		program?.onEnd('stderr');
-		program?.onExit({ exitCode: 0 });
+		leaves();
 	};
-	return { clock, channel, told, seen, says, exits };
+	return { clock, channel, told, seen, says, leaves, exits };
 }
 
 test('a terminal whose window is full waits for its reader, also when its screen was late and has caught up', () => {
@@ -218,5 +220,17 @@ test('the end is told once, also after a flood whose last piece was still to go'
 	exits();
 	clock.advance(60_000);
 	expect(seen).toEqual({ sent: 16 * dataBytesMax, ends: 1 });
+	channel.dispose();
+});
+
+test('who left its session with the pipe in hand holds no channel open once its reader has taken all', () => {
+	const { clock, channel, told, seen, says, leaves } = silent('six', undefined);
+	says(Buffer.alloc(2 * pipeWindowBytes));
+	leaves();
+	clock.advance(3 * closeGraceMs);
+	expect(told, 'its reader is slow').toEqual(['pause stdout']);
+	channel.ack('stdout', seen.sent);
+	clock.advance(closeGraceMs);
+	expect(told).toEqual(['pause stdout', 'resume stdout', 'destroy']);
 	channel.dispose();
 });

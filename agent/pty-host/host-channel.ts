@@ -323,11 +323,17 @@ export class HostChannel {
 		const pid = this.#program?.pid;
 		// Whatever its leader left behind ends with it, and closes the streams that it holds.
 		if (pid !== undefined) endSession(clock, pid, box);
-		clock.setTimer(() => {
-			// A process that can't be killed holds them: what it has written so far is all that there is.
-			if (this.#outcome === undefined && !this.#isWaiting()) this.#program?.destroy();
-		}, bounds.closeGraceMs);
+		this.#closeLater();
 		this.#conclude();
+	}
+
+	/** A process that can't be killed holds them: what it has written by then is all that there is. */
+	#closeLater(): void {
+		this.#parts.clock.setTimer(() => {
+			if (this.#outcome !== undefined) return;
+			if (this.#isWaiting()) this.#closeLater();
+			else this.#program?.destroy();
+		}, bounds.closeGraceMs);
 	}
 
 	/** Whether output is still held back for a reader. */
