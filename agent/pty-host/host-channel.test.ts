@@ -234,3 +234,61 @@ test('who left its session with the pipe in hand holds no channel open once its 
 	expect(told).toEqual(['pause stdout', 'resume stdout', 'destroy']);
 	channel.dispose();
 });
+
+test('who comes while a screen is drawn for the one before gets one that their output goes on from', async () => {
+	const { clock, channel, says } = silent('seven', { columns: 80, rows: 24 });
+	const listening = () => {
+		const seen: string[] = [];
+		return {
+			seen,
+			onOutput: (_stream: string, offset: number, bytes: Buffer) => void seen.push(`${bytes} at ${offset}`),
+			onScreen: (offset: number, _size: unknown, bytes: Buffer) =>
+				void seen.push(`screen at ${offset}${bytes.includes('abcdef') ? ' with all' : ''}`),
+			onEnd: () => {},
+			onStdinAck: () => {},
+		};
+	};
+	const [before, now] = [listening(), listening()];
+	channel.attach({ stdout: 0, stderr: 0 }, before);
+	says(Buffer.from('abc'));
+	channel.requestScreen();
+	channel.detach(before);
+	// Nobody is there: only the screen has it.
+	says(Buffer.from('def'));
+	channel.attach({ stdout: 3, stderr: 0 }, now);
+	says(Buffer.from('ghi'));
+	await until(() => {
+		clock.advance(60_000);
+		if (now.seen.length < 1) throw new Error('nothing came');
+	});
+	says(Buffer.from('jkl'));
+	clock.advance(60_000);
+	expect(before.seen).toEqual(['abc at 0']);
+	expect(now.seen).toEqual(['screen at 9 with all', 'ghi at 6', 'jkl at 9']);
+	channel.dispose();
+});
+
+test('what is missing to who comes is drawn before anything that follows it', async () => {
+	const { clock, channel, says } = silent('eight', { columns: 80, rows: 24 });
+	const seen: string[] = [];
+	const listener = {
+		onOutput: (_stream: string, offset: number) => void seen.push(`output at ${offset}`),
+		onScreen: (offset: number) => void seen.push(`screen at ${offset}`),
+		onEnd: () => {},
+		onStdinAck: () => {},
+	};
+	channel.attach({ stdout: 0, stderr: 0 }, listener);
+	channel.detach(listener);
+	says(Buffer.from('abc'));
+	channel.attach({ stdout: 3, stderr: 0 }, listener);
+	says(Buffer.from('def'));
+	clock.advance(60_000);
+	seen.length = 0;
+	channel.attach({ stdout: 1, stderr: 0 }, listener);
+	await until(() => {
+		clock.advance(60_000);
+		if (seen.length < 2) throw new Error('not yet');
+	});
+	expect(seen).toEqual(['screen at 6', 'output at 3']);
+	channel.dispose();
+});

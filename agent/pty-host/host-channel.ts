@@ -122,7 +122,8 @@ export class HostChannel {
 			output.isEndSent = false;
 		}
 		this.#tellStdin();
-		if (isLost && this.#screen !== undefined) this.requestScreen();
+		// Nothing may follow a gap: the screen first. One that is on its way already is looked at when it comes.
+		if (isLost && this.#screen !== undefined && !this.#isHeld) this.#sendScreen(this.#screen);
 		else this.#flush();
 		this.#regulate();
 	}
@@ -171,14 +172,19 @@ export class HostChannel {
 	}
 
 	requestScreen(): void {
-		const screen = this.#screen;
-		if (screen === undefined || this.#isHeld) return;
+		if (this.#screen === undefined || this.#isHeld) return;
 		this.#flush();
+		this.#sendScreen(this.#screen);
+	}
+
+	#sendScreen(screen: Screen): void {
 		this.#isHeld = true;
 		const { stdout } = this.#outputs;
 		const offset = stdout.buffer.next;
 		void screen.snapshot().then(({ size, bytes }) => {
 			this.#isHeld = false;
+			// Drawn for the listener before: of what was let go since, whoever came now would not see anything.
+			if (offset < stdout.sent) return this.#sendScreen(screen);
 			this.#listener?.onScreen(offset, size, bytes);
 			this.#flush();
 		});
