@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { systemRng } from '../../kit/ids.ts';
 import { type LogFields, type Logger, silentLogger } from '../../kit/log.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
@@ -9,7 +9,7 @@ import { createAppendAudit } from '../app/audit/append.ts';
 import type { AuditEvent } from '../app/audit/event.ts';
 import { LOST_HEAD } from '../app/audit/former-heads.ts';
 import { parseLeaf } from '../app/audit/leaf.ts';
-import type { SequencerOptions } from '../app/audit/sequencer.ts';
+import { AuditSequencer, type SequencerOptions } from '../app/audit/sequencer.ts';
 import { InProcessBus } from '../bus/in-process.ts';
 import { systemContext } from '../context.ts';
 import { SqliteStore } from '../store/sqlite/store.ts';
@@ -120,6 +120,30 @@ test('calls that wait together share a head within 10 ms', async () => {
 	await world.pass(9);
 	await world.run(Promise.all(waits));
 	expect(world.sizes).toEqual([5]);
+});
+
+test('a call that comes just when a round ends is served as soon as any other', async () => {
+	const rounds = vi.spyOn(AuditSequencer.prototype, 'round');
+	for (let turns = 0; turns < 10; turns += 1) {
+		let want = () => {};
+		const subscribe = (_topic: string, handler: () => void) => {
+			want = handler;
+			return () => {};
+		};
+		rounds.mockResolvedValue({ isBusy: false });
+		const world = new World();
+		await world.open({ bus: { subscribe, publish: () => {} } as unknown as SequencerOptions['bus'] });
+		const { promise, resolve: end } = Promise.withResolvers<{ isBusy: boolean }>();
+		rounds.mockClear().mockReturnValueOnce(promise);
+		await world.pass(1000);
+		expect(rounds).toHaveBeenCalledTimes(1);
+		end({ isBusy: false });
+		for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
+		want();
+		await settled();
+		await world.pass(5);
+		expect(rounds, `${turns} turns after the round`).toHaveBeenCalledTimes(2);
+	}
 });
 
 test('under load there is a head for 256 records, and the next look is soon', async () => {

@@ -85,6 +85,8 @@ export class SealReconciler implements HeadKeeper, AsyncDisposable {
 	#run(): Promise<void> {
 		this.#running ??= this.#pass().finally(() => {
 			this.#running = undefined;
+			// Whoever asked when the pass had looked for the last time would wait for the next tick.
+			if (this.#isWanted) this.#arm(GROUPING_MS);
 		});
 		return this.#running;
 	}
