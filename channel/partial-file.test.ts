@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -45,4 +45,18 @@ test('a link under the very name of the partial file is not written through', as
 	symlinkSync(secret, join(folder, `.x.${owner.pid}-${owner.startTimeTicks}-${owner.bootId}.gpuaas-partial`));
 	await expect(PartialFile.open(target, 3, owner, systemClock)).rejects.toThrow();
 	expect(readFileSync(secret, 'utf8')).toBe('secret');
+});
+
+test('what another machine may still write, in a home that they share, is not taken over', async () => {
+	const other = join(folder, '.x.4242-999-11111111-2222-3333-4444-555555555555.gpuaas-partial');
+	writeFileSync(other, 'th');
+	const { mtimeMs } = statSync(other);
+	const after = (minutes: number) => ({ ...systemClock, now: () => mtimeMs + minutes * 60_000 });
+	const beside = await PartialFile.open(target, 3, owner, after(9));
+	expect([beside.bytes, readFileSync(other, 'utf8')]).toEqual([0, 'th']);
+	await beside.remove();
+	// Its machine started anew, or it was killed there.
+	const taken = await PartialFile.open(target, 3, owner, after(11));
+	expect([taken.bytes, existsSync(other)]).toEqual([2, false]);
+	await taken.remove();
 });

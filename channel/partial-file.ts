@@ -9,7 +9,8 @@ import { about, refuse } from './file-error.ts';
 /**
  * A file that isn't whole yet, beside the one that it will become: `.<name>.<pid>-<start time>-<boot>.gpuaas-partial`,
  * readable by its owner alone. The name says who writes it, so that the next copy can take over what a killed one left
- * and leaves alone what another is writing. Nothing of it is under the final name before it is whole and durable.
+ * and leaves alone what another is writing. In a home that several machines share that one may run on another, where we
+ * can't look: what was written to a moment ago is its own. Nothing of it is under the final name before it is whole and durable.
  */
 const SUFFIX = '.gpuaas-partial';
 const NAME_BYTES_MAX = 255;
@@ -18,6 +19,8 @@ const CHUNK_BYTES = 1024 * 1024;
 /** Who was told to end is gone by then; who really writes is not, and keeps its file. */
 const WRITER_ENDS_MS = 2000;
 const LOOK_MS = 50;
+/** Whoever writes on another machine has written something, or is gone, by then. */
+const QUIET_MS = 600_000;
 
 export class PartialFile {
 	readonly path: string;
@@ -37,7 +40,8 @@ export class PartialFile {
 		const { folder, stem } = placeOf(target);
 		const path = `${folder}${stem}.${owner.pid}-${owner.startTimeTicks}-${owner.bootId}${SUFFIX}`;
 		const endMs = clock.monotonic() + WRITER_ENDS_MS;
-		while ((await claim(folder, stem, path)) === 'busy' && clock.monotonic() < endMs) await sleep(clock, LOOK_MS);
+		const claimed = () => claim(folder, stem, path, owner.bootId, clock.now() - QUIET_MS);
+		while ((await claimed()) === 'busy' && clock.monotonic() < endMs) await sleep(clock, LOOK_MS);
 		const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
 		return await about(path, async () => {
 			const file = await open(bytesOf(path), flags, 0o600);
@@ -129,7 +133,13 @@ export class PartialFile {
 }
 
 /** Another process may take it first; then there is nothing to take over. */
-async function claim(folder: string, stem: string, own: string): Promise<'taken' | 'busy' | 'none'> {
+async function claim(
+	folder: string,
+	stem: string,
+	own: string,
+	ownBootId: string,
+	quietSinceMs: number,
+): Promise<'taken' | 'busy' | 'none'> {
 	let found: 'busy' | 'none' = 'none';
 	const place = folder === '' ? '.' : folder;
 	for (const name of await about(place, () => readdir(bytesOf(place), 'latin1'))) {
@@ -144,6 +154,7 @@ async function claim(folder: string, stem: string, own: string): Promise<'taken'
 			found = 'busy';
 			continue;
 		}
+		if (bootId !== ownBootId && stats.mtimeMs > quietSinceMs) continue;
 		const taken = await rename(path, bytesOf(own)).then(
 			() => true,
 			() => false,
