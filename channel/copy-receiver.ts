@@ -86,9 +86,22 @@ class Receiver {
 	}
 
 	async run(): Promise<void> {
+		try {
+			await this.#receiveAll();
+		} catch (error) {
+			// The next run takes them for its destination's own, and goes on in them.
+			await this.#finishFolders(0o700).catch(() => {});
+			throw error;
+		}
+		for (const { path, target } of this.#links) await this.#makeLink(path, target);
+		await this.#finishFolders(0);
+		await this.#link.send(COPY_FRAME.finished);
+	}
+
+	async #receiveAll(): Promise<void> {
 		for (;;) {
 			const frame = await this.#link.expect(COPY_FRAME.entry, COPY_FRAME.warning, COPY_FRAME.finish);
-			if (frame.type === COPY_FRAME.finish) break;
+			if (frame.type === COPY_FRAME.finish) return;
 			if (frame.type === COPY_FRAME.warning) {
 				const { message } = documentOf(frame);
 				this.#onProgress({ path: '', bytes: 0, size: 0, state: 'skipped', message: String(message).slice(0, 1024) });
@@ -104,12 +117,13 @@ class Receiver {
 				await this.#link.send(COPY_FRAME.done);
 			}
 		}
-		for (const { path, target } of this.#links) await this.#makeLink(path, target);
-		for (const { path, entry } of this.#folders.reverse()) {
+	}
+
+	async #finishFolders(moreMode: number): Promise<void> {
+		for (const { path, entry } of this.#folders.toReversed()) {
 			await about(path, () => utimes(bytesOf(path), entry.mtimeMs / 1000, entry.mtimeMs / 1000));
-			await about(path, () => chmod(bytesOf(path), entry.mode));
+			await about(path, () => chmod(bytesOf(path), entry.mode | moreMode));
 		}
-		await this.#link.send(COPY_FRAME.finished);
 	}
 
 	/** A sender that chose the names could put a `.bashrc` into a home for a `report.csv` (CVE-2019-6111). */

@@ -307,6 +307,29 @@ describe('a folder', () => {
 		await expect(copy(at('d', 'one'), at('e'))).rejects.toMatchObject({ reason: 'FILE_EXISTS' });
 	});
 
+	test('whose copy was cut has the modes of its folders after the next run, and the times of those that were whole', async () => {
+		for (const name of ['1', '2', '3']) {
+			mkdirSync(at('d', name), { recursive: true });
+			writeFileSync(at('d', name, 'file'), random(100_000));
+			chmodSync(at('d', name), 0o755);
+			utimesSync(at('d', name), 1000, 1000);
+		}
+		chmodSync(at('d', '2'), 0o550);
+		chmodSync(at('d'), 0o750);
+		mkdirSync(at('e'));
+		await expect(copy(at('d'), at('e'), { recursive: true, cutAfterBytes: 150_000 })).rejects.toThrow();
+		const cut = partials().map(String);
+		expect(cut).toHaveLength(1);
+		// Its owner may go on with it, whatever the mode of what is copied.
+		for (const { name } of readdirSync(at('e', 'd'), { withFileTypes: true }))
+			expect(statSync(at('e', 'd', name)).mode & 0o700).toBe(0o700);
+		await copy(at('d'), at('e'), { recursive: true });
+		const modes = ['.', '1', '2', '3'].map((name) => statSync(at('e', 'd', name)).mode & 0o077);
+		expect(modes).toEqual([0o050, 0o055, 0o050, 0o055]);
+		const whole = ['1', '2', '3'].filter((name) => !cut.some((path) => path.includes(`/${name}/`)));
+		expect(whole.map((name) => statSync(at('e', 'd', name)).mtimeMs)).toEqual([1_000_000, 1_000_000]);
+	});
+
 	test('a pipe or a device in it is left out and said to be', async () => {
 		mkdirSync(at('d'));
 		execFileSync('mkfifo', [at('d', 'pipe')]);
