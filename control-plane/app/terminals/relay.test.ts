@@ -1,7 +1,10 @@
 import { getEventListeners } from 'node:events';
+import { create } from '@bufbuild/protobuf';
 import { describe, expect, test } from 'vitest';
 import { GpuaasError } from '../../../kit/error.ts';
 import { silentLogger } from '../../../kit/log.ts';
+import { VirtualClock } from '../../../kit/virtual-clock.ts';
+import { ChannelHelloSchema, ChannelRequestSchema } from '../../../proto/gen/gpuaas/link/v1/channel_pb.ts';
 import { Stream } from '../../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
 import {
 	frameBytesMax,
@@ -14,9 +17,11 @@ import {
 	viewerStallMs,
 	viewerWindowBytes,
 } from './limits.ts';
+import type { NodeEnd } from './node-end.ts';
 import type { Recorder } from './recorder.ts';
+import { Relay } from './relay.ts';
 import { keys, settled, signal, typed, World, waiting } from './relay-fixture.ts';
-import { Viewer } from './viewer.ts';
+import { Viewer, type ViewerMessage } from './viewer.ts';
 import { watch } from './watch.ts';
 
 describe('a relay', () => {
@@ -421,10 +426,13 @@ describe('an end', () => {
 	test('that is being kept while another stream comes is said to be kept to that one', async () => {
 		const { promise, resolve: keep } = Promise.withResolvers<void>();
 		const hooks = { clock: new VirtualClock(), log: silentLogger, onWatched: () => {}, onEnded: () => promise };
-		const relay = new Relay(ROW, hooks);
+		const relay = new Relay(new World().relay.terminal, hooks);
 		const streams = [0, 1].map(() => {
-			const said: Down['case'][] = [];
-			const node = { send: (message: Down) => void said.push(message.case), end: () => {} };
+			const said: string[] = [];
+			const node = {
+				send: (message: Parameters<NodeEnd['send']>[0]) => void said.push(String(message.case)),
+				end: () => {},
+			};
 			const listener = relay.connectNode(create(ChannelHelloSchema), node);
 			const value = { reason: 'TERMINAL_EXITED', message: '' };
 			listener.onFrame(create(ChannelRequestSchema, { message: { case: 'end', value } }).message);
