@@ -1,14 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import { Code, ConnectError } from '@connectrpc/connect';
-import type { AuthRoutes } from './auth-routes.ts';
+import type { AuthRequest, AuthRoutes } from './auth-routes.ts';
 
 /** One request to the login pages, off and onto the wire of HTTP/1 and HTTP/2. Never rejects. */
 export async function answerAuth(
 	auth: AuthRoutes,
 	request: IncomingMessage | Http2ServerRequest,
 	response: ServerResponse | Http2ServerResponse,
-	peer: string,
+	from: Pick<AuthRequest, 'peer' | 'gate'>,
 ): Promise<void> {
 	const header = (name: string) => {
 		const sent = request.headers[name];
@@ -18,7 +18,7 @@ export async function answerAuth(
 	const target = request.url ?? '/';
 	const url = new URL(URL.canParse(target, OWN) ? target : '/auth/', OWN);
 	const body = (bytesMax: number) => boundedBody(request, bytesMax);
-	const { status, headers, json } = await auth.handle({ method: request.method ?? '', url, header, peer, body });
+	const { status, headers, json } = await auth.handle({ method: request.method ?? '', url, header, ...from, body });
 	response.statusCode = status;
 	for (const [name, value] of Object.entries(headers ?? {}))
 		response.setHeader(name, typeof value === 'string' ? value : [...value]);

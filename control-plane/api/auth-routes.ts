@@ -7,6 +7,7 @@ import { ATTEMPT_TTL_MS, SESSION_TTL_MS } from '../app/login/browser-login.ts';
 import { ATTEMPT_COOKIE, cookieValue, SESSION_COOKIE, setCookie } from '../app/login/cookies.ts';
 import { type AssertSame, type EdgeVerifier, enterEdge } from '../app/login/edge-gate.ts';
 import { returnPath } from '../app/login/return-path.ts';
+import type { AuthGate } from './auth-gate.ts';
 import { fromThrown } from './errors.ts';
 
 /**
@@ -18,6 +19,7 @@ export interface AuthRequest {
 	readonly url: URL;
 	readonly header: (name: string) => string | null;
 	readonly peer: string;
+	readonly gate: Pick<AuthGate, 'admit' | 'enter'>;
 	/** Rejects above `bytesMax`. */
 	body(bytesMax: number): Promise<string>;
 }
@@ -58,13 +60,16 @@ export class AuthRoutes {
 
 	async handle(request: AuthRequest): Promise<AuthAnswer> {
 		try {
+			request.gate.admit(request.peer);
 			return await this.#route(request);
 		} catch (thrown) {
 			const error = fromThrown(thrown);
 			const { code, reason, message } = error;
 			this.#options.log.info('a browser login was refused', { path: request.url.pathname, reason, peer: request.peer });
 			if (!NOISE.has(reason)) await this.#options.refused(request, error);
-			return { status: STATUS[code] ?? 500, json: { error: reason.toLowerCase(), reason, message } };
+			const waitS = error.metadata['retry-after'];
+			const headers = waitS === undefined ? {} : { 'retry-after': waitS };
+			return { status: STATUS[code] ?? 500, headers, json: { error: reason.toLowerCase(), reason, message } };
 		}
 	}
 
@@ -85,7 +90,8 @@ export class AuthRoutes {
 		}
 	}
 
-	async #login({ url, peer, header }: AuthRequest): Promise<AuthAnswer> {
+	async #login({ url, peer, header, gate }: AuthRequest): Promise<AuthAnswer> {
+		using _place = gate.enter();
 		if (this.#logins.take(peer) > 0) throw tooFast();
 		await this.#enter(header);
 		const { browser, issuers } = this.#options;
@@ -96,7 +102,8 @@ export class AuthRoutes {
 		return redirect(begun.url, [setCookie(ATTEMPT_COOKIE, begun.secret, ATTEMPT_TTL_MS / 1000)]);
 	}
 
-	async #callback({ url, header, peer }: AuthRequest): Promise<AuthAnswer> {
+	async #callback({ url, header, peer, gate }: AuthRequest): Promise<AuthAnswer> {
+		using _place = gate.enter();
 		const assertSame = await this.#enter(header);
 		const cookies = header('cookie');
 		const [secret, before] = [cookieValue(cookies, ATTEMPT_COOKIE), cookieValue(cookies, SESSION_COOKIE)];
@@ -107,7 +114,8 @@ export class AuthRoutes {
 		]);
 	}
 
-	async #session({ header }: AuthRequest): Promise<AuthAnswer> {
+	async #session({ header, gate }: AuthRequest): Promise<AuthAnswer> {
+		using _place = gate.enter();
 		const { browser } = this.#options;
 		const assertSame = await this.#enter(header);
 		const { session, rotated } = await browser.look(cookieValue(header('cookie'), SESSION_COOKIE), assertSame);
@@ -120,7 +128,8 @@ export class AuthRoutes {
 		};
 	}
 
-	async #logout({ header }: AuthRequest): Promise<AuthAnswer> {
+	async #logout({ header, gate }: AuthRequest): Promise<AuthAnswer> {
+		using _place = gate.enter();
 		const origin = header('origin');
 		if (origin !== null && origin !== this.#options.origin) throw otherOrigin();
 		const assertSame = await this.#enter(header);
@@ -138,9 +147,11 @@ export class AuthRoutes {
 	 * From the provider itself, whose signature it carries: no access proxy is on that way. Section 2.8: 200 when done, 400
 	 * when refused, never cached.
 	 */
-	async #backchannel(request: AuthRequest): Promise<AuthAnswer> {
-		if (this.#logins.take(`backchannel ${request.peer}`) > 0) throw tooFast();
-		const form = new URLSearchParams(await request.body(BODY_BYTES_MAX));
+	async #backchannel({ peer, body, gate }: AuthRequest): Promise<AuthAnswer> {
+		if (this.#logins.take(`backchannel ${peer}`) > 0) throw tooFast();
+		const form = new URLSearchParams(await body(BODY_BYTES_MAX));
+		// Not before: a body that trickles in would hold the place.
+		using _place = gate.enter();
 		await this.#options.browser.backchannel(form.get('logout_token') ?? '');
 		return { status: 200 };
 	}

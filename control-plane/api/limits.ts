@@ -35,6 +35,8 @@ export interface ApiLimits {
 	readonly resetsBurstPerConnection: number;
 	/** Unary requests under way in the whole process; past it callers are told to come back. */
 	readonly requestsInFlightMax: number;
+	/** Login pages under way in the whole process: each may wait for a provider. */
+	readonly loginsInFlightMax: number;
 	/** Streams under way in the whole process, and of one principal: nobody alone keeps the others out. */
 	readonly streamsInFlightMax: number;
 	readonly streamsPerPrincipalMax: number;
@@ -74,6 +76,7 @@ export const API_LIMITS_DEFAULT: ApiLimits = Object.freeze({
 	resetsPerSecondPerConnection: 20,
 	resetsBurstPerConnection: 100,
 	requestsInFlightMax: 1024,
+	loginsInFlightMax: 256,
 	streamsInFlightMax: 2048,
 	streamsPerPrincipalMax: 512,
 	halfOpenGraceMs: 5000,

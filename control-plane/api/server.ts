@@ -10,7 +10,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { Code, ConnectError, type ContextValues, createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
-import { assert, present } from '../../kit/assert.ts';
+import { assert } from '../../kit/assert.ts';
 import { sleep } from '../../kit/clock.ts';
 import type { Registry } from '../../kit/exposition.ts';
 import { isUuid, uuidv7 } from '../../kit/ids.ts';
@@ -18,6 +18,7 @@ import { isCorrelationId, withCorrelation } from '../../kit/log.ts';
 import type { Authenticator } from '../app/iam/authenticate.ts';
 import { EDGE_HEADERS } from '../app/login/edge-gate.ts';
 import type { UseCase, UseCaseDeps } from '../app/use-case.ts';
+import { AuthGate } from './auth-gate.ts';
 import { answerAuth } from './auth-http.ts';
 import type { AuthRoutes } from './auth-routes.ts';
 import { CALL_STATE, CallState, stateOf } from './call-state.ts';
@@ -25,7 +26,7 @@ import { clientAddress } from './client-address.ts';
 import { Connections } from './connections.ts';
 import { isDirect } from './direct-streams.ts';
 import { createEarlyRefusal } from './interceptors/authorize.ts';
-import { createGate } from './interceptors/gate.ts';
+import { Addresses, createGate } from './interceptors/gate.ts';
 import { Outcome } from './interceptors/outcome.ts';
 import { createValidation } from './interceptors/validate.ts';
 import { API_LIMITS_DEFAULT, type ApiLimits } from './limits.ts';
@@ -225,8 +226,10 @@ function requestHandler(
 	const deps: UseCaseDeps = { ...options.deps, methods };
 	const states = new WeakMap<Request, CallState>();
 	const outcome = new Outcome(deps, metrics, limits);
+	const addresses = new Addresses(deps.clock, limits);
+	const authGate = new AuthGate(addresses, limits);
 	const chain = {
-		requestGate: createGate({ clock: deps.clock, authenticator, methods, limits, outcome }),
+		requestGate: createGate({ clock: deps.clock, authenticator, methods, limits, outcome, addresses }),
 		interceptors: [outcome.interceptor, createValidation(), createEarlyRefusal(deps.clock)],
 		readMaxBytes: limits.requestBytesMax,
 		writeMaxBytes: limits.responseBytesMax,
@@ -275,7 +278,7 @@ function requestHandler(
 		// No proxy of ours wrote it, so nobody may read it.
 		for (const header of Object.values(EDGE_HEADERS)) if (header !== options.edgeHeader) delete request.headers[header];
 		if (options.auth !== undefined && request.url?.startsWith('/auth/')) {
-			void answerAuth(options.auth, request, response, present(states.get(request), 'its state').peer);
+			void answerAuth(options.auth, request, response, { peer, gate: authGate });
 			return;
 		}
 		if (pages(request, response, contextValues(request))) return;

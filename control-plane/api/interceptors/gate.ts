@@ -25,11 +25,25 @@ export interface GateOptions {
 	readonly methods: ReadonlyMap<string, ApiMethod>;
 	readonly limits: ApiLimits;
 	readonly outcome: Outcome;
+	readonly addresses: Addresses;
+}
+
+/** What one address may send to this listener, whatever it asks for: shared by the methods and the pages beside them. */
+export class Addresses {
+	readonly #buckets: KeyedBuckets;
+
+	constructor(clock: Clock, limits: Pick<ApiLimits, 'perAddress'>) {
+		this.#buckets = buckets(clock, limits.perAddress);
+	}
+
+	/** Throws RATE_LIMITED. */
+	admit(peer: string): void {
+		refuseAbove(this.#buckets.take(peer), 'your address sends');
+	}
 }
 
 export function createGate(options: GateOptions): (context: HandlerContext) => Promise<void> {
-	const { clock, limits, authenticator, methods, outcome } = options;
-	const perAddress = buckets(clock, limits.perAddress);
+	const { clock, limits, authenticator, methods, outcome, addresses } = options;
 	const perPrincipal = {
 		read: buckets(clock, limits.perPrincipal.read),
 		write: buckets(clock, limits.perPrincipal.write),
@@ -44,7 +58,7 @@ export function createGate(options: GateOptions): (context: HandlerContext) => P
 			(error) => outcome.misread(state, error),
 		);
 		try {
-			refuseAbove(perAddress.take(state.peer), 'your address sends');
+			addresses.admit(state.peer);
 			const { requestHeader } = context;
 			state.actor = await authenticator.authenticate(requestHeader.get('authorization'), {
 				peer: state.peer,

@@ -142,7 +142,7 @@ function tooManyStreams(count: number): GpuaasError {
 	});
 }
 
-function overloaded(): GpuaasError {
+export function overloaded(): GpuaasError {
 	return new GpuaasError({
 		code: 'RESOURCE_EXHAUSTED',
 		reason: 'RATE_LIMITED',

@@ -101,8 +101,12 @@ export class BrowserLogin {
 		const { store, clock, rng, provider, sealer, tokens } = this.#deps;
 		const state = answer.searchParams.get('state') ?? '';
 		const nowMs = clock.now();
+		const unknown = 'it belongs to no login that was begun here, or was used before';
+		// Strangers invent these: the one writer is for those that there are.
+		const isKnown = await store.read((tx) => tx.browserSessions.hasAttempt(state));
+		if (!isKnown) throw stateInvalid(unknown);
 		const attempt = await store.unit((tx) => tx.browserSessions.useAttempt(state, nowMs));
-		if (attempt === undefined) throw stateInvalid('it belongs to no login that was begun here, or was used before');
+		if (attempt === undefined) throw stateInvalid(unknown);
 		if (nowMs >= attempt.expiresAtMs) throw stateInvalid('it came too late');
 		if (!same(sha256(secret), attempt.secretSha256)) throw stateInvalid('another browser began this login');
 		const kept = sealer.open(`attempt ${state}`, attempt.sealed);

@@ -41,6 +41,8 @@ export interface BrowserSessionRow {
 
 export interface BrowserSessions {
 	insertAttempt(row: LoginAttemptRow): Plan<void>;
+	/** Whether there is one that wasn't used yet. */
+	hasAttempt(id: string): Plan<boolean>;
 	/** The attempt, marked as used; undefined when it is unknown or was used before. */
 	useAttempt(id: string, atMs: number): Plan<LoginAttemptRow | undefined>;
 

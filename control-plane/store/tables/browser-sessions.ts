@@ -7,6 +7,7 @@ const OPEN = [{ sql: 'ended_at_ms is null' }];
 
 export function browserSessionsTable(compiler: Compiler): BrowserSessions {
 	const insertAttempt = compiler.insert(LOGIN_ATTEMPTS);
+	const unusedAttempt = compiler.select(LOGIN_ATTEMPTS, 'where id = ? and used_at_ms is null');
 	const insert = compiler.insert(LOGIN_SESSIONS);
 	const byId = compiler.selectLocked(LOGIN_SESSIONS, 'where id = ?');
 	const bySecret = compiler.select(LOGIN_SESSIONS, 'where secret_sha256 = ?');
@@ -29,6 +30,9 @@ export function browserSessionsTable(compiler: Compiler): BrowserSessions {
 	return {
 		*insertAttempt(row: LoginAttemptRow) {
 			yield insertAttempt(row);
+		},
+		*hasAttempt(id) {
+			return LOGIN_ATTEMPTS.first(yield unusedAttempt(id)) !== undefined;
 		},
 		*useAttempt(id, atMs) {
 			const unused = [{ sql: 'used_at_ms is null' }];

@@ -111,8 +111,11 @@ eachStore('logins', (kind) => {
 		expect(await store.unit((tx) => tx.logins.useTokenId('t', 10))).toBe(true);
 		expect(await store.unit((tx) => tx.logins.useTokenId('t', 10))).toBe(false);
 		await store.unit((tx) => tx.browserSessions.insertAttempt({ ...attempt, id: 'a', createdAtMs: 1, expiresAtMs: 9 }));
+		const isOpen = (id: string) => store.read((tx) => tx.browserSessions.hasAttempt(id));
+		expect([await isOpen('a'), await isOpen('b')]).toEqual([true, false]);
 		expect(await store.unit((tx) => tx.browserSessions.useAttempt('a', 2))).toMatchObject({ id: 'a', usedAtMs: 2 });
 		expect(await store.unit((tx) => tx.browserSessions.useAttempt('a', 3))).toBeUndefined();
+		expect(await isOpen('a')).toBe(false);
 	});
 
 	test('a session is found by its secret and the one before, until it ends', async () => {
