@@ -26,6 +26,13 @@ async function start(api: ApiWorldOptions['api'], of = issuer.issuer) {
 	return Object.assign(world, { tab: new Tab({ api: world }, ORIGIN) });
 }
 
+const announce = (tab: Tab, logout_token: string) =>
+	tab.send('/auth/backchannel-logout', {
+		method: 'POST',
+		headers: { 'content-type': 'application/x-www-form-urlencoded' },
+		body: new URLSearchParams({ logout_token }).toString(),
+	});
+
 test.each(['/auth/callback?code=x&state=y', '/auth/session', '/auth/nothing'])(
 	'an address above its rate is refused at %s',
 	async (path) => {
@@ -65,4 +72,21 @@ test('an answer to a login that nobody began writes nothing', async () => {
 	const answer = new URL('/auth/callback?code=x&state=invented', ORIGIN);
 	const from = { secret: 's', before: '', peer: '::1', assertSame: () => {} };
 	await expect(new BrowserLogin(deps).complete(answer, from)).rejects.toMatchObject({ reason: 'LOGIN_STATE_INVALID' });
+});
+
+test('a provider ends as many sessions at once as it has; who forges that is slowed down, and nobody with them', async () => {
+	await using world = await start(undefined);
+	const logout = (id: string) => issuer.logoutToken(CONSOLE, { sub: `person-${id}`, sid: `session-${id}`, jti: id });
+	const ended = await Promise.all(
+		Array.from({ length: 100 }, async (_, index) => (await announce(world.tab, await logout(`${index}`))).status),
+	);
+	expect(new Set(ended)).toEqual(new Set([200]));
+	const forged = async () => {
+		const token = (await logout('forged')).split('.').slice(0, 2).join('.');
+		return (await announce(world.tab, `${token}.AAAA`)).status;
+	};
+	const statuses = await Promise.all(Array.from({ length: 150 }, forged));
+	expect(statuses).toContain(400);
+	expect(statuses).toContain(429);
+	expect(await announce(world.tab, await logout('last'))).toMatchObject({ status: 200 });
 });

@@ -46,6 +46,14 @@ export class StaticIssuer implements AsyncDisposable {
 			.sign(this.#key.privateKey);
 	}
 
+	/** What the provider sends when a session ended there (OpenID Connect Back-Channel Logout 1.0). */
+	logoutToken(clientId: string, claims: Readonly<Record<string, unknown>>): Promise<string> {
+		const events = { 'http://schemas.openid.net/event/backchannel-logout': {} };
+		return new SignJWT(this.#payload({ aud: clientId, events, ...claims }))
+			.setProtectedHeader({ alg: 'RS256', kid: 'k1', typ: 'logout+jwt' })
+			.sign(this.#key.privateKey);
+	}
+
 	/** Without a signature, as `alg: none` has it. */
 	unsigned(): string {
 		const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
