@@ -30,10 +30,14 @@ describe.each(['sqlite', 'postgres'] as const)('audit of tenants: %s', (dialect)
 	afterAll(() => world[Symbol.asyncDispose]());
 
 	/** All pages. */
-	async function list(key: string, more: { organization?: string; newestFirst?: boolean } = {}) {
+	async function list(
+		key: string,
+		more: { organization?: string; newestFirst?: boolean } = {},
+		after = { nextPageToken: '' },
+	) {
 		const client = world.client(AuditService, key);
 		const records: AuditRecord[] = [];
-		let pageToken = '';
+		let pageToken = after.nextPageToken;
 		do {
 			const page = await client.listAuditRecords({ ...more, pageSize: 3, pageToken });
 			records.push(...page.records);
@@ -76,6 +80,25 @@ describe.each(['sqlite', 'postgres'] as const)('audit of tenants: %s', (dialect)
 			expect(asked.map(({ seq }) => seq)).toEqual(own.map(({ seq }) => seq));
 		}
 		expect(await list(owner, { organization: 'rival' })).toEqual([]);
+	});
+
+	test('however many have no position yet, and whatever gets one meanwhile, each is listed once and none is left out', async () => {
+		const idOf = ({ at, action, target }: AuditRecord) => `${at?.seconds}.${at?.nanos} ${action} ${target}`;
+		await chainAll();
+		for (let index = 0; index < 4; index += 1) await assignedNode('acme');
+		const newest = async (key: string) => (await list(key, { newestFirst: true })).map(idOf);
+		const waiting = { tenant: await newest(owner), platform: await newest(world.operatorKey) };
+		const client = world.client(AuditService, owner);
+		const begun = await client.listAuditRecords({ newestFirst: true, pageSize: 2 });
+		expect(begun.records.map(({ seq }) => seq)).toEqual([0n, 0n]);
+		await chainAll();
+		const rest = await list(owner, { newestFirst: true }, begun);
+		expect([...begun.records, ...rest].map(idOf)).toEqual(waiting.tenant);
+		for (const [key, before] of [
+			[owner, waiting.tenant],
+			[world.operatorKey, waiting.platform],
+		] as const)
+			expect((await list(key)).map(idOf).toReversed()).toEqual(before);
 	});
 
 	test('names its own people and nobody of the platform', async () => {

@@ -39,6 +39,8 @@ export interface AuditFilter {
 	readonly target: string;
 	/** Of one of these; null: of all and of none. */
 	readonly organizations: readonly string[] | null;
+	/** Written before the leaf with this id; absent: whenever. */
+	readonly beforeId?: string;
 }
 
 export interface AuditLog {

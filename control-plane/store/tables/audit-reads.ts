@@ -74,6 +74,7 @@ function matching(compiler: Compiler, of: 'link' | 'leaf', filter: AuditFilter) 
 		add(`${of}.action > ? and ${of}.action < ?`, filter.action, `${filter.action.slice(0, -1)}/`);
 	} else if (filter.action !== '') add(`${of}.action = ?`, filter.action);
 	if (filter.target !== '') add(`${of}.target = ?`, filter.target);
+	if (filter.beforeId !== undefined) add(`${of}.ord < (select ord from audit_leaves where id = ?)`, filter.beforeId);
 	const [one, ...others] = filter.organizations ?? [];
 	// With one, the index gives the page in its order.
 	if (one !== undefined && others.length === 0) add(`${of}.organization = ?`, one);

@@ -99,14 +99,21 @@ eachStore('audit log', (kind) => {
 				yield* tx.audit.append(leafRow(`a${index}`, { action, target, ...organization }));
 			}
 		});
-		const waiting = (organizations: readonly string[] | null, limit: number) =>
+		const waiting = (organizations: readonly string[] | null, limit: number, beforeId?: string) =>
 			store
-				.read((tx) => tx.audit.queryUnchained({ limit, action: '', target: '', organizations }))
+				.read((tx) =>
+					tx.audit.queryUnchained({
+						...{ limit, action: '', target: '', organizations },
+						...(beforeId === undefined ? {} : { beforeId }),
+					}),
+				)
 				.then((rows) => rows.map(({ id }) => id));
 		// However much of others is newer.
 		expect(await waiting(['acme'], 1)).toEqual(['a3']);
 		expect(await waiting(['acme'], 9)).toEqual(['a3', 'a0']);
 		expect(await waiting(null, 2)).toEqual(['a4', 'a3']);
+		expect(await waiting(null, 2, 'a3')).toEqual(['a2', 'a1']);
+		expect(await waiting(['acme'], 2, 'a3')).toEqual(['a0']);
 		await chain(store, ...actions.map((_, index) => [`a${index}`, index + 1] as const));
 		expect(await waiting(null, 9)).toEqual([]);
 		const seqs = async (
@@ -125,6 +132,8 @@ eachStore('audit log', (kind) => {
 		};
 		expect(await seqs({})).toEqual([1, 2, 3, 4, 5]);
 		expect(await seqs({ newestFirst: true, limit: 2 })).toEqual([5, 4]);
+		expect(await seqs({ newestFirst: true, limit: 2, beforeId: 'a3' })).toEqual([3, 2]);
+		expect(await seqs({ newestFirst: true, afterSeq: 2, beforeId: 'a3' })).toEqual([1]);
 		expect(await seqs({ newestFirst: true, afterSeq: 4, limit: 2 })).toEqual([3, 2]);
 		expect(await seqs({ afterSeq: 4 })).toEqual([5]);
 		expect(await seqs({ action: 'nodes.' })).toEqual([1, 2, 5]);
