@@ -61,6 +61,19 @@ it('starts nothing of a task whose cancel came before its offer', async () => {
 	expect(readdirSync(folder)).not.toContain('overtaken');
 });
 
+it('never runs what was sent before its journal began, also where the control plane can not know of it', async () => {
+	const node = await tasks.newNode();
+	const file = join(folder, 'before');
+	const id = await tasks.submit(node.identity.nodeId, sh(`echo x >>${file}`));
+	await claimQueued(tasks.world.store, node.identity.nodeId, 1, systemClock.now() + 60_000);
+	await node.start();
+	expect(await tasks.ended(id)).toMatchObject({ state: 'lost', reason: 'JOURNAL_LOST' });
+	expect(await tasks.ended(await tasks.submit(node.identity.nodeId, run('/bin/true')))).toMatchObject({
+		state: 'succeeded',
+	});
+	expect(readdirSync(folder)).not.toContain('before');
+});
+
 it('puts no secret into a bundle', async () => {
 	const told = await tasks.newNode();
 	await told.start({ platform: { recentLog: () => 'joined by gpu_jt_AbCdEf123456.SGVsbG8gd29ybGQ\n' } });

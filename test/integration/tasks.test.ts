@@ -302,6 +302,7 @@ describe('tasks', () => {
 		await tasks.wait(id, ({ state }) => state === 'running');
 		await before.stop();
 		const same = await machine.start({ policy: REBOOTS, platform: { bootId: 'boot-1', rebooter } });
+		await expect.poll(() => same.runner.leaders().map(({ taskId }) => taskId)).toEqual([id]);
 		await same.stop();
 		await machine.start({ policy: REBOOTS, platform: { bootId: 'boot-2', rebooter } });
 		expect(await tasks.ended(id)).toMatchObject({ state: 'succeeded' });
