@@ -46,9 +46,9 @@ async function stillServes(): Promise<void> {
 	await eventually('nothing is left of it', () => world.gateway.connections() === 1);
 }
 
-function tlsOptions(): ConnectionOptions {
-	const { chainPem: cert, keyPem: key } = identity.credential();
-	return { servername: `gateway.${TRUST_DOMAIN}`, ca: identity.bundle().rootsPem, cert, key };
+function tlsOptions(who = identity): ConnectionOptions {
+	const { chainPem: cert, keyPem: key } = who.credential();
+	return { servername: `gateway.${TRUST_DOMAIN}`, ca: who.bundle().rootsPem, cert, key };
 }
 
 async function tls(): Promise<TLSSocket> {
@@ -60,9 +60,9 @@ async function tls(): Promise<TLSSocket> {
 	return socket.resume();
 }
 
-async function http2(): Promise<ClientHttp2Session> {
-	const options = { ...tlsOptions(), checkServerIdentity: () => undefined };
-	const session = connectHttp2(`https://127.0.0.1:${world.gateway.port}`, options);
+async function http2({ gateway } = world, who = identity): Promise<ClientHttp2Session> {
+	const options = { ...tlsOptions(who), checkServerIdentity: () => undefined };
+	const session = connectHttp2(`https://127.0.0.1:${gateway.port}`, options);
 	session.on('error', () => {});
 	await once(session, 'connect');
 	return session;
@@ -141,14 +141,18 @@ test.each(['Connect', 'UploadOutput', 'Channel', 'RenewCertificate'])(
 );
 
 test('a stream that was refused is over, also for whoever keeps their half of it open', async () => {
-	const session = await http2();
+	// The age of its connection shall not be what ends it.
+	await using patient = await startWorld({
+		limits: { closeGraceMs: 500 },
+		gateway: { wire: { idleMs: 600_000 } },
+	});
+	const session = await http2(patient, await patient.enroll());
 	const stream = call(session, 'NoSuchMethod');
 	const [headers] = (await once(stream, 'response')) as [Record<string, string>];
 	expect(headers['grpc-status']).toBe('12');
 	drip(stream, Buffer.alloc(1));
 	await closed(stream);
-	await closed(session);
-	await stillServes();
+	session.destroy();
 });
 
 /** A node that opens a channel and gives it no window at all. */

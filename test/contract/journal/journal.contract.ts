@@ -136,6 +136,7 @@ export function journalContract(name: string, make: () => JournalHarness): void 
 			journal.putAttempt(attemptRow({ attempt: 2, phase: 'finished' }));
 			journal.appendFacts([refusedFact(2)]);
 			journal.ackFacts(3n);
+			expect(journal.getAttempt(TASK, 2)?.phase).toBe('finished');
 			expect(journal.listOutputPending().map((row) => row.attempt)).toEqual([2]);
 			journal.putAttempt(attemptRow({ attempt: 2, phase: 'finished', outputStored: true }));
 			expect(journal.listOpenAttempts()).toHaveLength(0);
