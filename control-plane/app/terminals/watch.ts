@@ -38,7 +38,7 @@ export function watch(
 			if (error.code === 'UNAVAILABLE' || error.code === 'INTERNAL')
 				log.warn('an attachment was not looked at', { error });
 			// Its end is told by the relay, with its reason.
-			else if (error.reason !== 'TERMINAL_ENDED') refuse(error);
+			else if (error.reason !== 'TERMINAL_ENDED') refuse(error.code === 'NOT_FOUND' ? accessRemoved() : error);
 		} finally {
 			isLooking = false;
 		}
@@ -55,4 +55,13 @@ export function watch(
 		cut?.cancel();
 		for (const off of unsubscribe) off();
 	};
+}
+
+/** Whoever sits at a terminal knows that it is there; that they may not see it now is because they lost what let them. */
+function accessRemoved(): GpuaasError {
+	return new GpuaasError({
+		code: 'PERMISSION_DENIED',
+		reason: 'ACCESS_REMOVED',
+		message: 'your account no longer holds a role that lets it be at this terminal; ask whoever gives roles there',
+	});
 }
