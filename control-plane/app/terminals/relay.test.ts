@@ -72,6 +72,22 @@ describe('a relay', () => {
 		expect(world.said('screen')).toHaveLength(1);
 	});
 
+	test('gives whoever falls behind the screen, not the backlog, though others keep up', () => {
+		const world = new World();
+		const node = world.node();
+		const fast = world.viewer();
+		const slow = world.viewer('observe');
+		node.say({ case: 'screen', value: { offset: 0n, data: Buffer.from('') } });
+		expect(slow.state).toBe('following');
+		const chunk = 'y'.repeat(16 * 1024);
+		for (let at = 0; at < 2 * viewerWindowBytes; at += chunk.length) {
+			node.output(at, chunk);
+			world.relay.ack(fast, 'stdout', at + chunk.length);
+		}
+		expect([fast.state, slow.state]).toEqual(['following', 'behind']);
+		expect(slow.unackedBytes).toBeLessThanOrEqual(viewerWindowBytes);
+	});
+
 	test('leaves alone whoever sits there for long: what they see is not drawn anew', () => {
 		const world = new World();
 		const node = world.node();
@@ -150,7 +166,8 @@ describe('a relay', () => {
 			const next = world.relay.write(viewer, keys(Buffer.from('x')), signal).then(() => {
 				isTaken = true;
 			});
-			await Promise.resolve();
+			// More turns than a write takes that need not wait.
+			for (let turn = 0; turn < 50; turn += 1) await Promise.resolve();
 			expect(isTaken).toBe(false);
 			node.say({ case: 'ack', value: { stream: Stream.STDIN, offset: BigInt(world.relay.stdinOffset) } });
 			await next;
