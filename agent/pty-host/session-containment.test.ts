@@ -4,7 +4,10 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { systemClock } from '../../kit/clock.ts';
 import { systemRng, uuidv7 } from '../../kit/ids.ts';
+import { bootId } from '../../kit/process-identity.ts';
 import { compileCache, pidsWith, until } from '../process-host/host-fixture.ts';
+import { uptimeTicks } from '../process-host/proc.ts';
+import { lastSignOfLife } from '../process-host/reap.ts';
 import type { SocketPtyHost } from './client.ts';
 import type { OpenRequest } from './pty-host.ts';
 import { startPtyHost } from './start.ts';
@@ -60,6 +63,11 @@ test('closing a terminal ends its whole session', async () => {
 
 test('the next host ends what a host that died left running', async () => {
 	const { id } = await opened(98_772);
+	// What began after the last sign of life of a host that died could be anybody's.
+	const ranTicks = uptimeTicks();
+	await until(() => {
+		if (lastSignOfLife(directory, bootId()) <= ranTicks) throw new Error('no sign of life since they run');
+	});
 	process.kill(host.pid, 'SIGKILL');
 	await host.closed;
 	host = await start();
