@@ -13,6 +13,8 @@ import type { OpenRequest } from './pty-host.ts';
 import { startPtyHost } from './start.ts';
 
 /** Where no control group can be made, a terminal's session is all that holds what runs in it. */
+/** Seconds that nobody else sleeps: what another run left behind is not ours. */
+const OURS = 100_000_000 + process.pid * 10;
 let directory: string;
 let host: SocketPtyHost;
 const start = () => startPtyHost({ directory, clock: systemClock, compileCache, config: { cgroup: 'off' } });
@@ -53,16 +55,16 @@ const areGone = (seconds: number) =>
 	});
 
 test('closing a terminal ends its whole session', async () => {
-	const { id } = await opened(98_771);
+	const { id } = await opened(OURS + 1);
 	await host.end(id, 'TERMINAL_KILLED', 'closed');
-	await areGone(98_771);
+	await areGone(OURS + 1);
 	await until(async () => {
 		expect(await host.list()).toMatchObject([{ id, outcome: { reason: 'TERMINAL_KILLED' } }]);
 	});
 });
 
 test('the next host ends what a host that died left running', async () => {
-	const { id } = await opened(98_772);
+	const { id } = await opened(OURS + 2);
 	// What began after the last sign of life of a host that died could be anybody's.
 	const ranTicks = uptimeTicks();
 	await until(() => {
@@ -71,6 +73,6 @@ test('the next host ends what a host that died left running', async () => {
 	process.kill(host.pid, 'SIGKILL');
 	await host.closed;
 	host = await start();
-	await areGone(98_772);
+	await areGone(OURS + 2);
 	expect(await host.list()).toMatchObject([{ id, outcome: { reason: 'HOST_DIED' } }]);
 });
