@@ -10,17 +10,18 @@ import { VirtualClock } from '../../kit/virtual-clock.ts';
 
 const denied = new GpuaasError({ code: 'NOT_FOUND', reason: 'NODE_NOT_FOUND', message: 'no' });
 
-test('one organization that is refused in a thousand ways takes no room from another', async () => {
-	const clock = new VirtualClock();
+/** What it writes, on a store that may be away. */
+function recordedBy(clock: VirtualClock, isAway = () => false) {
 	const store: Pick<Store, 'unit'> = {
 		async unit(plan) {
+			if (isAway()) throw new GpuaasError({ code: 'UNAVAILABLE', reason: 'STORE_UNAVAILABLE', message: 'away' });
 			const done = plan({} as Tx).next();
 			assert(done.done === true, 'the record is written by a plan of its own, which yields nothing here');
 			return done.value;
 		},
 	};
 	const written: AuditEvent[] = [];
-	await using log = new RefusalLog({
+	const refusals = new RefusalLog({
 		store,
 		clock,
 		*appendAudit(_tx, _ctx, event) {
@@ -28,6 +29,13 @@ test('one organization that is refused in a thousand ways takes no room from ano
 			return '';
 		},
 	});
+	return { refusals, written };
+}
+
+test('one organization that is refused in a thousand ways takes no room from another', async () => {
+	const clock = new VirtualClock();
+	const { refusals, written } = recordedBy(clock);
+	await using log = refusals;
 	const as = (id: string, method: string) => {
 		const ctx = systemContext('test', clock, silentLogger, 'c');
 		return { ...ctx, method, actor: { ...ctx.actor, id } };
@@ -53,23 +61,8 @@ test('one organization that is refused in a thousand ways takes no room from ano
 test('a refusal that could not be written is counted, and written once the store is back', async () => {
 	const clock = new VirtualClock();
 	let isAway = true;
-	const store: Pick<Store, 'unit'> = {
-		async unit(plan) {
-			if (isAway) throw new GpuaasError({ code: 'UNAVAILABLE', reason: 'STORE_UNAVAILABLE', message: 'away' });
-			const done = plan({} as Tx).next();
-			assert(done.done === true, 'the record is written by a plan of its own, which yields nothing here');
-			return done.value;
-		},
-	};
-	const written: AuditEvent[] = [];
-	await using log = new RefusalLog({
-		store,
-		clock,
-		*appendAudit(_tx, _ctx, event) {
-			written.push(event);
-			return '';
-		},
-	});
+	const { refusals, written } = recordedBy(clock, () => isAway);
+	await using log = refusals;
 	const ctx = systemContext('test', clock, silentLogger, 'c');
 	await log.record(ctx, { action: 'nodes.get', target: 'nodes/n', organizations: ['acme'] }, denied);
 	await log.flush();
