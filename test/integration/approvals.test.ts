@@ -5,6 +5,7 @@ import { present } from '../../kit/assert.ts';
 import { uuidv7 } from '../../kit/ids.ts';
 import { ApprovalService, ApprovalState } from '../../proto/gen/gpuaas/approvals/v1/approvals_pb.ts';
 import { AccessService } from '../../proto/gen/gpuaas/iam/v1/access_pb.ts';
+import { KeyService } from '../../proto/gen/gpuaas/iam/v1/keys_pb.ts';
 import { CreateTokenRequestSchema, TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
 import { NodeOidc } from '../providers/node-oidc.ts';
 import { idOf } from './iam-world.ts';
@@ -159,6 +160,47 @@ test('a rejected one and an expired one count for nothing', async () => {
 	// The end is part of what is bound: moving it in the database voids the approval.
 	const moved = await late('moved', nowMs + 60_000, nowMs + 120_000);
 	expect(moved).toMatchObject({ message: expect.stringContaining('another request') });
+});
+
+test('one that has expired is decided by nobody, and a requester has so many undecided', async () => {
+	const pending = await asked({ nodeName: 'pending' });
+	const template = await world.api.deps.store.read((tx) => tx.approvals.get(pending));
+	const row = present(template, 'a row');
+	const nowMs = world.api.deps.clock.now();
+	const id = () => uuidv7(nowMs, world.api.deps.rng);
+	const expired = { ...row, id: id(), expiresAtMs: nowMs - 1 };
+	const requester = await world.api.addPrincipal('service_account', 'platform.operator', 'platform');
+	await world.api.deps.store.unit(function* (tx) {
+		yield* tx.approvals.insert(expired);
+		for (let count = 0; count < 100; count += 1)
+			yield* tx.approvals.insert({ ...row, id: id(), requesterId: idOf(requester), expiresAtMs: nowMs + 600_000 });
+	});
+	const late = await approver.run(['approval', 'approve', expired.id, '--reason', 'yes']);
+	expect(late).toMatchObject({ code: 1, err: expect.stringContaining('it has expired') });
+	const another = approvals(requester).createApproval({ method: CREATE_TOKEN, requestJson: '{}', reason: 'x' });
+	expect(await refusalOf(another)).toMatchObject({ code: 'ResourceExhausted', reason: 'RATE_LIMITED' });
+});
+
+test('an approval makes no person of a service account: it has no keys of its own to make or rotate', async () => {
+	const calls = {
+		CreateMyKey: (id: string) => keysOf(id).createMyKey({ displayName: 'own' }),
+		RotateMyKey: (id: string) => keysOf(id).rotateMyKey({ keyId: 'own', etag: 'v1' }),
+	};
+	const requests = { CreateMyKey: { displayName: 'own' }, RotateMyKey: { keyId: 'own', etag: 'v1' } };
+	const keysOf = (id: string) => world.api.client(KeyService, robot, { 'x-gpuaas-approval': id });
+	const row = { principalId: idOf(robot), displayName: '', permissions: [], scope: '', cidrs: [], createdAtMs: 1 };
+	const own = { id: 'own', ...row, createdBy: 'x', revokedAtMs: null, revokedReason: '', version: 1 };
+	await world.api.deps.store.unit(underPolicy((tx) => tx.apiKeys.insert(own)));
+	for (const name of ['CreateMyKey', 'RotateMyKey'] as const) {
+		const method = `gpuaas.iam.v1.KeyService/${name}`;
+		const requestJson = JSON.stringify(requests[name]);
+		const { approval } = await approvals(robot).createApproval({ method, requestJson, reason: 'x' });
+		await approve(approval?.id ?? '');
+		expect(await refusalOf(calls[name](approval?.id ?? '')), name).toMatchObject({
+			code: 'FailedPrecondition',
+			message: expect.stringContaining('these are keys of people'),
+		});
+	}
 });
 
 test('nothing is asked that needs no approval, or that the requester may not do in any case', async () => {

@@ -33,8 +33,7 @@ export const createMyKey = mutation('self', KeyService.method.createMyKey, {
 		const { request, ctx } = call;
 		assertCidrs(request.cidrs);
 		assertKnownPermissions(request.permissions);
-		// A service account's keys are made by whoever may act for it, not by the account itself.
-		if (ctx.actor.kind !== 'user' && ctx.actor.kind !== 'operator') throw people();
+		assertPerson(ctx.actor);
 		return { id: uuidv7(call.nowMs, call.deps.rng), minted: mintSecret(call, 'uk', request.ttl) };
 	},
 	*apply(tx, call, _target, { id, minted }) {
@@ -73,7 +72,10 @@ export const listMyKeys = query('self', KeyService.method.listMyKeys, {
 });
 
 export const rotateMyKey = mutation('self', KeyService.method.rotateMyKey, {
-	prepare: (call) => mintSecret(call, 'uk', call.request.ttl),
+	prepare(call) {
+		assertPerson(call.ctx.actor);
+		return mintSecret(call, 'uk', call.request.ttl);
+	},
 	lock: lockPolicy,
 	*apply(tx, call, _target, minted) {
 		const { request, nowMs, ctx } = call;
@@ -117,8 +119,10 @@ function* shown(tx: Tx, { id }: ApiKeyRow, nowMs: number) {
 	return facts === undefined ? {} : { key: keyMessage(facts, NOWHERE, nowMs) };
 }
 
-function people(): GpuaasError {
-	return new GpuaasError({
+/** A service account's keys are made and rotated by whoever may act for it, not by the account itself. */
+function assertPerson({ kind }: PrincipalActor): void {
+	if (kind === 'user' || kind === 'operator') return;
+	throw new GpuaasError({
 		code: 'FAILED_PRECONDITION',
 		reason: 'PERMISSION_DENIED',
 		message: 'these are keys of people; for a service account use CreateKey (gpuaas key create --service-account)',
