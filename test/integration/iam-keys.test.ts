@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ScopeService } from '../../proto/gen/gpuaas/iam/v1/scopes_pb.ts';
 import { SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
 import { TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
+import { bindingRow } from '../contract/store/rows.ts';
 import { IamWorld, iamClients } from './iam-world.ts';
 import { underPolicy } from './lock-order.ts';
 import { refusalOf } from './refusal.ts';
@@ -145,6 +146,18 @@ describe('keys of service accounts', () => {
 		expect(keys.find(({ name }) => name === key?.name)?.revokedReason).toBe('reported as leaked');
 	});
 
+	test('a report of a secret that is over changes nothing and writes nothing', async () => {
+		const { key, secret } = await create();
+		const name = key?.name ?? '';
+		const next = await world.owner.keys.rotateKey({ name, etag: key?.etag ?? '' });
+		const id = key?.versions[0]?.id ?? '';
+		await world.api.deps.store.unit((tx) => tx.apiKeys.setExpiry(id, world.api.deps.clock.now()));
+		const before = (await world.api.audit()).length;
+		await iamClients(world.api, undefined).keys.reportLeakedKey({ key: secret });
+		expect(await world.api.audit()).toHaveLength(before);
+		await whoAmI(next.secret);
+	});
+
 	test('is limited only to a scope of its organization that its maker sees', async () => {
 		for (const scope of ['organizations/globex/projects/nowhere', 'organizations/acme', 'platform', 'nonsense'])
 			expect(await refusalOf(create({ scope })), scope).toMatchObject({
@@ -155,6 +168,29 @@ describe('keys of service accounts', () => {
 		await create({ scope: gone.name });
 		await world.api.deps.store.unit(underPolicy((tx) => tx.scopes.markDeleted('/globex/p.gone/')));
 		expect(await refusalOf(create({ scope: gone.name }))).toMatchObject({ reason: 'KEY_SCOPE_UNKNOWN' });
+		// Nor by those who see it still.
+		const { keys: asOperator } = world.operator;
+		expect(await refusalOf(asOperator.createMyKey({ displayName: 'x', scope: gone.name }))).toMatchObject({
+			reason: 'KEY_SCOPE_UNKNOWN',
+		});
+		// Whoever belongs to two limits the key of one's account to nothing of the other.
+		const both = await world.member('tenant.owner', world.organization, 'operator');
+		const there = bindingRow('key-of-both', both.id, { role: 'tenant.owner', scope: 'organizations/acme' });
+		await world.api.deps.store.unit((tx) => tx.access.insertBinding(there));
+		const limited = (scope: string) => both.keys.createKey({ serviceAccount: account, displayName: 'x', scope });
+		await limited(world.organization);
+		expect(await refusalOf(limited('organizations/acme'))).toMatchObject({ reason: 'KEY_SCOPE_UNKNOWN' });
+		// Of a part of it one limits a key to nothing in another part.
+		const [part, other] = [
+			await world.scope(world.organization, 'project', 'part'),
+			await world.scope(world.organization, 'project', 'other-part'),
+		];
+		await world.owner.principals.createServiceAccount({ parent: part.name, id: 'part-ci', displayName: 'CI' });
+		const admin = await world.member('tenant.admin', part.name, 'operator');
+		const inPart = (scope: string) =>
+			admin.keys.createKey({ serviceAccount: `${part.name}/serviceAccounts/part-ci`, displayName: 'x', scope });
+		await inPart(part.name);
+		expect(await refusalOf(inPart(other.name))).toMatchObject({ reason: 'KEY_SCOPE_UNKNOWN' });
 	});
 
 	test('keys of different kinds fail on each other’s surfaces', async () => {
@@ -163,7 +199,10 @@ describe('keys of service accounts', () => {
 		expect(await refusalOf(whoAmI(asPerson))).toMatchObject({ code: 'Unauthenticated' });
 		const join = await world.api.client(TokenService, world.api.operatorKey).createToken({});
 		expect(join.joinToken).toMatch(/^gpu_jt_/);
-		expect(await refusalOf(whoAmI(join.joinToken))).toMatchObject({ code: 'Unauthenticated' });
+		expect(await refusalOf(whoAmI(join.joinToken))).toMatchObject({
+			code: 'Unauthenticated',
+			message: expect.stringContaining('this is a join token, which enrolls one host and calls nothing'),
+		});
 		expect(await refusalOf(whoAmI('gpu_inv_abc'))).toMatchObject({ code: 'Unauthenticated' });
 	});
 
