@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openFeatureGates } from '../../control-plane/adapters/features/open.ts';
 import type { FeatureGates } from '../../control-plane/app/features/gates.ts';
+import { FEATURE_RULES_MAX } from '../../control-plane/app/features/set.ts';
 import { InProcessBus } from '../../control-plane/bus/in-process.ts';
 import type { Store } from '../../control-plane/store/port/store.ts';
 import { silentLogger } from '../../kit/log.ts';
@@ -96,5 +97,20 @@ describe('a feature', () => {
 			reason: 'NOT_FOUND',
 		});
 		expect(await refusalOf(client().setFeature({ ...again, etag: 'v2' }))).toMatchObject({ reason: 'ETAG_MISMATCH' });
+	});
+
+	test('has at most so many rules, which every replica keeps', async () => {
+		const rule = { scope, organization: 'acme', percentage: 1, reason: '', changedAtMs: 1, changedBy: 'x', version: 1 };
+		const names = Array.from({ length: FEATURE_RULES_MAX }, (_, index) => `filler-${index}`);
+		await world.deps.store.unit(function* (tx) {
+			for (const name of names) yield* tx.features.insert({ ...rule, name });
+		});
+		expect(await refusalOf(client().setFeature({ feature, scope, percentage: 10 }))).toMatchObject({
+			code: 'ResourceExhausted',
+			reason: 'TOO_MANY_FEATURES',
+		});
+		await world.deps.store.unit(function* (tx) {
+			for (const name of names) yield* tx.features.delete(name, scope, 1);
+		});
 	});
 });

@@ -2,6 +2,7 @@ import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BINDINGS_PER_PRINCIPAL_MAX } from '../../control-plane/app/access/create-binding.ts';
 import { GUARDRAILS_PER_ORGANIZATION_MAX } from '../../control-plane/app/access/guardrails.ts';
+import { ScopeKind } from '../../proto/gen/gpuaas/iam/v1/scopes_pb.ts';
 import { NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import { bindingRow } from '../contract/store/rows.ts';
 import { type IamClients, IamWorld, idOf } from './iam-world.ts';
@@ -67,6 +68,25 @@ describe('bindings', () => {
 		expect((await world.owner.access.listBindings({ parent: parentOf() })).bindings).not.toContainEqual(
 			expect.objectContaining({ principalId: id, role: 'tenant.owner' }),
 		);
+	});
+
+	test('the platform gives an organization its first owner, and no second one', async () => {
+		const invite = (parent: string) =>
+			world.operator.principals.createInvitation({ parent, email: 'a@b.example', role: 'tenant.owner' });
+		const founded = { parent: 'platform', kind: ScopeKind.ORGANIZATION, id: 'hooli', displayName: 'Hooli' };
+		await world.operator.scopes.createScope(founded);
+		expect((await invite('organizations/hooli')).invitation?.state).toBe('open');
+		expect(await refusalOf(invite(parentOf()))).toMatchObject({ reason: 'GRANT_EXCEEDS_OWN' });
+		const { id: principalId } = await world.member('no.such.role');
+		const second = { parent: parentOf(), principalId, role: 'tenant.owner' };
+		expect(await refusalOf(world.operator.access.createBinding(second))).toMatchObject({ reason: 'GRANT_EXCEEDS_OWN' });
+	});
+
+	test('a principal has a role once at a scope', async () => {
+		const { id: principalId } = await world.member('no.such.role');
+		const give = () => world.owner.access.createBinding({ parent: parentOf(), principalId, role: 'tenant.billing' });
+		await give();
+		expect(await refusalOf(give())).toMatchObject({ code: 'AlreadyExists', reason: 'BINDING_EXISTS' });
 	});
 
 	test('a binding narrows its role and never widens it', async () => {
@@ -204,7 +224,13 @@ describe('roles', () => {
 		const { roles } = await world.owner.access.listRoles({ parent: parentOf() });
 		expect(roles.map((one) => one.name)).toEqual(expect.arrayContaining(['tenant.owner', name]));
 		const unused = await world.owner.access.createRole({ parent: parentOf(), id: 'unused', displayName: 'Unused' });
-		await world.owner.access.deleteRole({ name: unused.role?.name ?? '', etag: unused.role?.etag ?? '' });
+		const gone = unused.role?.name ?? '';
+		await world.owner.access.deleteRole({ name: gone, etag: unused.role?.etag ?? '' });
+		// Nobody gets it any more, nor does another role ever have its id.
+		const late = world.owner.access.createBinding({ parent: parentOf(), principalId: id, role: gone });
+		expect(await refusalOf(late)).toMatchObject({ reason: 'ROLE_UNKNOWN' });
+		const again = world.owner.access.createRole({ parent: parentOf(), id: 'unused', displayName: 'Unused' });
+		expect(await refusalOf(again)).toMatchObject({ reason: 'PRINCIPAL_NAME_TAKEN' });
 	});
 });
 

@@ -106,6 +106,19 @@ test('names that could be taken for others', async () => {
 	// Mixed scripts, an invisible character, one that turns the direction, and a twin of a sibling.
 	for (const displayName of ['Pаypal', 'pay\u200bpal', 'abc\u202ecba', 'PAYPAL', 'Ρауρаl'])
 		await expectRefused('NAME_CONFUSABLE', () => make(displayName));
+	const named = { parent: ORG, id: 'fresh', displayName: 'Pаypal' };
+	const { principals, access } = owner;
+	await expectRefused('NAME_CONFUSABLE', () => principals.createGroup(named));
+	await expectRefused('NAME_CONFUSABLE', () => principals.createServiceAccount(named));
+	await expectRefused('NAME_CONFUSABLE', () => access.createRole({ ...named, permissions: ['scopes.get'] }));
+});
+
+test('what changed meanwhile, and what is there already', async () => {
+	const make = (displayName: string) => owner.scopes.createScope({ parent: ORG, kind: 4, id: 'twice', displayName });
+	const { scope } = await make('twice');
+	const rename = { name: scope?.name ?? '', displayName: 'other', etag: 'v9' };
+	await expectRefused('ETAG_MISMATCH', () => owner.scopes.renameScope(rename));
+	await expectRefused('SCOPE_ID_TAKEN', () => make('again'));
 });
 
 test.each([

@@ -43,6 +43,8 @@ describe('groups', () => {
 		expect((await world.owner.principals.listGroups({ parent })).principals).toHaveLength(1);
 		await world.owner.principals.deleteGroup({ name, etag: group?.etag ?? '' });
 		expect(await refusalOf(world.owner.principals.getGroup({ name }))).toMatchObject({ reason: 'SCOPE_NOT_FOUND' });
+		const { bindings } = await world.owner.access.listBindings({ parent, pageSize: 1000 });
+		expect(bindings.filter((one) => one.principalId === principalId)).toEqual([]);
 	});
 });
 
@@ -127,7 +129,12 @@ describe('invitations', () => {
 		});
 		expect(made.invitationToken).toMatch(/^gpu_inv_[A-Za-z0-9_-]{43}$/);
 		expect(made.invitation).toMatchObject({ email: 'ada@acme.example', state: 'open', scope: parent });
+		const { createdAt, expiresAt } = made.invitation ?? {};
+		expect(Number(expiresAt?.seconds) - Number(createdAt?.seconds)).toBe(7 * 86_400);
 		const name = made.invitation?.name ?? '';
+		// One is seen at exactly the scope that it is for.
+		const above = { parent: world.organization, email: 'bo@acme.example', role: 'tenant.viewer' };
+		await world.owner.principals.createInvitation(above);
 		const { invitations } = await world.owner.principals.listInvitations({ parent });
 		expect(invitations.map((one) => one.name)).toEqual([name]);
 		const row = await world.api.deps.store.read((tx) => tx.invitations.get(name.split('/').at(-1) ?? ''));

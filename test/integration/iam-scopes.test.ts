@@ -194,9 +194,18 @@ describe('suspension and deletion', () => {
 		await world.owner.scopes.resumeScope({ name, etag: scope?.etag ?? '' });
 		const { id: viewer } = await world.member('tenant.viewer');
 		await world.owner.access.createBinding({ parent: project.name, principalId: viewer, role: 'tenant.developer' });
+		const grace = { seconds: 0n, nanos: 0 };
+		const seen = (await world.owner.scopes.planScopeDeletion({ name })).plan?.planDigest ?? '';
+		await world.owner.access.createBinding({ parent: project.name, principalId: viewer, role: 'tenant.billing' });
+		const stale = world.owner.scopes.deleteScope({ name, planDigest: seen, grace, reason: 'over' });
+		expect(await refusalOf(stale)).toMatchObject({ reason: 'DELETION_PLAN_CHANGED' });
 		const again = (await world.owner.scopes.planScopeDeletion({ name })).plan?.planDigest ?? '';
-		await world.owner.scopes.deleteScope({ name, planDigest: again, grace: { seconds: 0n, nanos: 0 }, reason: 'over' });
+		await world.owner.scopes.deleteScope({ name, planDigest: again, grace, reason: 'over' });
+		const before = (await world.api.audit()).length;
 		await upkeep.once();
+		expect((await world.api.audit()).slice(before)).toMatchObject([
+			{ action: 'scopes.purge', target: name, organization: 'globex', detail: { scopes: 2, principals: 1 } },
+		]);
 		expect(await refusalOf(world.owner.scopes.getScope({ name }))).toMatchObject({ reason: 'SCOPE_NOT_FOUND' });
 		const left = await deps.store.read((tx) => tx.access.listBindings([viewer]));
 		expect(left.map(({ role }) => role)).toEqual(['tenant.viewer']);
@@ -208,6 +217,36 @@ describe('suspension and deletion', () => {
 		});
 		const rows = await world.api.deps.store.read((tx) => tx.identities.listHomed([project.name], 10));
 		expect(rows).toEqual([]);
+	});
+
+	test('whoever belonged to an organization belongs there no more once it is deleted', async () => {
+		const { deps } = world.api;
+		const ownerId = await world.stranger('last-of-umbrella');
+		const made = { parent: 'platform', kind: ScopeKind.ORGANIZATION, id: 'umbrella', displayName: 'Umbrella', ownerId };
+		const name = (await world.operator.scopes.createScope(made)).scope?.name ?? '';
+		const member = () => deps.store.read((tx) => tx.identities.getMember('umbrella', ownerId));
+		const planDigest = (await world.operator.scopes.planScopeDeletion({ name })).plan?.planDigest ?? '';
+		await world.operator.scopes.deleteScope({ name, planDigest, grace: { seconds: 0n, nanos: 0 }, reason: 'over' });
+		expect(await member()).toBeDefined();
+		await using upkeep = new IamUpkeepReconciler(deps);
+		await upkeep.once();
+		expect(await member()).toBeUndefined();
+	});
+
+	test('a binding that ended is shown for a month', async () => {
+		const { deps } = world.api;
+		const { id } = await world.member('tenant.viewer');
+		const day = 24 * 3_600_000;
+		await deps.store.unit(function* (tx) {
+			for (const days of [29, 31]) {
+				const ended = { scope: world.organization, role: `x${days}`, expiresAtMs: deps.clock.now() - days * day };
+				yield* tx.access.insertBinding(bindingRow(`ended-${days}`, id, ended));
+			}
+		});
+		await using upkeep = new IamUpkeepReconciler(deps);
+		await upkeep.once();
+		const left = await deps.store.read((tx) => tx.access.listBindings([id]));
+		expect(left.map(({ role }) => role).toSorted()).toEqual(['tenant.viewer', 'x29']);
 	});
 
 	test('a scope that can’t be deleted when its grace is over keeps no other from it', async () => {

@@ -190,6 +190,23 @@ describe('entitlements', () => {
 	});
 });
 
+test('a scope has so many entitlements that have not ended, and no more', async () => {
+	const { organization } = await tenant('many');
+	const subject = 'feature/host-mode';
+	const grant = (more: object = {}) =>
+		clients().entitlements.grantEntitlement({ parent: organization, subject, ...more });
+	const { entitlement } = await grant();
+	const { store } = world.deps;
+	const id = entitlement?.name.split('/').at(-1) ?? '';
+	const row = present(await store.read((tx) => tx.entitlements.get(id)), 'its row');
+	await store.unit(function* (tx) {
+		for (let count = 1; count < 1000; count += 1) yield* tx.entitlements.insert({ ...row, id: `${id}-${count}` });
+	});
+	expect(await refusalOf(grant())).toMatchObject({ code: 'ResourceExhausted', reason: 'TOO_MANY_ENTITLEMENTS' });
+	await clients().entitlements.endEntitlement({ name: entitlement?.name ?? '', etag: entitlement?.etag ?? '' });
+	await grant();
+});
+
 describe('nodes and GPUs', () => {
 	test('count with their assignment until it ends', async () => {
 		const { organization, project } = await tenant('gpus');
