@@ -1,11 +1,11 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { Clock } from '../kit/clock.ts';
+import { readDirectoryLock } from '../kit/directory-lock.ts';
 import type { Rng } from '../kit/ids.ts';
 import type { AgentConfig } from './config.ts';
 import { identityStatus } from './identity/status.ts';
 import { loadIdentity } from './identity/stored-identity.ts';
-import { readHostLock } from './process-host/lock.ts';
 import { foldersOf } from './settings.ts';
 import type { TelemetryStatus } from './telemetry/telemetry.ts';
 
@@ -65,7 +65,7 @@ export async function readAgentStatus(config: AgentConfig, clock: Clock, rng: Rn
 						gateway: snapshot.link.gateway,
 						asOf: snapshot.at,
 					},
-		processHostAlive: existsSync(folders.processHost) && readHostLock(folders.processHost)?.alive === true,
+		processHostAlive: existsSync(folders.processHost) && readDirectoryLock(folders.processHost)?.alive === true,
 		devices: isStale ? null : (snapshot?.devices ?? null),
 		survivalMessage: snapshot?.survival ?? '',
 		telemetry: isStale ? null : (snapshot?.telemetry ?? null),

@@ -44,17 +44,26 @@ describe('data folder of up', () => {
 
 	it('belongs to one process, and to the next when that was killed', async () => {
 		const root = fresh();
-		const release = await takeFolder(root, { startedAt: 'now' });
-		expect(await takeFolder(root, { startedAt: 'now' })).toBeUndefined();
-		expect((await whoRuns(root))?.pid).toBe(process.pid);
-		await release?.();
+		const started = { startedAt: 'now', store: 'postgres://db' };
+		const release = await takeFolder(root, started, 'a');
+		expect(await takeFolder(root, { startedAt: 'later' }, 'b')).toBeUndefined();
+		expect(await whoRuns(root)).toMatchObject({ pid: process.pid, ...started });
+		release?.();
 		expect(await whoRuns(root)).toBeUndefined();
-		writeFileSync(
-			join(root, 'up.json'),
-			JSON.stringify({ pid: process.pid, startTimeTicks: 1, bootId: 'other', startedAt: '' }),
-		);
+		const killed = { instanceId: 'c', pid: process.pid, startTimeTicks: 1, bootId: 'other' };
+		writeFileSync(join(root, 'up', 'lock-0000000009'), JSON.stringify(killed));
 		expect(await whoRuns(root), 'the pid was reused').toBeUndefined();
-		expect(await takeFolder(root, { startedAt: 'now' })).toBeDefined();
+		expect(await takeFolder(root, started, 'd')).toBeDefined();
+		expect(await whoRuns(root)).toMatchObject({ pid: process.pid });
+	});
+
+	it('goes from one that was killed to one of several that come at once', async () => {
+		const root = fresh();
+		await takeFolder(root, { startedAt: 'now' }, 'first').then((release) => release?.());
+		const killed = { instanceId: 'killed', pid: 2 ** 22 + 1, startTimeTicks: 1, bootId: 'other' };
+		writeFileSync(join(root, 'up', 'lock-0000000009'), JSON.stringify(killed));
+		const taken = await Promise.all(['a', 'b', 'c', 'd'].map((id) => takeFolder(root, { startedAt: id }, id)));
+		expect(taken.filter((release) => release !== undefined)).toHaveLength(1);
 	});
 
 	it('writes secrets for their owner alone', async () => {

@@ -2,10 +2,10 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { acquireDirectoryLock } from '../../kit/directory-lock.ts';
 import { processIdentity } from '../../kit/process-identity.ts';
 import { cgroupBaseOf, cgroupIdOf } from './cgroup-base.ts';
 import { HostFixture, request, run } from './host-fixture.ts';
-import { acquireHostLock } from './lock.ts';
 
 let root: string;
 beforeEach(() => {
@@ -16,7 +16,7 @@ afterEach(() => rmSync(root, { recursive: true, force: true }));
 function hostIn(groups: string): void {
 	const identity = processIdentity(process.pid);
 	if (identity === undefined) throw new Error('/proc is not mounted');
-	acquireHostLock(root, { ...identity, instanceId: 'it' });
+	acquireDirectoryLock(root, { ...identity, instanceId: 'it' });
 	mkdirSync(join(root, String(process.pid)));
 	writeFileSync(join(root, `${process.pid}/cgroup`), groups);
 }

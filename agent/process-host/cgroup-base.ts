@@ -5,8 +5,8 @@
 import { createHash } from 'node:crypto';
 import { realpathSync } from 'node:fs';
 import { join } from 'node:path';
+import { readDirectoryLock } from '../../kit/directory-lock.ts';
 import { readCgroup } from './cgroup.ts';
-import { readHostLock } from './lock.ts';
 
 /** Tells the cgroups of hosts with different directories apart. `directory`: a real path. */
 export function cgroupIdOf(directory: string): string {
@@ -21,7 +21,7 @@ export function cgroupBaseOf(directory: string, procRoot: string): string | unde
 	} catch {
 		return undefined;
 	}
-	const held = readHostLock(real);
+	const held = readDirectoryLock(real);
 	if (held?.alive !== true) return undefined;
 	const own = cgroup2Of(readCgroup(join(procRoot, String(held.lock.pid), 'cgroup')));
 	// As boxes.ts puts them: beside the host where its own cgroup is delegated to it, else in one that it made.

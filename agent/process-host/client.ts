@@ -4,6 +4,7 @@
  */
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { readDirectoryLock } from '../../kit/directory-lock.ts';
 import { type ErrorCode, GpuaasError } from '../../kit/error.ts';
 import { BoundedQueue } from '../../kit/queue.ts';
 import type {
@@ -23,7 +24,6 @@ import type {
 import type { Connected } from './detached.ts';
 import { agreeOnVersion, type Greeting, takesRetire } from './greeting.ts';
 import { attachWindowBytes, recordOverheadBytes } from './limits.ts';
-import { readHostLock } from './lock.ts';
 import { encodeJson, type Frame, FrameDecoder } from './protocol.ts';
 import { socketName } from './state.ts';
 
@@ -66,7 +66,7 @@ async function greet(connection: Connection, directory: string): Promise<SocketP
 		await connection.close();
 		throw error;
 	});
-	const held = readHostLock(directory);
+	const held = readDirectoryLock(directory);
 	if (held?.alive !== true || held.lock.instanceId !== greeting.instanceId) {
 		await connection.close();
 		throw lost('whoever answers on its socket does not hold the lock of its directory');

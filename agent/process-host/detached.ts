@@ -6,10 +6,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { appendFileSync, closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, sleep } from '../../kit/clock.ts';
+import { readDirectoryLock } from '../../kit/directory-lock.ts';
 import { GpuaasError, messageOf } from '../../kit/error.ts';
 import { loaderArgs } from '../../kit/loader-args.ts';
 import { preparePrivateDirectory } from './directory.ts';
-import { readHostLock } from './lock.ts';
 import { configName, exitHeld, logName } from './state.ts';
 
 /** Short-lived garbage in 1 MB instead of 16: fork copies the page tables of all of it. And see kit/young-garbage.ts. */
@@ -126,7 +126,7 @@ export async function startDetached<H>(program: DetachedProgram<H>, options: Det
 				const isTransient = error instanceof GpuaasError && error.code === 'UNAVAILABLE';
 				if (!isTransient || clock.monotonic() > deadlineMs) throw notStarted(program.name, directory, error, unit);
 				// One that is about to end still holds its lock: looked at each time, not once.
-				if (unit === undefined && readHostLock(directory)?.alive !== true) {
+				if (unit === undefined && readDirectoryLock(directory)?.alive !== true) {
 					if (hasFailed(child)) throw notStarted(program.name, directory, error, unit);
 					if (child === undefined || child.exitCode === exitHeld)
 						child = spawnDetached(program.mainPath, directory, options);
@@ -153,7 +153,7 @@ async function greeted<H>(
 	// Its end is of no interest any more.
 	connection.greeted.catch(() => undefined);
 	connection.close();
-	const held = readHostLock(directory);
+	const held = readDirectoryLock(directory);
 	// By pid and start time: nobody else.
 	if (held?.alive === true) process.kill(held.lock.pid, 'SIGKILL');
 	const message = `the ${name} in ${directory} was connected and said nothing for ${greetingMsMax} ms, so it was killed`;
@@ -170,7 +170,7 @@ function hasFailed(child: ChildProcess | undefined): boolean {
 
 /** A host of a release so old never makes room by itself. */
 function withPid(error: GpuaasError, directory: string): GpuaasError {
-	const held = readHostLock(directory);
+	const held = readDirectoryLock(directory);
 	if (held?.alive !== true) return error;
 	const { code, reason, message } = error;
 	return new GpuaasError({

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { systemClock } from '../../kit/clock.ts';
+import { readDirectoryLock } from '../../kit/directory-lock.ts';
 import { loaderArgs } from '../../kit/loader-args.ts';
 import type { LaunchRequest } from '../tasks/process-host.ts';
 import type { SocketProcessHost } from './client.ts';
@@ -20,7 +21,6 @@ import {
 	uniqueSeconds,
 	until,
 } from './host-fixture.ts';
-import { readHostLock } from './lock.ts';
 import { startProcessHost } from './start.ts';
 
 /**
@@ -84,7 +84,7 @@ async function startWithoutCgroup2(directory = mkdtempSync(join(tmpdir(), 'ph1-'
 		stdio: 'ignore',
 	});
 	child.unref();
-	await until(() => expect(readHostLock(directory)?.alive).toBe(true));
+	await until(() => expect(readDirectoryLock(directory)?.alive).toBe(true));
 	const host = await startProcessHost({ directory, clock: systemClock });
 	return new HostFixture(directory, {}, host);
 }

@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { vi } from 'vitest';
 import { systemClock } from '../../kit/clock.ts';
+import { readDirectoryLock } from '../../kit/directory-lock.ts';
 import type { LaunchRequest, OutputRecord, ProcessHost, TaskKey, TaskResult } from '../tasks/process-host.ts';
 import type { SocketProcessHost } from './client.ts';
 import type { HostConfig } from './limits.ts';
-import { readHostLock } from './lock.ts';
 import { reapDirectory } from './reap.ts';
 import { startProcessHost } from './start.ts';
 
@@ -84,7 +84,7 @@ export class HostFixture implements AsyncDisposable {
 		await host.closed;
 		await until(() => {
 			// Its command line goes before it does.
-			if (readHostLock(this.directory)?.alive === true) throw new Error('the host still runs');
+			if (readDirectoryLock(this.directory)?.alive === true) throw new Error('the host still runs');
 		});
 	}
 

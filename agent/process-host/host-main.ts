@@ -7,13 +7,13 @@ import { appendFileSync, chmodSync, openSync, rmSync, statSync, watch, writeSync
 import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { type Clock, every, systemClock } from '../../kit/clock.ts';
+import { acquireDirectoryLock } from '../../kit/directory-lock.ts';
 import { hex, systemRng } from '../../kit/ids.ts';
 import { type ProcessIdentity, processIdentity } from '../../kit/process-identity.ts';
 import { ownVersion } from '../../kit/version.ts';
 import { cgroupIdOf } from './cgroup-base.ts';
 import { preparePrivateDirectory } from './directory.ts';
 import { sampleMs } from './limits.ts';
-import { acquireHostLock } from './lock.ts';
 import { uptimeTicks } from './proc.ts';
 import { aliveName, exitHeld, logName, socketName } from './state.ts';
 
@@ -78,7 +78,7 @@ function begin(directory: string, log: (line: string) => void): HostBase {
 	const identity = processIdentity(process.pid);
 	if (identity === undefined) throw new Error('/proc is not mounted');
 	const instanceId = hex(systemRng.bytes(16));
-	const outcome = acquireHostLock(directory, { ...identity, instanceId });
+	const outcome = acquireDirectoryLock(directory, { ...identity, instanceId });
 	if (outcome.kind === 'HELD') {
 		log(`not started: process ${outcome.by?.pid} already owns ${directory}`);
 		process.exit(exitHeld);

@@ -13,11 +13,11 @@
 import { readFileSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, sleep } from '../../kit/clock.ts';
+import { readDirectoryLock } from '../../kit/directory-lock.ts';
 import { bootId as readBootId } from '../../kit/process-identity.ts';
 import type { StartedInfo } from '../tasks/process-host.ts';
 import { killCgroup, removeCgroup } from './cgroup.ts';
 import { fifoFolderOf } from './fifo.ts';
-import { readHostLock } from './lock.ts';
 import { holdsFile, listProcesses, type ProcessStat, signal } from './proc.ts';
 import { aliveName, readState } from './state.ts';
 
@@ -68,7 +68,7 @@ function belongings(
 
 export async function reapDirectory(options: ReapOptions): Promise<ReapOutcome> {
 	const directory = realpathSync(options.directory);
-	if (readHostLock(directory)?.alive === true) return { kind: 'HOST_ALIVE' };
+	if (readDirectoryLock(directory)?.alive === true) return { kind: 'HOST_ALIVE' };
 	return reapUnlocked({ ...options, directory });
 }
 

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { sleep, systemClock } from '../../kit/clock.ts';
+import { readDirectoryLock } from '../../kit/directory-lock.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { compileCache, HostFixture } from './host-fixture.ts';
-import { readHostLock } from './lock.ts';
 import { startProcessHost } from './start.ts';
 
 const unit = 'gpuaas-process-host.service';
@@ -14,7 +14,7 @@ it('where a unit starts the host it is waited for, and none is started in the cg
 	const directory = mkdtempSync(join(tmpdir(), 'ph-'));
 	const reached = startProcessHost({ directory, clock: systemClock, compileCache, unit });
 	await sleep(systemClock, 1000);
-	expect(readHostLock(directory)).toBeUndefined();
+	expect(readDirectoryLock(directory)).toBeUndefined();
 	// As the unit does.
 	const host = await startProcessHost({ directory, clock: systemClock, compileCache });
 	await using fixture = new HostFixture(directory, {}, host);
@@ -26,7 +26,7 @@ it('where a unit starts the host it is waited for, and none is started in the cg
 	expect(await host.retire()).toBe(true);
 	const next = startProcessHost({ directory, clock: systemClock, compileCache, unit });
 	await sleep(systemClock, 500);
-	expect(readHostLock(directory)).toMatchObject({ alive: false, lock: { pid: host.pid } });
+	expect(readDirectoryLock(directory)).toMatchObject({ alive: false, lock: { pid: host.pid } });
 	const successor = await fixture.connect();
 	const again = await next;
 	expect(again.pid).toBe(successor.pid);
@@ -56,7 +56,7 @@ it('a unit that starts none is named', async () => {
 				message: expect.stringContaining(`systemctl status ${unit}`),
 			});
 		await reached;
-		expect(readHostLock(directory)).toBeUndefined();
+		expect(readDirectoryLock(directory)).toBeUndefined();
 	} finally {
 		rmSync(directory, { recursive: true, force: true });
 	}

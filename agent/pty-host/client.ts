@@ -4,6 +4,7 @@
  */
 import { connect, type OnReadOpts, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { readDirectoryLock } from '../../kit/directory-lock.ts';
 import { type ErrorCode, GpuaasError } from '../../kit/error.ts';
 import { buffersCame } from '../../kit/young-garbage.ts';
 import type { DeviceMechanism } from '../platform/device-rules.ts';
@@ -11,7 +12,6 @@ import type { Connected } from '../process-host/detached.ts';
 import { FrameReader } from '../process-host/frame-reader.ts';
 import { encodeJson } from '../process-host/framing.ts';
 import { agreeOnVersion, type Greeting, takesRetire } from '../process-host/greeting.ts';
-import { readHostLock } from '../process-host/lock.ts';
 import { socketName } from '../process-host/state.ts';
 import { frameBytesMax } from './limits.ts';
 import { decodeFrame, encodeAck, encodeDataHead, type Frame } from './protocol.ts';
@@ -52,7 +52,7 @@ async function greet(host: SocketPtyHost, directory: string): Promise<SocketPtyH
 		await host.close();
 		throw error;
 	});
-	const held = readHostLock(directory);
+	const held = readDirectoryLock(directory);
 	if (held?.alive === true && held.lock.instanceId === instanceId) {
 		host.pid = held.lock.pid;
 		host.devices = devices;

@@ -4,6 +4,7 @@ import { GpuaasError } from '../../kit/error.ts';
 import type { Rng } from '../../kit/ids.ts';
 import { type ChildExit, SupervisedChild } from '../../kit/process.ts';
 import { type Daemon, daemonNodeArgs, daemonPath } from '../daemon.ts';
+import { markOf } from './left-daemons.ts';
 
 /** One daemon under `up`: kept running, its log in a file, its first line on standard output parsed as "ready". */
 export interface DaemonChild extends AsyncDisposable {
@@ -21,13 +22,15 @@ export interface DaemonOptions {
 	readonly clock: Clock;
 	readonly rng: Rng;
 	readonly daemon: Daemon;
+	/** Data folder of this `up`. */
+	readonly root: string;
 	readonly argv: readonly string[];
 	readonly logPath: string;
 	readonly onRestart: (exit: ChildExit) => void;
 }
 
 export function startDaemon(options: DaemonOptions): DaemonChild {
-	const { clock, rng, daemon, argv, logPath } = options;
+	const { clock, rng, daemon, root, argv, logPath } = options;
 	rotate(logPath);
 	const log = openSync(logPath, 'a', 0o600);
 	let unready = 0;
@@ -41,7 +44,7 @@ export function startDaemon(options: DaemonOptions): DaemonChild {
 			name: daemon,
 			command: process.execPath,
 			args: [...daemonNodeArgs(daemon), daemonPath(daemon), ...argv],
-			env: childEnv(),
+			env: { ...childEnv(), ...markOf(root) },
 			stdio: ['ignore', 'pipe', log],
 			// Ctrl-C goes to `up` alone, which stops its children in order.
 			ownGroup: true,

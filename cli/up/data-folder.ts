@@ -1,13 +1,14 @@
-import { appendFile, chmod, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { appendFile, chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
+import { acquireDirectoryLock, readDirectoryLock } from '../../kit/directory-lock.ts';
 import { GpuaasError } from '../../kit/error.ts';
-import { isSameProcess, type ProcessIdentity, processIdentity } from '../../kit/process-identity.ts';
+import { type ProcessIdentity, processIdentity } from '../../kit/process-identity.ts';
 import { completePorts, type Ports } from './ports.ts';
 
 /**
  * The folder that one `up` works in: ports that stay the same, configuration of both daemons, their data, their logs,
- * and `up.json`, which says which process runs it. Everything is made once and reused; nothing of a person's is changed.
+ * and `up/`, which says which process runs it. Everything is made once and reused; nothing of a person's is changed.
  */
 export interface DataFolder {
 	readonly root: string;
@@ -134,20 +135,27 @@ interface Started {
 
 export interface Running extends ProcessIdentity, Started {}
 
+/** Numbered files; the highest names the process that runs the folder. */
+const lockFolder = (root: string) => join(root, 'up');
+
 /** Who runs this folder; undefined when nobody does. */
 export async function whoRuns(root: string): Promise<Running | undefined> {
 	try {
-		const running = JSON.parse(await readFile(join(root, 'up.json'), 'utf8')) as Running;
-		return isSameProcess(running) ? running : undefined;
+		const held = readDirectoryLock(lockFolder(root));
+		if (held?.alive !== true) return undefined;
+		return { ...held.lock, startedAt: held.lock.says?.startedAt ?? '', store: held.lock.says?.store };
 	} catch {
 		return undefined;
 	}
 }
 
-/** Takes the folder for this process; undefined when another took it first. The answer releases it. */
-export async function takeFolder(root: string, started: Started): Promise<(() => Promise<void>) | undefined> {
-	await mkdir(root, { recursive: true, mode: 0o700 });
-	const path = join(root, 'up.json');
+/** Takes the folder for this process; undefined when another has it. The answer releases it. `instanceId`: of this start alone. */
+export async function takeFolder(
+	root: string,
+	started: Started,
+	instanceId: string,
+): Promise<(() => void) | undefined> {
+	await mkdir(lockFolder(root), { recursive: true, mode: 0o700 });
 	const own = processIdentity(process.pid);
 	if (own === undefined) {
 		throw new GpuaasError({
@@ -156,21 +164,10 @@ export async function takeFolder(root: string, started: Started): Promise<(() =>
 			message: '/proc is not mounted; gpuaas needs Linux with /proc',
 		});
 	}
-	for (let attempt = 0; attempt < 3; attempt += 1) {
-		try {
-			const file = await open(path, 'wx', 0o600);
-			await file.writeFile(`${JSON.stringify({ ...own, ...started })}\n`);
-			await file.close();
-			return () => rm(path, { force: true });
-		} catch (error) {
-			if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-		}
-		if ((await whoRuns(root)) !== undefined) return undefined;
-		// Left behind by one that was killed; a file that was made this instant may not be written yet, so look again.
-		const before = await stat(path).catch(() => undefined);
-		if (before !== undefined && (await whoRuns(root)) === undefined) await rm(path, { force: true });
-	}
-	return undefined;
+	const { startedAt, store } = started;
+	const says = { startedAt, ...(store === undefined ? {} : { store }) };
+	const outcome = acquireDirectoryLock(lockFolder(root), { ...own, instanceId, says });
+	return outcome.kind === 'ACQUIRED' ? outcome.release : undefined;
 }
 
 /** Where tasks of the demo run: never root. */

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { sleep } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
+import { uuidv7 } from '../../kit/ids.ts';
 import { TaskService, TaskState } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
 import { type Api, apiOf } from '../client.ts';
@@ -23,6 +24,7 @@ import {
 	writeSecret,
 } from '../up/data-folder.ts';
 import { type FirstTask, openTasks, runFirstTask, waitForNode } from '../up/first-run.ts';
+import { endLeftDaemons, leftDaemons } from '../up/left-daemons.ts';
 import { isFree, PORT_NAMES, type Ports } from '../up/ports.ts';
 import { chooseStore, keepStore, readStore } from '../up/store-choice.ts';
 import { storeUrl } from './control-plane.ts';
@@ -66,12 +68,13 @@ const up: Command = {
 		const chosen = chosenPorts(args);
 		const named = storeUrl(up, args);
 		const store = named ?? (await readStore(root))?.url;
-		const release = await takeFolder(root, { startedAt: new Date(io.clock.now()).toISOString(), store });
+		const startedAt = new Date(io.clock.now()).toISOString();
+		const release = await takeFolder(root, { startedAt, store }, uuidv7(io.clock.now(), io.rng));
 		if (release === undefined) return attach(args, io, root, chosen);
 		try {
 			return await start(args, io, root, chosen, await chooseStore(root, named));
 		} finally {
-			await release();
+			release();
 		}
 	},
 };
@@ -100,6 +103,7 @@ async function start(
 	chosen: Partial<Ports>,
 	url: string | undefined,
 ): Promise<number> {
+	await takeOver(args, io, root);
 	const stored = await readPorts(root);
 	for (const [name, value] of Object.entries({ ...stored, ...chosen })) {
 		if (!(await isFree(value))) {
@@ -125,6 +129,7 @@ async function start(
 				clock: io.clock,
 				rng: io.rng,
 				daemon: 'control-plane',
+				root,
 				argv: ['--config', folder.controlPlaneConfig, ...sets],
 				logPath: folder.log('control-plane'),
 				onRestart: onRestart('control plane'),
@@ -141,6 +146,7 @@ async function start(
 		clock: io.clock,
 		rng: io.rng,
 		daemon: 'agent',
+		root,
 		argv: [
 			'run',
 			'--config',
@@ -162,6 +168,15 @@ async function start(
 	await untilInterrupted(io);
 	await stop(args, io, api, agent, controlPlane);
 	return EXIT.ok;
+}
+
+/** An `up` that was killed left its daemons behind, which nobody would start again; what runs on this host goes on. */
+async function takeOver(args: Arguments, io: Io, root: string): Promise<void> {
+	const left = leftDaemons(root);
+	if (left.length === 0) return;
+	const names = left.map(({ daemon, pid }) => `${daemon === 'agent' ? 'agent' : 'control plane'} (process ${pid})`);
+	await say(args, io, `an earlier up was killed; taking over from its ${names.join(' and ')}`);
+	await endLeftDaemons(io.clock, left);
 }
 
 /** Ctrl-C while something starts ends the wait; what was started is stopped by its owner's scope. */

@@ -146,8 +146,8 @@ export async function startTasksWorld(options: WorldOptions = {}): Promise<Tasks
 
 /** The pid of the node's process host, while one lives. */
 export async function hostPid(folder: string): Promise<number | undefined> {
-	const { readHostLock } = await import('../../agent/process-host/lock.ts');
-	const found = readHostLock(join(folder, 'host'));
+	const { readDirectoryLock } = await import('../../kit/directory-lock.ts');
+	const found = readDirectoryLock(join(folder, 'host'));
 	return found?.alive ? found.lock.pid : undefined;
 }
 

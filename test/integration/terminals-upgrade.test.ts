@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { readHostLock } from '../../agent/process-host/lock.ts';
 import { startPtyHost } from '../../agent/pty-host/start.ts';
 import { systemClock } from '../../kit/clock.ts';
+import { readDirectoryLock } from '../../kit/directory-lock.ts';
 import { eventually } from '../eventually.ts';
 import { copyProduct } from './product-copy.ts';
 import { type Person, TerminalsWorld } from './terminals-world.ts';
@@ -140,7 +140,7 @@ test('a host that speaks no version of the agent is left alone, and the agent sa
 			reason: 'HOST_VERSION',
 			message: expect.stringMatching(new RegExp(`9 or 8.*then stop this process: process ${host.pid},`)),
 		});
-		expect(readHostLock(directory)).toMatchObject({ alive: true, lock: { pid: host.pid } });
+		expect(readDirectoryLock(directory)).toMatchObject({ alive: true, lock: { pid: host.pid } });
 	} finally {
 		host.kill('SIGKILL');
 		await ended;

@@ -32,6 +32,7 @@ test('a control plane whose port was taken in the moment before it could bind it
 				clock: systemClock,
 				rng: systemRng,
 				daemon: 'control-plane',
+				root,
 				argv: ['--config', controlPlaneConfig],
 				logPath: log('control-plane'),
 				onRestart: () => {},

@@ -61,6 +61,15 @@ export class UpWorld implements AsyncDisposable {
 		return up.ended;
 	}
 
+	/** kill -9 to `up` alone; its daemons live on. */
+	async kill(): Promise<void> {
+		const up = this.#up;
+		if (up === undefined) throw new Error('nothing is up');
+		this.#up = undefined;
+		up.child.kill('SIGKILL');
+		await new Promise((ended) => up.child.once('exit', ended));
+	}
+
 	/** kill -9 to `up` and both daemons, at once; what outlives an agent goes on. */
 	async crash(): Promise<void> {
 		const up = this.#up;
