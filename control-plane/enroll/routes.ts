@@ -7,6 +7,7 @@ import { GpuaasError } from '../../kit/error.ts';
 import { uuidv7 } from '../../kit/ids.ts';
 import type { KeyedBuckets } from '../../kit/limits.ts';
 import { isCorrelationId } from '../../kit/log.ts';
+import { SparingLog } from '../../kit/sparing-log.ts';
 import { Caller, RateClass } from '../../proto/gen/gpuaas/common/v1/policy_pb.ts';
 import {
 	BeginEnrollmentRequestSchema,
@@ -29,6 +30,7 @@ export function enrollmentRoutes(deps: EnrollmentDeps, calls: KeyedBuckets): (ro
 		const { caller, rate, name } = checkedPolicy(method);
 		assert(caller === Caller.JOINER && rate === RateClass.ENROLL, `${name} is served and limited as enrollment`);
 	}
+	const floods = new SparingLog(deps.log, deps.clock);
 	const call = async <D extends DescMessage, Response>(
 		desc: D,
 		request: MessageShape<D>,
@@ -45,6 +47,8 @@ export function enrollmentRoutes(deps: EnrollmentDeps, calls: KeyedBuckets): (ro
 		} catch (error) {
 			const { code, reason } = GpuaasError.from(error);
 			if (code === 'INTERNAL') ctx.log.error('enrollment failed', { error, peer });
+			else if (reason === 'RATE_LIMITED')
+				floods.warn('enrollment refused: too many calls', { peer, method: ctx.method });
 			else ctx.log.warn('enrollment refused', { reason, peer, method: ctx.method });
 			throw connectErrorOf(error);
 		}

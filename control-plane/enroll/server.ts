@@ -14,6 +14,7 @@ import { addressGroup } from '../../kit/address-group.ts';
 import type { Clock } from '../../kit/clock.ts';
 import { KeyedBuckets } from '../../kit/limits.ts';
 import type { Logger } from '../../kit/log.ts';
+import { SparingLog } from '../../kit/sparing-log.ts';
 import type { EnrollmentDeps } from '../app/enrollment/deps.ts';
 import { channelKey, channelOf } from './channel.ts';
 import { enrollmentRoutes } from './routes.ts';
@@ -25,7 +26,8 @@ import { enrollmentRoutes } from './routes.ts';
  * chain includes the root, which joiners compare with the pin in their token.
  *
  * Everything is bounded: connections in all and of one address (kit/address-group.ts), bytes, streams, resets, time to the end of the TLS
- * handshake, idle time, and the whole life of a connection, which ends a slow-loris whatever it sends.
+ * handshake, idle time, and the whole life of a connection, which ends a slow-loris whatever it sends; and what is logged of
+ * all who are turned away.
  */
 export interface EnrollListenerLimits {
 	readonly connectionsMax: number;
@@ -156,6 +158,7 @@ function serverOptions(limits: EnrollListenerLimits): SecureServerOptions {
 export class Connections {
 	readonly #clock: Clock;
 	readonly #log: Logger;
+	readonly #refusals: SparingLog;
 	readonly #limits: EnrollListenerLimits;
 	readonly #sockets = new Set<Socket>();
 	readonly #byAddress = new Map<string, number>();
@@ -163,6 +166,7 @@ export class Connections {
 	constructor(clock: Clock, log: Logger, limits: EnrollListenerLimits) {
 		this.#clock = clock;
 		this.#log = log;
+		this.#refusals = new SparingLog(log, clock);
 		this.#limits = limits;
 	}
 
@@ -174,7 +178,7 @@ export class Connections {
 		const address = addressGroup(socket.remoteAddress ?? '');
 		const ofAddress = this.#byAddress.get(address) ?? 0;
 		if (ofAddress >= this.#limits.connectionsPerAddressMax) {
-			this.#log.warn('enroll connection refused: too many of one address', { address, connections: ofAddress });
+			this.#refusals.warn('enroll connection refused: too many of one address', { address, connections: ofAddress });
 			socket.destroy();
 			return;
 		}

@@ -15,6 +15,7 @@ import { mintApiKey } from '../../control-plane/app/iam/api-key.ts';
 import { present } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { systemRng } from '../../kit/ids.ts';
+import { createLogger } from '../../kit/log.ts';
 import { encodeJoinToken } from '../../pki/keys/join-token.ts';
 import { generateNodeKey } from '../../pki/keys/node-key.ts';
 import { generateSigner } from '../../pki/keys/signer.ts';
@@ -373,6 +374,34 @@ describe('limits of the enrollment listener', () => {
 		for (const socket of sockets) socket.destroy();
 		await eventually('they are forgotten', () => world.server.connections === 0);
 		await expect(world.enroll(await world.token())).resolves.toBeDefined();
+	});
+
+	it('writes few lines about a flood of connections or of calls', async () => {
+		const lines: { readonly message: string }[] = [];
+		const log = createLogger({ name: 'test', destination: { write: (line) => void lines.push(JSON.parse(line)) } });
+		const patient = { handshakeTimeoutMs: 600_000, idleTimeoutMs: 600_000, connectionLifeMaxMs: 600_000 };
+		const few = { connectionsPerAddressMax: 2, callsBurstPerAddress: 1, callsPerSecondPerAddress: 0.001 };
+		await using world = await World.start({ listener: { ...patient, ...few }, log });
+		const linesOf = (text: string) => lines.filter(({ message }) => message.includes(text)).length;
+		using joiner = await RawJoiner.connect(world.address, await world.token());
+		const challenge = await joiner.begin();
+		for (let call = 0; call < 100; call += 1) {
+			await expect(joiner.complete(challenge)).rejects.toMatchObject({ reason: 'RATE_LIMITED' });
+		}
+		// The joiner's own connection is one.
+		const held = connectTcp(world.server.port, '127.0.0.1');
+		await eventually('no other is admitted', () => world.server.connections === 2);
+		for (let call = 0; call < 100; call += 1) {
+			const socket = connectTcp(world.server.port, '127.0.0.1');
+			socket.on('error', () => {});
+			await closed(socket);
+		}
+		// Twenty at once and one every five seconds, however slow this machine is.
+		for (const text of ['too many calls', 'too many of one address']) {
+			expect(linesOf(text)).toBeGreaterThanOrEqual(20);
+			expect(linesOf(text)).toBeLessThan(60);
+		}
+		held.destroy();
 	});
 
 	it('refuses bodies and fields above their limits, and what breaks the contract', async () => {

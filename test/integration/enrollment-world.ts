@@ -43,7 +43,7 @@ import type { Store } from '../../control-plane/store/port/store.ts';
 import { present } from '../../kit/assert.ts';
 import { type Clock, systemClock } from '../../kit/clock.ts';
 import { systemRng, uuidv7 } from '../../kit/ids.ts';
-import { silentLogger } from '../../kit/log.ts';
+import { type Logger, silentLogger } from '../../kit/log.ts';
 import { KeyFolder } from '../../pki/keys/file.ts';
 import { encodeJoinToken, joinTokenPublicKey } from '../../pki/keys/join-token.ts';
 import { generateNodeKey } from '../../pki/keys/node-key.ts';
@@ -100,6 +100,8 @@ export interface WorldOptions {
 	readonly limits?: Partial<AppLimits>;
 	readonly listener?: Partial<EnrollListenerLimits>;
 	readonly trustDomain?: string;
+	/** Of the control plane; default: none. */
+	readonly log?: Logger;
 }
 
 export class World implements AsyncDisposable {
@@ -157,7 +159,7 @@ export class World implements AsyncDisposable {
 	async open(): Promise<void> {
 		const { clock, sessions, folder, trustDomain } = this;
 		const rng = systemRng;
-		const log = silentLogger;
+		const log = this.#options.log ?? silentLogger;
 		const store = await openStore(join(folder, 'store.db'), { clock, rng, log });
 		const keys = new KeyFolder(join(folder, 'keys'), rng);
 		const appendAudit = createAppendAudit({ clock, rng });

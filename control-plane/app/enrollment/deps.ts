@@ -11,7 +11,7 @@ export interface IssuingDeps extends AppDeps {
 	readonly refusalRecords?: Pick<KeyedBuckets, 'take'>;
 }
 
-/** Refusals of one node or token in the audit log: a few at once, then six an hour; the log of the process has them all. */
+/** Refusals of one node or token in the audit log: a few at once, then six an hour; the log of the process has all that are not over the rate of calls. */
 export function refusalRecords(clock: Clock): KeyedBuckets {
 	return new KeyedBuckets(clock, 6 / 3600, 20, 100_000);
 }
