@@ -1,6 +1,5 @@
 import type { ChannelHello } from '../../proto/gen/gpuaas/link/v1/channel_pb.ts';
 import type {
-	AttemptRef,
 	Fact,
 	OutputHello,
 	RenewCertificateRequest,
@@ -60,8 +59,4 @@ export interface LinkDeps {
 export interface SessionOpened {
 	readonly nodeId: string;
 	readonly epoch: number;
-	/** Attempts that the agent still has; an open attempt of ours that is missing here is lost. */
-	readonly attempts: readonly AttemptRef[];
-	/** Random at each start of the agent: another one than before means that the agent restarted. */
-	readonly instanceId: string;
 }

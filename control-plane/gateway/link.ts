@@ -250,8 +250,7 @@ export class AgentLink {
 			fencingSeq: BigInt(result.fencingSeq),
 		});
 		if (result.journalRestarted) ctx.log.warn("the agent's journal is new or was restored", { node: peer.nodeId });
-		const { attempts, instanceId } = hello;
-		this.#deps.onSessionOpen({ nodeId: peer.nodeId, epoch: result.epoch, attempts, instanceId });
+		this.#deps.onSessionOpen({ nodeId: peer.nodeId, epoch: result.epoch });
 	}
 
 	#welcome(hello: Hello, peer: AcceptedStream, epoch: number, factAck: bigint, commandStream: string) {

@@ -2,7 +2,6 @@ import type { Timer } from '../../kit/clock.ts';
 import { every } from '../../kit/clock.ts';
 import { uuidv7 } from '../../kit/ids.ts';
 import type { AppDeps } from '../app/deps.ts';
-import { loseUnknownAttempts } from '../app/tasks/lose-tasks.ts';
 import { type ClaimResult, type ClaimWant, offerQueued, resend } from '../app/tasks/offer.ts';
 import { type RequestContext, systemContext } from '../context.ts';
 
@@ -35,10 +34,6 @@ export class DispatchReconciler implements AsyncDisposable {
 	readonly #nodeOf = new Map<string, string>();
 	/** Nodes that had more in the queue than there was room for. */
 	readonly #waiting = new Set<string>();
-	/** Attempts that newly opened sessions said they know. */
-	readonly #known = new Map<string, readonly { readonly taskId: string; readonly attempt: number }[]>();
-	/** The agent process that each node had at its last session here. */
-	readonly #instances = new Map<string, string>();
 	#isSweepDue = true;
 	#running: Promise<void> | undefined;
 	#closed = false;
@@ -57,17 +52,8 @@ export class DispatchReconciler implements AsyncDisposable {
 	}
 
 	/** A session was welcomed: offers and cancels that it may have missed go out again. */
-	onSessionOpen(opened: {
-		readonly nodeId: string;
-		readonly instanceId: string;
-		readonly attempts: readonly { readonly taskId: string; readonly attempt: number }[];
-	}): void {
-		// A journal is only ever lost with a restart. An agent that moves to a new connection may accept tasks on the old
-		// one after it wrote its Hello, and those must not be taken for lost.
-		if (this.#instances.get(opened.nodeId) !== opened.instanceId) this.#known.set(opened.nodeId, opened.attempts);
-		this.#instances.set(opened.nodeId, opened.instanceId);
-		this.#resync.add(opened.nodeId);
-		this.#wake();
+	onSessionOpen({ nodeId }: { readonly nodeId: string }): void {
+		this.resync(nodeId);
 	}
 
 	/** Sends offers and cancels of this node again: its offers outlived their lease. */
@@ -156,19 +142,15 @@ export class DispatchReconciler implements AsyncDisposable {
 	/** A node for which it fails holds up no other. */
 	async #resendOrLater(ctx: RequestContext, nodeId: string): Promise<void> {
 		try {
-			await this.#resend(ctx, nodeId);
+			await this.#resend(nodeId);
 		} catch (error) {
 			ctx.log.error('offers were not sent again; they are with the next sweep', { node: nodeId, error });
 			this.#unsynced.add(nodeId);
 		}
 	}
 
-	async #resend(ctx: RequestContext, nodeId: string): Promise<void> {
+	async #resend(nodeId: string): Promise<void> {
 		if (!this.#deps.sessions.isConnected(nodeId)) return this.#forget(nodeId);
-		const known = this.#known.get(nodeId);
-		if (known !== undefined) await loseUnknownAttempts(this.#deps, ctx, nodeId, known);
-		// Another session may have opened meanwhile.
-		if (this.#known.get(nodeId) === known) this.#known.delete(nodeId);
 		const { leased, isSent } = await resend(this.#deps, nodeId);
 		this.#forget(nodeId);
 		this.#count(nodeId, leased);

@@ -209,7 +209,7 @@ describe('reconcilers of tasks', () => {
 			offer: { value: (_: string, { taskId }: { taskId: string }) => offered.push(taskId) > 0 },
 		});
 		await using dispatch = new DispatchReconciler({ ...world.app, authority, sessions }, { sweepPeriodMs: 3_600_000 });
-		for (const node of [bad, good]) dispatch.onSessionOpen({ nodeId: node, instanceId: 'i', attempts: [] });
+		for (const node of [bad, good]) dispatch.onSessionOpen({ nodeId: node });
 		await dispatch.idle();
 		expect(offered.toSorted()).toEqual(expected.toSorted());
 	});

@@ -1,7 +1,7 @@
 import type { RequestContext } from '../../context.ts';
 import type { TaskRow } from '../../store/port/tasks.ts';
 import type { AppDeps } from '../deps.ts';
-import { endTasks } from './end-tasks.ts';
+import { type Ending, endTasks } from './end-tasks.ts';
 
 /**
  * Tasks that nobody can answer for any more. `lost` is honest and not final: the agent's signed receipt still replaces
@@ -23,27 +23,27 @@ export async function loseTasksOfNode(
 }
 
 /**
- * A session opened and the agent doesn't know attempts that it once accepted: its journal is gone, and with it any
- * receipt. `known` is what its Hello listed; a full Hello proves nothing about what it left out.
+ * Of a node's open tasks those that its agent once accepted and, by its Hello, doesn't know any more: its journal is
+ * gone, and with it any receipt. `known` is what the Hello listed; a full Hello proves nothing about what it left out.
  */
-export async function loseUnknownAttempts(
-	deps: AppDeps,
-	ctx: RequestContext,
-	nodeId: string,
+export function unknownAttempts(
+	active: readonly TaskRow[],
 	known: readonly { readonly taskId: string; readonly attempt: number }[],
-): Promise<number> {
-	if (known.length >= HELLO_ATTEMPTS_MAX) return 0;
+	isRestarted: boolean,
+): readonly TaskRow[] {
+	if (known.length >= HELLO_ATTEMPTS_MAX) return [];
 	const attempts = new Set(known.map(({ taskId, attempt }) => `${taskId}/${attempt}`));
-	const active = await deps.store.read((tx) => tx.tasks.listActive(nodeId, deps.limits.tasksOpenPerNodeMax));
-	const affected = active.filter((task) => isInAgentsHands(task) && !attempts.has(`${task.id}/${task.attempt}`));
-	return await lose(
-		deps,
-		ctx,
-		affected,
-		'JOURNAL_LOST',
-		'the agent came back without its journal and knows nothing of this task: it may have run, and nothing of it was kept',
-	);
+	// Of a process that goes on, only what it said to have accepted: the rest may be on its way.
+	const isIts = (task: TaskRow) => (isRestarted ? isInAgentsHands(task) : task.acceptedAtMs !== null);
+	return active.filter((task) => isIts(task) && !attempts.has(`${task.id}/${task.attempt}`));
 }
+
+export const JOURNAL_LOST: Ending = Object.freeze({
+	state: 'lost',
+	reason: 'JOURNAL_LOST',
+	message:
+		'the agent came back without its journal and knows nothing of this task: it may have run, and nothing of it was kept',
+});
 
 /** link.proto: Hello.attempts. */
 const HELLO_ATTEMPTS_MAX = 2048;
