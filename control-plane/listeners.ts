@@ -16,6 +16,7 @@ import { KeyUses } from './app/keys/uses.ts';
 import { EDGE_HEADERS } from './app/login/edge-gate.ts';
 import { LINK_LIMITS_DEFAULT } from './app/sessions/limits.ts';
 import { AgentAuditLimit } from './app/tasks/agent-audit-limit.ts';
+import { recordDeclined } from './app/tasks/record-declined.ts';
 import { recordFacts } from './app/tasks/record-facts.ts';
 import { openUpload } from './app/tasks/upload-output.ts';
 import { terminalsOfAgents } from './app/terminals/agent-side.ts';
@@ -149,6 +150,7 @@ async function linkDeps(
 		authorizeStream: (ctx, leafDer) => guard.authorizeStream(ctx, leafDer),
 		recordFacts: (ctx, from, facts) => recordFacts(recordDeps, ctx, from, facts),
 		onSessionOpen,
+		recordDeclined: (ctx, from, declined) => recordDeclined(deps, ctx, from, declined),
 		ingestTelemetry: deps.telemetry.ingest.ingest,
 		historyAnswer: deps.telemetry.rings.answer,
 		fastPlanOf: (nodeId) => deps.telemetry.fastPlans.planOf(nodeId),

@@ -11,12 +11,24 @@ export interface CommandSink {
 	 * The link calls it before it acknowledges them, and acknowledges nothing when it throws.
 	 */
 	commit?(): void;
+	/** Offers that were not taken since the last call, because the journal can't be written; told once, after `commit`. */
+	takeDeclined?(): readonly DeclinedOffer[];
 	/** At each Welcome, before any command: the highest fencing token that this node was given. */
 	welcomed?(fencingSeq: bigint): void;
 	/** Attempts that the process host has or the journal holds open: goes into Hello. */
 	attempts(): readonly { readonly taskId: string; readonly attempt: number }[];
 	/** For the heartbeat. */
 	runningCount(): number;
+}
+
+/** As link.v1.TaskRefused. */
+export interface DeclinedOffer {
+	readonly taskId: string;
+	readonly attempt: number;
+	readonly fencingToken: bigint;
+	readonly reason: string;
+	readonly message: string;
+	readonly retryable: boolean;
 }
 
 /** Kept output of an attempt, for UploadOutput: implemented by agent/tasks over the process host's spool. */

@@ -106,6 +106,11 @@ export function replayRow(taskId: string, attempt: number, fencingToken: bigint,
 	};
 }
 
+/** What was to be recorded was not, and may be once somebody has looked at the disk. */
+export function isUnwritable(error: unknown): error is GpuaasError {
+	return error instanceof GpuaasError && (error.reason === 'DISK_FULL' || error.reason === 'STORE_UNAVAILABLE');
+}
+
 export function journalFailure(kind: 'FULL' | 'IOERR', cause?: unknown): GpuaasError {
 	const full = kind === 'FULL';
 	return new GpuaasError({

@@ -37,7 +37,11 @@ async function start() {
 		policy: parsePolicy('', 'agent.policy.toml'),
 		limits: { attemptsMax: 10 },
 	} as unknown as RunnerDeps;
-	const intake = new Intake(deps, () => 0);
+	const intake = new Intake(
+		deps,
+		() => 0,
+		(change) => change(),
+	);
 	intake.setFloor(0n);
 	const take = (attempt: number, by: KeyObjectSigner) => {
 		const envelope = create(TaskEnvelopeSchema, {

@@ -1,13 +1,16 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import { durationMs } from '@bufbuild/protobuf/wkt';
 import { assert } from '../../kit/assert.ts';
+import type { GpuaasError } from '../../kit/error.ts';
 import type { Fact, TaskCancel, TaskOffer } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import {
 	TaskResult as Result,
 	type TaskEnvelope,
 	TaskEnvelopeSchema,
 } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
+import type { DeclinedOffer } from '../control/command-sink.ts';
 import type { AttemptRow } from '../journal/journal.ts';
+import { isUnwritable } from '../journal/rows.ts';
 import { Attempt, attemptLog } from './attempt.ts';
 import { type AttemptName, acceptedFact, auditFact, finishedFact, type Refusal, refusedFact } from './facts.ts';
 import { outcomeWithoutHost } from './outcome.ts';
@@ -18,7 +21,8 @@ import { type Claimed, type EnvelopeVerdict, verifyEnvelope } from './verify-env
 /**
  * From an offer to an accepted attempt, or to a refusal that stays one: the control plane acts on a refusal, so a
  * second copy of the same offer must not be accepted later, whatever changed meanwhile. Answers wait for `commit`, so
- * that offers which came together share one sync; nothing is launched and nothing acknowledged before. Called by the
+ * that offers which came together share one sync; nothing is launched and nothing acknowledged before. While the journal
+ * can't be written offers are declined: that is said at once, and remembered as long as this process lives. Called by the
  * runner.
  */
 export const CANCELLED: Refusal = Object.freeze({
@@ -32,34 +36,52 @@ interface Answer {
 	readonly fact: Fact;
 	/** To be launched once the answer is durable. */
 	readonly attempt?: Attempt;
+	/** What is said instead where it can't be made durable: nothing of the attempt is kept, and nothing was started. */
+	readonly declined?: DeclinedOffer;
 }
 
 export class Intake {
 	readonly #deps: RunnerDeps;
 	readonly #openCount: () => number;
+	readonly #later: (change: () => void) => void;
 	#answers: Answer[] = [];
+	/** By attempt. None is taken any more: the control plane acts on what was said. */
+	readonly #declined = new Map<string, DeclinedOffer>();
+	#declinedUntold: DeclinedOffer[] = [];
 	readonly #accepted: Attempt[] = [];
 	#floor: bigint | undefined;
 	/** Tasks with an answer that isn't committed: the journal doesn't know it yet. */
 	readonly #answered = new Set<string>();
 
-	/** `openCount`: attempts accepted and not ended. */
-	constructor(deps: RunnerDeps, openCount: () => number) {
+	/** `openCount`: attempts accepted and not ended. `later`: writes once the journal can be written again. */
+	constructor(deps: RunnerDeps, openCount: () => number, later: (change: () => void) => void) {
 		this.#deps = deps;
+		this.#later = later;
 		const floor = deps.journal.getSetting(FLOOR);
 		this.#floor = floor === undefined ? undefined : BigInt(floor);
 		this.#openCount = openCount;
 	}
 
-	/** Makes every answer durable, and returns what is to be launched. Throws when the journal can't be written. */
+	/** Makes every answer durable, or declines, and returns what is to be launched. */
 	commit(): readonly Attempt[] {
 		this.#write();
 		return this.#accepted.splice(0);
 	}
 
+	takeDeclined(): readonly DeclinedOffer[] {
+		const untold = this.#declinedUntold;
+		this.#declinedUntold = [];
+		return untold;
+	}
+
 	/** Accepts or refuses, with the next `commit`. */
 	take(offer: TaskOffer, correlationId: string): void {
 		let verdict = this.#verify(offer);
+		const declined = this.#declined.get(attemptOf(verdict));
+		if (declined !== undefined) {
+			this.#declinedUntold.push(declined);
+			return;
+		}
 		if (this.#answered.has(taskOf(verdict) ?? '')) {
 			// Twice in one batch, or two attempts of one task: the journal must know the first to judge the second.
 			this.#write();
@@ -89,14 +111,40 @@ export class Intake {
 		this.#answers = [];
 		this.#answered.clear();
 		const { journal } = this.#deps;
-		journal.transaction(() => {
-			for (const { row } of answers) if (row !== undefined) journal.putAttempt(row);
-			journal.appendFacts(answers.map(({ fact }) => fact));
-		});
+		try {
+			journal.transaction(() => {
+				for (const { row } of answers) if (row !== undefined) journal.putAttempt(row);
+				journal.appendFacts(answers.map(({ fact }) => fact));
+			});
+		} catch (error) {
+			if (!isUnwritable(error)) throw error;
+			for (const answer of answers) this.#unwritten(answer, error);
+			return;
+		}
 		for (const { attempt } of answers) {
 			if (attempt === undefined) continue;
 			attempt.log.debug('accepted a task');
 			this.#accepted.push(attempt);
+		}
+	}
+
+	#unwritten({ declined, row, fact }: Answer, error: GpuaasError): void {
+		const { journal, log } = this.#deps;
+		if (declined === undefined) {
+			this.#later(() => {
+				const kept = row && journal.getAttempt(row.taskId, row.attempt);
+				if (kept?.phase === 'finished' || kept?.phase === 'done') return;
+				if (row !== undefined) journal.putAttempt(row);
+				journal.appendFacts([fact]);
+			});
+			return;
+		}
+		log.error('a task was declined: the journal can not be written', { task: declined.taskId, error });
+		this.#declinedUntold.push(declined);
+		this.#declined.set(`${declined.taskId}/${declined.attempt}`, declined);
+		for (const oldest of this.#declined.keys()) {
+			if (this.#declined.size <= DECLINED_MAX) break;
+			this.#declined.delete(oldest);
 		}
 	}
 
@@ -107,10 +155,15 @@ export class Intake {
 
 	/** An attempt that won't be launched. */
 	refuse(row: AttemptRow, correlationId: string, refusal: Refusal, name: AttemptName = row): void {
-		const { clock, log } = this.#deps;
+		const { clock, log, journal } = this.#deps;
+		const { taskId, attempt, fencingToken } = name;
 		this.#answer({
 			row: { ...row, envelope: new Uint8Array(), phase: 'finished', outputStored: true },
 			fact: refusedFact({ nowMs: clock.now(), correlationId }, name, refusal),
+			// One that the journal has was accepted: its end must not be lost.
+			...(journal.getAttempt(row.taskId, row.attempt) === undefined && {
+				declined: { taskId, attempt, fencingToken, ...refusal },
+			}),
 		});
 		attemptLog(log, row, correlationId).info('refused a task', { reason: refusal.reason });
 	}
@@ -163,7 +216,9 @@ export class Intake {
 			return;
 		}
 		const fact = acceptedFact({ nowMs: this.#deps.clock.now(), correlationId }, row);
-		this.#answer({ row, fact, attempt: new Attempt(row, envelope, decision, this.#deps.log) });
+		const { taskId, attempt, fencingToken } = row;
+		const declined = { taskId, attempt, fencingToken, ...UNWRITABLE };
+		this.#answer({ row, fact, attempt: new Attempt(row, envelope, decision, this.#deps.log), declined });
 	}
 
 	/** Nobody can say whether it ran. */
@@ -251,8 +306,24 @@ export class Intake {
 	}
 }
 
+function attemptOf(verdict: EnvelopeVerdict): string {
+	const { taskId, attempt } =
+		verdict.kind === 'ok' ? verdict.envelope : (verdict.claimed ?? { taskId: '', attempt: 0 });
+	return `${taskId}/${attempt}`;
+}
+
 function taskOf(verdict: EnvelopeVerdict): string | undefined {
 	return verdict.kind === 'ok' ? verdict.envelope.taskId : verdict.claimed?.taskId;
 }
+
+/** More than a node has open tasks: which copy of an older offer could still come? */
+const DECLINED_MAX = 10_000;
+
+const UNWRITABLE: Refusal = Object.freeze({
+	reason: 'DISK_FULL',
+	message:
+		"the agent's journal can't be written, so it takes no new task; nothing was started. Free space on the disk of its data folder, or repair it",
+	retryable: true,
+});
 
 const FLOOR = 'tasks.fencing_floor';

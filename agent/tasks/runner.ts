@@ -2,7 +2,9 @@ import { durationMs } from '@bufbuild/protobuf/wkt';
 import { every, type Timer } from '../../kit/clock.ts';
 import { messageOf } from '../../kit/error.ts';
 import type { Command, TaskCancel } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
-import type { CommandSink, OutputSource } from '../control/command-sink.ts';
+import type { CommandSink, DeclinedOffer, OutputSource } from '../control/command-sink.ts';
+import type { AttemptRow } from '../journal/journal.ts';
+import { isUnwritable } from '../journal/rows.ts';
 import { type Attempt, keyOf } from './attempt.ts';
 import { Ends } from './ends.ts';
 import { type Refusal, startedFact } from './facts.ts';
@@ -58,7 +60,11 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		this.#ends = new Ends(deps, parts, (attempt) => this.#onClosed(attempt));
 		this.#reboots = new Reboots(deps, this.#ends);
 		this.#injections = new Injections(deps, this.#ends);
-		this.#intake = new Intake(deps, () => this.#attempts.size);
+		this.#intake = new Intake(
+			deps,
+			() => this.#attempts.size,
+			(change) => this.#writes.add({ change }),
+		);
 		const special = { ends: this.#ends, reboots: this.#reboots, injections: this.#injections };
 		this.#reattach = new Reattach(deps, special, signal, {
 			known: (row) => this.#attempts.get(keyOf(row)) ?? this.#intake.restore(row),
@@ -83,6 +89,10 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 
 	commit(): void {
 		for (const attempt of this.#intake.commit()) this.#enqueue(attempt);
+	}
+
+	takeDeclined(): readonly DeclinedOffer[] {
+		return this.#intake.takeDeclined();
 	}
 
 	attempts(): readonly { readonly taskId: string; readonly attempt: number }[] {
@@ -154,11 +164,24 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 			this.#intake.refuse(row, correlationId, CANCELLED);
 			return;
 		}
-		const phase = row.phase === 'accepted' ? 'cancelling' : row.phase;
-		journal.putAttempt({ ...row, phase, cancelReason: cancel.reason || CANCELLED.reason });
+		try {
+			this.#markCancelled(row, cancel.reason);
+		} catch (error) {
+			if (attempt === undefined || !isUnwritable(error)) throw error;
+			// What fills the disk can be stopped all the same.
+			this.#writes.add({ change: () => this.#markCancelled(row, cancel.reason) });
+		}
 		if (attempt === undefined || attempt.special !== undefined) return;
 		attempt.cancelGraceMs = cancel.grace === undefined ? limits.timeoutGraceMs : durationMs(cancel.grace);
 		if (attempt.phase === 'running') this.#stop(attempt, attempt.cancelGraceMs);
+	}
+
+	#markCancelled({ taskId, attempt }: AttemptRow, reason: string): void {
+		const { journal } = this.#deps;
+		const row = journal.getAttempt(taskId, attempt);
+		if (row === undefined || row.phase === 'finished' || row.phase === 'done') return;
+		const phase = row.phase === 'accepted' ? 'cancelling' : row.phase;
+		journal.transaction(() => journal.putAttempt({ ...row, phase, cancelReason: reason || CANCELLED.reason }));
 	}
 
 	#stop(attempt: Attempt, graceMs: number): void {

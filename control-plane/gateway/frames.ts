@@ -11,6 +11,7 @@ import {
 	InventoryReportSchema,
 	OutputHelloSchema,
 	RenewCertificateRequestSchema,
+	TaskRefusedSchema,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { HistoryAnswerSchema } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
 import { ChannelEndSchema, ScreenSchema } from '../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
@@ -31,6 +32,7 @@ const CHECKED: ReadonlyMap<string, DescMessage> = new Map(
 		HistoryAnswerSchema,
 		OutputHelloSchema,
 		RenewCertificateRequestSchema,
+		TaskRefusedSchema,
 	].map((schema) => [schema.typeName, schema]),
 );
 

@@ -4,12 +4,14 @@ import type {
 	OutputHello,
 	RenewCertificateRequest,
 	RenewCertificateResponse,
+	TaskRefused,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import type { HistoryAnswer, TelemetryFrame } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
 import type { AppDeps } from '../app/deps.ts';
 import type { AcceptedStream, StreamAuthorization } from '../app/enrollment/authorize-stream.ts';
 import type { LinkLimits } from '../app/sessions/limits.ts';
 import type { SessionRegistry } from '../app/sessions/registry.ts';
+import type { FactSource } from '../app/tasks/record-facts.ts';
 import type { OutputUpload } from '../app/tasks/upload-output.ts';
 import type { NodeEnd, NodeEndListener } from '../app/terminals/node-end.ts';
 import type { RequestContext } from '../context.ts';
@@ -26,13 +28,11 @@ export interface LinkDeps {
 	 * highest fact that is committed. Throws SESSION_SUPERSEDED when the node has a newer epoch, so that a delayed
 	 * commit of an old session can't move the counter of the new one.
 	 */
-	readonly recordFacts: (
-		ctx: RequestContext,
-		from: { readonly nodeId: string; readonly epoch: number },
-		facts: readonly Fact[],
-	) => Promise<bigint>;
+	readonly recordFacts: (ctx: RequestContext, from: FactSource, facts: readonly Fact[]) => Promise<bigint>;
 	/** The dispatch reconciler offers, cancels and settles again what this node has open. Must not throw. */
 	readonly onSessionOpen: (opened: SessionOpened) => void;
+	/** Offers that an agent can't even refuse durably. Must not throw: what isn't recorded is offered again. */
+	readonly recordDeclined: (ctx: RequestContext, from: FactSource, declined: readonly TaskRefused[]) => Promise<void>;
 	/** Droppable lane; must be quick and must not throw. */
 	readonly ingestTelemetry: (nodeId: string, frame: TelemetryFrame) => void;
 	/** What the agent's ring still had; must be quick and must not throw. */

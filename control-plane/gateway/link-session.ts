@@ -8,8 +8,10 @@ import {
 	ConnectResponseSchema,
 	type Fact,
 	type Heartbeat,
+	type TaskRefused,
 } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import type { AcceptedStream } from '../app/enrollment/authorize-stream.ts';
+import type { DeclinedTask } from '../app/sessions/agent-sessions.ts';
 import { type CommandInit, CommandStream } from '../app/sessions/command-stream.ts';
 import type { LiveSession } from '../app/sessions/registry.ts';
 import type { LeaseRenewal } from '../app/sessions/renew-leases.ts';
@@ -43,6 +45,7 @@ export class LinkSession implements LiveSession {
 	readonly serial: string;
 	readonly notAfterMs: number;
 	readonly commands: CommandStream;
+	declined: DeclinedTask | undefined;
 	readonly #deps: LinkDeps;
 	readonly #ctx: RequestContext;
 	readonly #stream: ServerStream<ConnectResponse>;
@@ -56,6 +59,8 @@ export class LinkSession implements LiveSession {
 	#committing = false;
 	#ackedFactSeq: bigint;
 	#factAck: bigint | undefined;
+	#declined: TaskRefused[] = [];
+	#recordingDeclined = false;
 	#leaseAck: ConnectResponse | undefined;
 	#heartbeat: Heartbeat | undefined;
 	#bundleSeq: number;
@@ -181,6 +186,12 @@ export class LinkSession implements LiveSession {
 				else this.#protocol(fault);
 				return;
 			}
+			case 'taskDeclined': {
+				const fault = violation(message.value);
+				if (fault === undefined) this.#takeDeclined(message.value);
+				else this.#protocol(fault);
+				return;
+			}
 			case 'goodbye':
 				// No new work; the agent ends the stream itself.
 				this.#deps.registry.remove(this);
@@ -256,6 +267,22 @@ export class LinkSession implements LiveSession {
 		}
 	}
 
+	/** Recorded together. More than may be on their way to an agent are dropped: they are offered again. */
+	#takeDeclined(declined: TaskRefused): void {
+		const { clock, limits } = this.#deps.app;
+		this.declined = { reason: declined.reason, message: declined.message, atMs: clock.now() };
+		if (this.#declined.length >= limits.offersInFlightPerNodeMax) return;
+		this.#declined.push(declined);
+		if (this.#recordingDeclined) return;
+		this.#recordingDeclined = true;
+		clock.defer(() => void this.#recordDeclined());
+	}
+
+	async #recordDeclined(): Promise<void> {
+		while (this.#declined.length > 0) await this.#deps.recordDeclined(this.#ctx, this, this.#declined.splice(0));
+		this.#recordingDeclined = false;
+	}
+
 	async #commit(): Promise<void> {
 		const { factsPerUnitMax, tickMs } = this.#deps.limits;
 		while (this.#state === 'open' && this.#facts.length > 0) {
@@ -327,6 +354,7 @@ export class LinkSession implements LiveSession {
 	}
 
 	#drop(): void {
+		this.#declined = [];
 		this.#facts = [];
 		this.#factBytes = 0;
 	}

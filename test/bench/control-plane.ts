@@ -87,6 +87,7 @@ export async function startControlPlane(scope: Scope, settings: ControlPlaneSett
 				authorizeStream: (ctx, leafDer) => guard.authorizeStream(ctx, leafDer),
 				recordFacts: (ctx, from, facts) =>
 					recordFacts({ ...deps, verifySignatures: verifyDsseOnThread }, ctx, from, facts),
+				recordDeclined: async () => {},
 				onSessionOpen: (opened) => dispatch.onSessionOpen(opened),
 				ingestTelemetry: deps.telemetry.ingest.ingest,
 				historyAnswer: deps.telemetry.rings.answer,

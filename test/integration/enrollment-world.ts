@@ -75,6 +75,7 @@ export class SessionsProbe implements AgentSessions {
 	isConnected = (nodeId: string) => this.connectedNodes.includes(nodeId);
 	offer = () => false;
 	cancel = () => false;
+	declinedBy = () => undefined;
 	planTelemetry = () => false;
 	queryHistory = () => false;
 	openChannel = () => false;

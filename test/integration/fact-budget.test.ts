@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { GrpcTransport } from '../../agent/control/grpc-transport.ts';
 import { recordRefusal } from '../../control-plane/app/enrollment/burn.ts';
 import { refusalRecords } from '../../control-plane/app/enrollment/deps.ts';
+import type { SessionRegistry } from '../../control-plane/app/sessions/registry.ts';
 import { AgentAuditLimit } from '../../control-plane/app/tasks/agent-audit-limit.ts';
 import { recordFacts } from '../../control-plane/app/tasks/record-facts.ts';
 import { FACT_BUDGET_DEFAULT, type FactBudget } from '../../control-plane/app/telemetry/fact-budget.ts';
@@ -169,6 +170,24 @@ test('what was refused is on the metrics page, and said by node why with what to
 	const page = registry.render('text');
 	expect(page).toContain(`gpuaas_agent_facts_refused_total{kind="inventory"} ${budget.totals.get('inventory')}\n`);
 	expect(page).toContain('gpuaas_agent_facts_refused_total{kind="audit"} 50\n');
+});
+
+test('a task that a full disk kept from being taken is said by node why, on the replica that has the agent', async () => {
+	const node = await world.addNode();
+	const nodes = world.client(NodeService, world.operatorKey);
+	const lineOf = async () =>
+		(await nodes.explainNode({ node: node.id })).explanations.find(({ subject }) => subject === 'journal');
+	expect(await lineOf()).toBeUndefined();
+	const declined = { reason: 'DISK_FULL', message: 'the journal is on a full disk', atMs: systemClock.now() };
+	const sessions = world.deps.sessions as SessionRegistry;
+	const session = { nodeId: node.id, epoch: 1, serial: '', declined, command: () => false, close: () => {} };
+	sessions.add(session);
+	expect(await lineOf()).toMatchObject({
+		finding: expect.stringMatching(/^a task was declined \d+ s ago \(DISK_FULL\): the journal is on a full disk$/),
+		next: expect.stringContaining('data folder'),
+	});
+	sessions.remove(session);
+	expect(await lineOf()).toBeUndefined();
 });
 
 test('sessions of one node are bounded, and take no admission from the others', async () => {

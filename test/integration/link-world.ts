@@ -28,6 +28,7 @@ import { renewCertificate } from '../../control-plane/app/enrollment/renew.ts';
 import { LINK_LIMITS_DEFAULT, type LinkLimits } from '../../control-plane/app/sessions/limits.ts';
 import { SessionRegistry } from '../../control-plane/app/sessions/registry.ts';
 import type { OutputChunk, OutputStore } from '../../control-plane/app/tasks/output-store.ts';
+import { recordDeclined } from '../../control-plane/app/tasks/record-declined.ts';
 import { recordFacts } from '../../control-plane/app/tasks/record-facts.ts';
 import { openUpload } from '../../control-plane/app/tasks/upload-output.ts';
 import { terminalsOfAgents } from '../../control-plane/app/terminals/agent-side.ts';
@@ -183,6 +184,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
 			committed.push({ nodeId: from.nodeId, facts: facts.map(({ seq }) => seq) });
 			return acked;
 		},
+		recordDeclined: (ctx, from, declined) => recordDeclined(app, ctx, from, declined),
 		onSessionOpen: (session) => opened.push(session),
 		ingestTelemetry: (nodeId) => telemetry.push(nodeId),
 		historyAnswer: () => {},

@@ -15,6 +15,7 @@ import { PageTokens } from '../../control-plane/app/paging.ts';
 import { LINK_LIMITS_DEFAULT } from '../../control-plane/app/sessions/limits.ts';
 import { SessionRegistry } from '../../control-plane/app/sessions/registry.ts';
 import { loseTasksOfNode } from '../../control-plane/app/tasks/lose-tasks.ts';
+import { recordDeclined } from '../../control-plane/app/tasks/record-declined.ts';
 import { recordFacts } from '../../control-plane/app/tasks/record-facts.ts';
 import { openUpload } from '../../control-plane/app/tasks/upload-output.ts';
 import { Telemetry } from '../../control-plane/app/telemetry/telemetry.ts';
@@ -91,6 +92,7 @@ export async function compose(ports: Ports) {
 		limits: LINK_LIMITS,
 		authorizeStream: (ctx, leafDer) => guard.authorizeStream(ctx, leafDer),
 		recordFacts: (ctx, from, facts) => recordFacts(deps, ctx, from, facts),
+		recordDeclined: (ctx, from, declined) => recordDeclined(deps, ctx, from, declined),
 		onSessionOpen: (opened) => dispatch.onSessionOpen(opened),
 		ingestTelemetry: () => {},
 		historyAnswer: () => {},

@@ -8,6 +8,7 @@ import {
 } from '../../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import type { OperationRow } from '../../store/port/operations.ts';
 import { glanceMessage, healthOfNode, type StoredHealth } from '../health/glance.ts';
+import type { DeclinedTask } from '../sessions/agent-sessions.ts';
 import type { RefusedFacts } from '../telemetry/fact-budget.ts';
 import { query } from '../use-case.ts';
 import { connectionOf, factsOfNode, type NodeFacts, nodeMessage } from '../wire/node.ts';
@@ -29,6 +30,7 @@ export const explainNode = query('node', NodeService.method.explainNode, {
 			explanations: [
 				...explain(facts, open, drain, nowMs),
 				...healthLines(health),
+				...declinedLines(deps.sessions.declinedBy(facts.node.id), nowMs),
 				...refusedLines(deps.telemetry.facts.refusedOf(facts.node.id)),
 				line('terminals', `${terminals} open`, terminals === 0 ? 'nothing to do' : 'list them by node'),
 			],
@@ -97,6 +99,17 @@ function* healthLines({ row, override }: StoredHealth): Generator<Explanation> {
 			'the verdict decides again after',
 			override.expiresAtMs,
 		);
+}
+
+/** On the replica that has the agent's stream. */
+function* declinedLines(declined: DeclinedTask | undefined, nowMs: number): Generator<Explanation> {
+	if (declined === undefined) return;
+	const ageS = Math.round((nowMs - declined.atMs) / 1000);
+	yield line(
+		'journal',
+		`a task was declined ${ageS} s ago (${declined.reason}): ${declined.message}`,
+		"look at the disk of the agent's data folder; the next task that it takes shows that it can write again",
+	);
 }
 
 /** On the replica that has the agent's stream, since it started. */

@@ -15,6 +15,8 @@ export interface AgentSessions {
 	/** Asks the agent to start a channel and to open its stream. */
 	openChannel(nodeId: string, open: ChannelOpenCommand): boolean;
 	renewNow(nodeId: string, reason: string): boolean;
+	/** The newest offer of this session that the agent could not take for its disk's sake. */
+	declinedBy(nodeId: string): DeclinedTask | undefined;
 	/** How often the agent samples. */
 	planTelemetry(nodeId: string, plan: TelemetryPlanCommand): boolean;
 	/** Asks the agent's telemetry ring; the answer comes by the gateway. */
@@ -25,6 +27,12 @@ export interface AgentSessions {
 	close(nodeId: string, code: CloseCode, message: string): boolean;
 	/** Ends every stream whose certificate has this serial; how many there were. */
 	closeSerial(serial: string, message: string): number;
+}
+
+export interface DeclinedTask {
+	readonly reason: string;
+	readonly message: string;
+	readonly atMs: number;
 }
 
 export interface TaskOfferCommand {

@@ -5,6 +5,7 @@ import { CloseCode } from '../../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import type {
 	AgentSessions,
 	ChannelOpenCommand,
+	DeclinedTask,
 	HistoryQueryCommand,
 	TaskCancelCommand,
 	TaskOfferCommand,
@@ -22,6 +23,7 @@ export interface LiveSession {
 	readonly nodeId: string;
 	readonly epoch: number;
 	readonly serial: string;
+	readonly declined?: DeclinedTask | undefined;
 	/** Queues a command; false when too much is unacknowledged. */
 	command(key: string, command: CommandInit): boolean;
 	close(code: CloseCode, message: string, retryAfterMs?: number): void;
@@ -124,6 +126,10 @@ export class SessionRegistry implements AgentSessions {
 
 	renewNow(nodeId: string, reason: string): boolean {
 		return this.#command(nodeId, 'renew', { command: { case: 'renewNow', value: { reason } } });
+	}
+
+	declinedBy(nodeId: string): DeclinedTask | undefined {
+		return this.#sessions.get(nodeId)?.declined;
 	}
 
 	planTelemetry(nodeId: string, { periodMs, fastPeriodMs, fastUntilMs }: TelemetryPlanCommand): boolean {

@@ -105,7 +105,7 @@ interface Recorded {
 
 function* apply(tx: Tx, ctx: RequestContext, batch: Batch): Plan<Recorded> {
 	const { source, fresh, nowMs } = batch;
-	const node = current(yield* tx.nodes.getFence(source.nodeId), source);
+	const node = currentFence(yield* tx.nodes.getFence(source.nodeId), source);
 	const changed = new Set<string>();
 	const ended: TaskRow[] = [];
 	let isRequeued = false;
@@ -224,7 +224,8 @@ function taskOf({ fact }: Fact): string | undefined {
 	return fact.value !== undefined && 'taskId' in fact.value ? fact.value.taskId : undefined;
 }
 
-function current(node: NodeFence | undefined, source: FactSource): NodeFence {
+/** Throws SESSION_SUPERSEDED. */
+export function currentFence(node: NodeFence | undefined, source: FactSource): NodeFence {
 	if (node !== undefined && node.retiredAtMs === null && node.epoch === source.epoch) return node;
 	throw new GpuaasError({
 		code: 'ABORTED',
