@@ -244,7 +244,7 @@ interface UnitInput<I extends DescMessage, O extends DescMessage, K extends Targ
 
 interface Done<Response> {
 	readonly response: Response;
-	/** Undefined when the first answer was given again. */
+	/** Of the change, also when its first answer is given again; undefined where an older version gave that. */
 	readonly leafId: string | undefined;
 	readonly events: readonly { readonly topic: string; readonly key: string }[];
 	readonly effects: (() => void) | undefined;
@@ -266,7 +266,8 @@ function* unitOf<I extends DescMessage, O extends DescMessage, K extends TargetK
 	const target = narrow(allowed, input.on);
 	if (key !== undefined && known !== undefined) {
 		if (!Buffer.from(known.bodySha256).equals(key.bodySha256)) throw reused();
-		return { response: fromBinary(method.output, known.response), leafId: undefined, events: [], effects: undefined };
+		const response = fromBinary(method.output, known.response);
+		return { response, leafId: known.leafId ?? undefined, events: [], effects: undefined };
 	}
 	const { gates = [] } = input.steps;
 	const granter = function* () {
@@ -278,7 +279,7 @@ function* unitOf<I extends DescMessage, O extends DescMessage, K extends TargetK
 	const event = approval === undefined ? audit : approval.noted(audit);
 	const leafId = yield* deps.appendAudit(tx, ctx, withRequestFacts(event, method.input, call.request));
 	const events = change.events ?? [];
-	yield* asPlatform(kept(tx, input, change, events));
+	yield* asPlatform(kept(tx, input, { ...change, events, leafId }));
 	return { response: change.response, leafId, events, effects: change.effects };
 }
 
@@ -286,8 +287,7 @@ function* unitOf<I extends DescMessage, O extends DescMessage, K extends TargetK
 function* kept<I extends DescMessage, O extends DescMessage, K extends TargetKind, Prepared>(
 	tx: Tx,
 	{ call, policy, key, method }: UnitInput<I, O, K, Prepared>,
-	change: Change<MessageShape<O>>,
-	events: readonly { readonly topic: string; readonly key: string }[],
+	{ response, events, leafId }: Pick<Done<MessageShape<O>>, 'response' | 'events'> & { readonly leafId: string },
 ): Plan<void> {
 	const { deps, ctx, nowMs } = call;
 	for (const { topic, key: object } of events)
@@ -298,7 +298,8 @@ function* kept<I extends DescMessage, O extends DescMessage, K extends TargetKin
 		method: policy.name,
 		requestId: key.requestId,
 		bodySha256: key.bodySha256,
-		response: toBinary(method.output, change.response),
+		response: toBinary(method.output, response),
+		leafId,
 		expiresAtMs: nowMs + deps.limits.requestKeyTtlMs,
 	});
 }

@@ -250,6 +250,17 @@ describe('audit', () => {
 });
 
 describe('request ids', () => {
+	test('a retry of a privileged call waits for the signed head of the first try', async () => {
+		const node = await world.addNode();
+		const mode = AssignmentMode.OPERATOR;
+		const request = { node: node.id, organization: 'acme', project: 'train', mode, requestId: 'privileged' };
+		const before = world.heads.waitedFor.length;
+		const first = await operator().nodes.assignNode(request);
+		expect(await operator().nodes.assignNode(request)).toEqual(first);
+		const [leaf, ...others] = world.heads.waitedFor.slice(before);
+		expect(others).toEqual([leaf]);
+	});
+
 	test('the same request again gets the first answer, and nothing happens twice', async () => {
 		const node = await world.addNode();
 		const { tasks } = operator();

@@ -71,6 +71,7 @@ async function keepAnswers({ world, owner }: Run): Promise<void> {
 				method: policy.name,
 				requestId: usedRequestId(policy),
 				bodySha256: new Uint8Array(32),
+				leafId: null,
 				response: toBinary(method.output, create(method.output)),
 				expiresAtMs: world.deps.clock.now() + 3_600_000,
 			});

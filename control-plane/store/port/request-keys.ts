@@ -8,6 +8,8 @@ export interface RequestKeyRow {
 	readonly bodySha256: Uint8Array;
 	/** Binary response message. */
 	readonly response: Uint8Array;
+	/** Of the change's audit record; null in rows of older versions. */
+	readonly leafId: string | null;
 	readonly expiresAtMs: number;
 }
 

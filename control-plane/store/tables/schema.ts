@@ -269,6 +269,7 @@ export const REQUEST_KEYS = new Table<RequestKeyRow>('request_keys', {
 	requestId: 'text',
 	bodySha256: 'bytes',
 	response: 'bytes',
+	leafId: 'text',
 	expiresAtMs: 'int',
 });
 

@@ -267,6 +267,7 @@ eachStore('tables', (kind) => {
 			requestId: 'r',
 			bodySha256: Uint8Array.of(1),
 			response: new Uint8Array(0),
+			leafId: 'leaf',
 			expiresAtMs: 100,
 		};
 		await store.unit((tx) => tx.requestKeys.insert(row));
