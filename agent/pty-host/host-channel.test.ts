@@ -153,7 +153,7 @@ function silent(id: string, tty: { readonly columns: number; readonly rows: numb
 		program = events;
 		return {
 			pid: NOBODY,
-			write: nothing,
+			write: (bytes) => void told.push(`write ${Buffer.from(bytes)}`),
 			endInput: nothing,
 			pause: (stream) => void told.push(`pause ${stream}`),
 			resume: (stream) => void told.push(`resume ${stream}`),
@@ -291,4 +291,19 @@ test('what is missing to who comes is drawn before anything that follows it', as
 	});
 	expect(seen).toEqual(['screen at 6', 'output at 3']);
 	channel.dispose();
+});
+
+test('keys that a program has not read keep their place, and those of the next control plane come after them', () => {
+	const { channel, told } = silent('keys', { columns: 80, rows: 24 });
+	channel.write(0, Buffer.from('ab'), false);
+	const { stdin } = channel.status.offsets;
+	channel.write(stdin, Buffer.from('cd'), false);
+	expect(told).toEqual(['write ab', 'write cd']);
+	channel.dispose();
+	// Without a terminal whoever sends it has it still, and sends again what the program was not given.
+	const piped = silent('pipe', undefined);
+	piped.channel.write(0, Buffer.from('ab'), false);
+	piped.channel.write(piped.channel.status.offsets.stdin, Buffer.from('abcd'), false);
+	expect(piped.told).toEqual(['write ab', 'write cd']);
+	piped.channel.dispose();
 });

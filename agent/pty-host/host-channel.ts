@@ -99,7 +99,9 @@ export class HostChannel {
 	get status(): ChannelStatus {
 		const { id, user, tty } = this.#parts;
 		const { stdout, stderr } = this.#outputs;
-		const offsets = { stdin: this.#stdinAcked, stdout: stdout.buffer.first, stderr: stderr.buffer.first };
+		// Keys have no second sender: what a terminal's program has not read yet waits here, and the next comes after it.
+		const stdin = tty === undefined ? this.#stdinAcked : this.#stdinNext;
+		const offsets = { stdin, stdout: stdout.buffer.first, stderr: stderr.buffer.first };
 		const outcome = this.#outcome === undefined ? {} : { outcome: this.#outcome };
 		const size = this.#size === undefined ? {} : { size: this.#size };
 		return { id, user, tty: tty !== undefined, ...size, offsets, ...outcome };

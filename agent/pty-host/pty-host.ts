@@ -79,7 +79,7 @@ export interface ChannelStatus {
 	readonly outcome?: ChannelOutcome;
 }
 
-/** `stdin`: next byte that is taken. The others: first byte that can still be sent. */
+/** `stdin`: next byte that is taken; of pipes whoever sends it has kept what their program was not given. The others: first byte that can still be sent. */
 export interface Offsets {
 	readonly stdin: number;
 	readonly stdout: number;
