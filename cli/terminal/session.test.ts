@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { createClient, createRouterTransport } from '@connectrpc/connect';
+import { Code, ConnectError, createClient, createRouterTransport } from '@connectrpc/connect';
 import { expect, test } from 'vitest';
 import {
 	AttachMode,
@@ -50,4 +50,36 @@ test('a paste waits at our own terminal while the node takes nothing, and arrive
 	expect(await attached).toBe(3);
 	expect(got === whole).toBe(true);
 	expect(stdin.isPaused()).toBe(true);
+});
+
+test('whoever pasted more than may wait leaves all the same, whether the program takes nothing or nobody answers', async () => {
+	for (const isThere of [true, false]) {
+		let attaches = 0;
+		const came = Promise.withResolvers<void>();
+		async function* attachTerminal(
+			requests: AsyncIterable<AttachTerminalRequest>,
+		): AsyncGenerator<MessageInitShape<typeof AttachTerminalResponseSchema>> {
+			attaches += 1;
+			if (attaches > 1) throw new ConnectError('nobody answers', Code.Unavailable);
+			for await (const { message } of requests) {
+				if (message.case === 'attach') yield { message: { case: 'attached' as const, value: {} } };
+				if (message.case !== 'input') continue;
+				came.resolve();
+				if (!isThere) throw new ConnectError('it went away', Code.Unavailable);
+			}
+		}
+		const transport = createRouterTransport(({ service }) => service(TerminalService, { attachTerminal }));
+		const api = { client: () => createClient(TerminalService, transport) } as unknown as Api;
+		const stdin = Object.assign(new PassThrough(), { isTTY: true });
+		const io = { ...testIo(), stdin };
+		const terminal = { id: 'one', nodeName: 'node', tty: true };
+		const attached = attachTo(io, api, terminal, { mode: AttachMode.CONTROL, readsStdin: true });
+		stdin.write('x'.repeat(64 * 1024));
+		await came.promise;
+		for (let mib = 0; mib < 6; mib += 1) stdin.write('y'.repeat(1024 * 1024));
+		stdin.write('\r~d');
+		expect(await attached).toBe(0);
+		// What can't wait is said, once.
+		expect(io.err().split('more was typed').length).toBe(2);
+	}
 });

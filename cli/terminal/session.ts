@@ -68,6 +68,11 @@ const UNENDED = Symbol('unended');
 /** From `~.` on: whoever is stuck must get out, also where nobody answers. */
 const END_WAIT_MS = 2000;
 
+/** More than anybody pastes by hand. */
+const HELD_BYTES_MAX = 4 * 1024 * 1024;
+const LOSS =
+	'\r\ngpuaas: more was typed than can wait for the program, and the rest is not sent. ~. ends it, ~d leaves it\r\n';
+
 /** Keys go to the program, but for escape sequences. */
 function typeInto(io: Io, api: Api, client: ChannelClient, id: string, leave: AbortController): () => void {
 	const filter = new EscapeFilter();
@@ -80,10 +85,25 @@ function typeInto(io: Io, api: Api, client: ChannelClient, id: string, leave: Ab
 	const goOn = () => {
 		if (!isOver && !client.isFull) io.stdin.resume();
 	};
+	// A person's keys are read whatever waits, or `~.` behind a paste would not be; a program's output waits at its pipe.
+	const isPerson = io.stdin.isTTY === true;
+	let heldBytes = 0;
+	let isLossTold = false;
 	const type = (bytes: Uint8Array) => {
+		if (isPerson && client.isFull && heldBytes + bytes.length > HELD_BYTES_MAX) {
+			if (!isLossTold) void write(io.stderr, LOSS);
+			isLossTold = true;
+			return;
+		}
+		heldBytes += bytes.length;
+		const taken = () => {
+			heldBytes -= bytes.length;
+			if (heldBytes === 0) isLossTold = false;
+			goOn();
+		};
 		// What it ended with, or why it may not be reached, is said by whoever runs it.
-		client.write(bytes).then(goOn, () => {});
-		if (client.isFull) io.stdin.pause();
+		client.write(bytes).then(taken, () => {});
+		if (client.isFull && !isPerson) io.stdin.pause();
 	};
 	const onData = (bytes: Buffer) => {
 		const { send, escapes } = filter.push(bytes);
