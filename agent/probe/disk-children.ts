@@ -56,6 +56,14 @@ export class DiskChildren {
 
 	/** What the program printed about the disk. One call at a time. Never rejects. */
 	async ask(device: string, program: string, args: readonly string[]): Promise<DiskAnswer> {
+		try {
+			return await this.#ask(device, program, args);
+		} catch (error) {
+			return { kind: 'not_asked', why: `not asked: ${messageOf(error)}` };
+		}
+	}
+
+	async #ask(device: string, program: string, args: readonly string[]): Promise<DiskAnswer> {
 		const record = this.#recordOf(device);
 		const former = await this.#endFormer(device, record);
 		if (former !== undefined) return { kind: 'hung', hang: former };
@@ -111,8 +119,9 @@ export class DiskChildren {
 		const answer = await Promise.race([ended, late]);
 		inTime.abort();
 		if (answer !== undefined) {
-			record.remove();
-			this.#misses.end(device);
+			// On a disk that takes nothing both stay: a process that ended is known by its start time, a miss counts once more.
+			quietly(() => record.remove());
+			quietly(() => this.#misses.end(device));
 			return answer;
 		}
 		// Before it is killed: afterwards there is nothing to see of one that could be.
@@ -122,7 +131,7 @@ export class DiskChildren {
 		if (isLeft) {
 			for (const stream of [child.stdin, child.stdout, child.stderr]) stream?.destroy();
 			child.unref();
-		} else record.remove();
+		} else quietly(() => record.remove());
 		const { sinceMs, isFirst } = this.#misses.add(device, startedMs);
 		return isFirst && !isLeft ? { kind: 'late' } : { kind: 'hung', hang: { sinceMs, evidence, isLeft } };
 	}
@@ -158,6 +167,14 @@ export function recordedDevices(folder: string): readonly string[] {
 
 function evidenceOf(pid: number): string {
 	return `process ${pid}: ${describeEvidence(readEvidence(pid))}`;
+}
+
+function quietly(remove: () => void): void {
+	try {
+		remove();
+	} catch {
+		// The folder can't be written.
+	}
 }
 
 export function killQuietly(pid: number): void {

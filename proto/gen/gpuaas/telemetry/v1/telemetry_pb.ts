@@ -1488,7 +1488,7 @@ export const HealthFactKind = {
   PROBE_RECOVERED: 12,
 
   /**
-   * The driver or its library can not be used: `code` nvml:9, nvml:18, library.
+   * The driver or its library can not be used, or the probe ends again and again: `code` nvml:9, nvml:18, library, crashed.
    *
    * @generated from enum value: HEALTH_FACT_KIND_PROBE_UNAVAILABLE = 13;
    */
