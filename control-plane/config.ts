@@ -301,6 +301,18 @@ export const CONTROL_PLANE_SCHEMA = {
 			max: 15,
 		}),
 	},
+	ca: {
+		selfRotation: bool({
+			doc: 'Whether the issuing CAs are rotated without a person; false: health warns, and somebody takes each step.',
+			default: true,
+		}),
+		rotateBeforeMs: duration({
+			doc: 'Remaining life of the issuing CAs, of 90 days, at which their rotation begins.',
+			default: 30 * 24 * 3_600_000,
+			min: 7 * 24 * 3_600_000,
+			max: 60 * 24 * 3_600_000,
+		}),
+	},
 	recordings: {
 		mode: oneOf(['best_effort', 'fail_closed', 'off'], {
 			doc: 'Whether terminals are recorded; fail_closed: none is open without a recording.',

@@ -5,11 +5,13 @@ import {
 	keepReplicaCertificate,
 	type ReplicaCredential,
 } from './app/certificates/replica-certificate.ts';
+import { replaceEnded } from './app/certificates/self-rotate.ts';
 import { runAuthorityUpkeep } from './app/certificates/upkeep.ts';
 import { loseTasksOfNode } from './app/tasks/lose-tasks.ts';
 import { type Listeners, startListeners } from './listeners.ts';
 import { type App, type ControlPlaneDeps, openApp } from './open-app.ts';
 import { gatewayIdentity, healthPolicy } from './parts.ts';
+import { AuthorityReconciler } from './reconcilers/authority.ts';
 import { DispatchReconciler } from './reconcilers/dispatch.ts';
 import { ExpiryReconciler } from './reconcilers/expiry.ts';
 import { IamUpkeepReconciler } from './reconcilers/iam-upkeep.ts';
@@ -48,6 +50,9 @@ export async function serve(options: ServeOptions, signal: AbortSignal): Promise
 	);
 	const app = await openApp(options, scope);
 	const { deps, authority } = app;
+	const rotation = { ...deps, authority };
+	// Its listeners would get no certificate, and nobody could reach it to say so.
+	if (deps.limits.selfRotation.isOn) await replaceEnded(rotation);
 
 	const dispatch = scope.use(new DispatchReconciler(deps));
 	scope.use(new ExpiryReconciler(deps, { resync: (nodeId) => dispatch.resync(nodeId) }));
@@ -80,11 +85,13 @@ export async function serve(options: ServeOptions, signal: AbortSignal): Promise
 		listeners.gateway.swapIdentity(gatewayIdentity(credential, authority));
 		listeners.enroll.swap(credential);
 		listeners.api.updateTls(credential);
+		listeners.ops.updateTls(credential);
 	};
 	scope.run('replica certificate', (ended) =>
 		keepReplicaCertificate({ deps, authority, names, first, onCredential, signal: ended }),
 	);
 	scope.run('authority upkeep', (ended) => runAuthorityUpkeep({ deps, authority, signal: ended }));
+	if (deps.limits.selfRotation.isOn) scope.use(new AuthorityReconciler(rotation));
 
 	const addresses = addressesOf(options, listeners);
 	options.onReady(addresses);

@@ -5,6 +5,7 @@ import type { Bus } from '../bus/bus.ts';
 import type { Store } from '../store/port/store.ts';
 import type { HeadKeeper } from './audit/head-keeper.ts';
 import type { CertificateAuthority } from './certificates/certificate-authority.ts';
+import { SELF_ROTATION_DEFAULT, type SelfRotation } from './certificates/rotation-plan.ts';
 import { QUARANTINE_LIMITS_DEFAULT, type QuarantineLimits } from './health/quarantine.ts';
 import type { AgentSessions } from './sessions/agent-sessions.ts';
 import type { OutputStore } from './tasks/output-store.ts';
@@ -61,6 +62,8 @@ export interface AppLimits {
 	readonly forwardNever: readonly string[];
 	/** When nodes are taken out of service by their verdict, and what brings them back. */
 	readonly quarantine: QuarantineLimits;
+	/** When the certificate authority is rotated without a person. */
+	readonly selfRotation: SelfRotation;
 }
 
 export const APP_LIMITS_DEFAULT: AppLimits = Object.freeze({
@@ -86,4 +89,5 @@ export const APP_LIMITS_DEFAULT: AppLimits = Object.freeze({
 	terminalPurposeRequired: false,
 	forwardNever: [],
 	quarantine: QUARANTINE_LIMITS_DEFAULT,
+	selfRotation: SELF_ROTATION_DEFAULT,
 });

@@ -10,12 +10,14 @@ import { GpuaasError } from '../../kit/error.ts';
 export interface OpsAccess {
 	/** At least 16 characters; from a file, never from argv. */
 	readonly bearerToken?: string;
-	readonly tls?: {
-		readonly chainPem: string;
-		readonly keyPem: string;
-		/** With it a client certificate of this CA is required. */
-		readonly clientCaPem?: string;
-	};
+	readonly tls?: OpsTls;
+}
+
+export interface OpsTls {
+	readonly chainPem: string;
+	readonly keyPem: string;
+	/** With it a client certificate of this CA is required. */
+	readonly clientCaPem?: string;
 }
 
 const BEARER_LENGTH_MIN = 16;

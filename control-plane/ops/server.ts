@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { Server as TlsServer } from 'node:tls';
 import { assert } from '../../kit/assert.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import type { Registry } from '../../kit/exposition.ts';
@@ -12,7 +13,7 @@ import type { HealthMonitor } from '../app/health/monitor.ts';
 import { checkHealth } from '../app/system/health.ts';
 import type { NameSet } from '../app/telemetry/families.ts';
 import type { Telemetry } from '../app/telemetry/telemetry.ts';
-import { checkAccess, type OpsAccess, refusalOf } from './access.ts';
+import { checkAccess, type OpsAccess, type OpsTls, refusalOf } from './access.ts';
 import { discover } from './discovery.ts';
 import { registerHealth } from './health-metrics.ts';
 import { OpsMetrics } from './metrics.ts';
@@ -64,6 +65,11 @@ interface Answer {
 	readonly status: number;
 	readonly type: string;
 	readonly body: string;
+}
+
+function contextOf({ chainPem, keyPem, clientCaPem }: OpsTls) {
+	const ca = clientCaPem === undefined ? {} : { ca: clientCaPem };
+	return { cert: chainPem, key: keyPem, minVersion: 'TLSv1.2' as const, ...ca };
 }
 
 const TEXT = 'text/plain; charset=utf-8';
@@ -122,12 +128,8 @@ export class OpsServer implements AsyncDisposable {
 						{
 							...limits,
 							handshakeTimeout: bounds.handshakeTimeoutMs,
-							cert: tls.chainPem,
-							key: tls.keyPem,
-							minVersion: 'TLSv1.2',
-							...(tls.clientCaPem === undefined
-								? {}
-								: { ca: tls.clientCaPem, requestCert: true, rejectUnauthorized: true }),
+							...contextOf(tls),
+							...(tls.clientCaPem === undefined ? {} : { requestCert: true, rejectUnauthorized: true }),
 						},
 						handle,
 					);
@@ -139,6 +141,13 @@ export class OpsServer implements AsyncDisposable {
 		const address = this.#server.address();
 		assert(address !== null && typeof address === 'object', 'the ops listener is open');
 		return address;
+	}
+
+	/** New handshakes get the new certificate; nothing where pages are served without TLS. */
+	updateTls(renewed: Pick<OpsTls, 'chainPem' | 'keyPem'>): void {
+		const { tls } = this.#access;
+		if (tls !== undefined && this.#server instanceof TlsServer)
+			this.#server.setSecureContext(contextOf({ ...tls, ...renewed }));
 	}
 
 	/** Open ones. */

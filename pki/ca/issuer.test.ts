@@ -84,7 +84,7 @@ describe('AuthorityCertIssuer', () => {
 		expect(await at(pki.node.notAfterMs - HOUR_MS)).toMatchObject({ notAfterMs: pki.node.notAfterMs });
 		await expect(at(pki.node.notAfterMs)).rejects.toMatchObject({
 			reason: 'AUTHORITY_EXPIRED',
-			message: expect.stringContaining('gpuaas ca rotate prepare'),
+			message: expect.stringContaining('gpuaas ca renew'),
 		});
 	});
 

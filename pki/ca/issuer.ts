@@ -128,7 +128,7 @@ function expired({ role, notAfterMs }: CertificateAuthority): GpuaasError {
 	return new GpuaasError({
 		code: 'FAILED_PRECONDITION',
 		reason: 'AUTHORITY_EXPIRED',
-		message: `the ${role} CA ended at ${new Date(notAfterMs).toISOString()} and issues nothing any more, so nothing enrolls and no certificate is renewed; rotate it: gpuaas ca rotate prepare, then gpuaas ca rotate activate`,
+		message: `the ${role} CA ended at ${new Date(notAfterMs).toISOString()} and issues nothing any more, so nothing enrolls, no certificate is renewed and no listener has one; on the control plane's own host: gpuaas ca renew`,
 	});
 }
 

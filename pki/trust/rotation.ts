@@ -10,7 +10,7 @@
  *   tainted    no leaf of the old CA is accepted on a new stream; it stays in the bundle. No way back
  *   revoked    the old CA is out of the bundle
  *
- * Who calls it: workflows/rotate-ca, inside its unit of work; `facts` come from the store. It does no I/O.
+ * Who calls it: app/certificates/step.ts, inside its unit of work; `facts` come from the store. It does no I/O.
  */
 export type RotationPhase = 'standby' | 'prepared' | 'activated' | 'draining' | 'tainted' | 'revoked';
 
@@ -37,6 +37,8 @@ export interface RotationEvent {
 	readonly bundleSeq: number;
 	/** Goes on without these nodes; audited by the caller. */
 	readonly waiver?: { readonly nodeIds: readonly string[]; readonly reason: string };
+	/** The old CA is at its end, which cuts off whoever lags anyway: nobody is waited for. Audited by the caller. */
+	readonly isEnding?: boolean;
 }
 
 export interface NodeTrustFact {
@@ -50,12 +52,15 @@ export interface NodeTrustFact {
 }
 
 export type RotationResult =
-	| { readonly kind: 'ok'; readonly rotation: Rotation }
+	/** `passed`: the laggards that it went on without, sorted. */
+	| { readonly kind: 'ok'; readonly rotation: Rotation; readonly passed: readonly string[] }
 	/** Sorted; the step may go on when a waiver names all of them, and none but known nodes. */
 	| { readonly kind: 'blocked'; readonly laggards: readonly string[]; readonly message: string }
 	| { readonly kind: 'refused'; readonly reason: 'ROTATION_STEP_INVALID'; readonly message: string };
 
-const FORWARD: Readonly<Partial<Record<RotationPhase, { readonly step: RotationStep; readonly to: RotationPhase }>>> = {
+export const FORWARD: Readonly<
+	Partial<Record<RotationPhase, { readonly step: RotationStep; readonly to: RotationPhase }>>
+> = {
 	standby: { step: 'prepare', to: 'prepared' },
 	prepared: { step: 'activate', to: 'activated' },
 	activated: { step: 'drain', to: 'draining' },
@@ -86,7 +91,7 @@ export function advance(rotation: Rotation, event: RotationEvent, facts: Iterabl
 	const laggards = laggardsOf(rotation, event.step, facts);
 	const waived = new Set(event.waiver?.nodeIds);
 	const missing = laggards.filter((nodeId) => !waived.has(nodeId));
-	if (missing.length > 0) {
+	if (missing.length > 0 && event.isEnding !== true) {
 		const message = `${missing.length} nodes have not acknowledged what ${event.step} needs; wait, quarantine or waive them`;
 		return { kind: 'blocked', laggards, message };
 	}
@@ -96,7 +101,7 @@ export function advance(rotation: Rotation, event: RotationEvent, facts: Iterabl
 	const waivers = event.waiver
 		? [...rotation.waivers, { step: event.step, nodeIds: laggards, reason: event.waiver.reason }]
 		: rotation.waivers;
-	return { kind: 'ok', rotation: { ...rotation, phase: to, bundleSeq: event.bundleSeq, waivers } };
+	return { kind: 'ok', rotation: { ...rotation, phase: to, bundleSeq: event.bundleSeq, waivers }, passed: laggards };
 }
 
 function refused(message: string): RotationResult {

@@ -15,6 +15,7 @@ import {
 } from '../../control-plane/app/certificates/replica-certificate.ts';
 import { rotateCertificateAuthority } from '../../control-plane/app/certificates/rotate.ts';
 import { openCertificateAuthority } from '../../control-plane/app/certificates/running-authority.ts';
+import { replaceEnded } from '../../control-plane/app/certificates/self-rotate.ts';
 import { runAuthorityUpkeep, SIGNER_DELAY_MS } from '../../control-plane/app/certificates/upkeep.ts';
 import { openStore } from '../../control-plane/store/open.ts';
 import { type Clock, systemClock } from '../../kit/clock.ts';
@@ -299,6 +300,33 @@ describe('upkeep', () => {
 		expect(next).not.toBe(first?.keyId);
 	});
 
+	it('has no task signers one after the other when the CA ends anyway', async () => {
+		await using world = await World.start();
+		const { authority, clock } = world;
+		const signers = () => decodeBundle(authority.bundle().bytes).taskSigners.length;
+		const stop = new AbortController();
+		const looks: number[] = [];
+		const own = authority.reload;
+		authority.reload = async () => {
+			looks.push(signers());
+			await own.call(authority);
+		};
+		clock.shiftMs = authority.issuersEndMs().replica - clock.now() - 10 * DAY_MS;
+		const upkeep = runAuthorityUpkeep({ deps: world.deps, authority, signal: stop.signal });
+		// The first signer ended long ago, so another takes its place; it ends with the CA.
+		await eventually('another signs', () => authority.document().version === 2);
+		clock.shiftMs += 9 * DAY_MS;
+		const before = looks.length;
+		await eventually('it looks again', () => {
+			world.deps.bus.publish({ topic: 'authority.changed', key: '' });
+			return looks.length > before + 2;
+		});
+		stop.abort();
+		await upkeep;
+		expect(authority.document().version).toBe(2);
+		expect(signers()).toBe(1);
+	});
+
 	it('keeps the certificate of listeners young, and of the CA that issues', async () => {
 		await using world = await World.start();
 		const { authority, deps } = world;
@@ -356,6 +384,41 @@ describe('the last minute of a CA', () => {
 		await keeping;
 		expect(got.map(({ notAfterMs }) => notAfterMs)).toEqual([authority.issuersEndMs().replica]);
 		expect(pausesMs).toEqual([60_000]);
+	});
+});
+
+describe('a CA that has ended', () => {
+	it('gives listeners a certificate as soon as it was replaced, whatever they waited for', async () => {
+		await using world = await World.start();
+		const { authority, clock } = world;
+		clock.shiftMs = authority.issuersEndMs().replica - clock.now() + DAY_MS;
+		// Nothing but the change ends a wait.
+		const waits: number[] = [];
+		const still: Clock = {
+			now: () => clock.now(),
+			monotonic: () => clock.monotonic(),
+			setTimer: (_callback, delayMs) => {
+				waits.push(delayMs);
+				return { cancel: () => {} };
+			},
+			defer: (callback) => clock.defer(callback),
+		};
+		const got: ReplicaCredential[] = [];
+		const stop = new AbortController();
+		const keeping = keepReplicaCertificate({
+			deps: { ...world.deps, clock: still },
+			authority,
+			names: { replicaId: 'replica-1', dnsNames: [], ipAddresses: [] },
+			first: world.replica,
+			onCredential: (credential) => got.push(credential),
+			signal: stop.signal,
+		});
+		await eventually('it failed once', () => waits.length === 1);
+		await replaceEnded({ ...world.deps, authority });
+		await eventually('there is one', () => got.length === 1);
+		stop.abort();
+		await keeping;
+		expect(got[0]?.issuerKeyId).toBe(authority.activeReplicaIssuer());
 	});
 });
 

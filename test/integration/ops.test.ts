@@ -1,9 +1,12 @@
 import { get } from 'node:http';
 import { connect, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { gunzipSync } from 'node:zlib';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { issueReplicaCertificate } from '../../control-plane/app/certificates/replica-certificate.ts';
+import type { RunningAuthority } from '../../control-plane/app/certificates/running-authority.ts';
 import { fixtureInventory } from '../../control-plane/app/telemetry/frames-fixture.ts';
 import type { Telemetry } from '../../control-plane/app/telemetry/telemetry.ts';
 import { isLoopback, type OpsAccess } from '../../control-plane/ops/access.ts';
@@ -194,7 +197,7 @@ describe('pages', () => {
 		test.each(['node', 'replica'] as const)('is not ready once the %s CA issues nothing any more', async (ca) => {
 			const { status, ca: found } = await at({ [ca]: 0 });
 			expect(status).toBe(503);
-			expect(found?.message).toMatch(new RegExp(`^the ${ca} CA ended at .*gpuaas ca rotate prepare`));
+			expect(found?.message).toMatch(new RegExp(`^the ${ca} CA ended at .*gpuaas ca renew`));
 		});
 
 		test('is on the page of metrics', async () => {
@@ -425,6 +428,32 @@ describe('limits', () => {
 		const { chainPem, keyPem } = world.tls;
 		await using guarded = await listen({ tls: { chainPem, keyPem }, bearerToken: 'a-long-enough-token' });
 		await closed(dial(guarded).resume());
+	});
+});
+
+describe('its certificate', () => {
+	test('is the one that the other listeners have, also after that was renewed', async () => {
+		const { deps, tls: old } = world;
+		const names = { replicaId: 'replica-1', dnsNames: ['localhost'], ipAddresses: ['127.0.0.1'] };
+		const renewed = await issueReplicaCertificate(deps, deps.authority as RunningAuthority, names);
+		await using guarded = await OpsServer.listen({
+			...{ deps, registry: new Registry(), telemetry, health: idleMonitor(deps) },
+			listen: { host: '127.0.0.1', port: 0 },
+			access: { tls: { chainPem: old.chainPem, keyPem: old.keyPem }, bearerToken: 'a-long-enough-token' },
+		});
+		const presented = () =>
+			new Promise<string>((resolve, reject) => {
+				const { port } = guarded.address;
+				const socket = connectTls({ host: '127.0.0.1', port, servername: 'localhost', ca: world.rootPem }, () => {
+					resolve(socket.getPeerCertificate().serialNumber.toLowerCase());
+					socket.destroy();
+				});
+				socket.once('error', reject);
+			});
+		const before = await presented();
+		guarded.updateTls(renewed);
+		expect(await presented()).toBe(renewed.serial);
+		expect(before).not.toBe(renewed.serial);
 	});
 });
 

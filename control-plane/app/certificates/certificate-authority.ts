@@ -25,6 +25,8 @@ export interface CertificateAuthority {
 	activeNodeIssuer(): string;
 	/** When the CAs that issue now end: from then on they issue nothing, and everything that they issued has ended. */
 	issuersEndMs(): Readonly<Record<'node' | 'replica', number>>;
+	/** Why this replica could not take a step of a rotation that was due; empty: none was, or it was taken. */
+	readonly rotationTrouble: string;
 	/** Hex SHA-256 of each accepted root's SPKI: what join tokens pin. */
 	pins(): readonly string[];
 	/** DER chain above a node leaf: issuing CA, root. */

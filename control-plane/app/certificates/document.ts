@@ -4,6 +4,7 @@ import type { Custody } from '../../../pki/keys/signer.ts';
 import type { BundleAuthority, TrustBundle } from '../../../pki/trust/bundle.ts';
 import { type AuthorityState, authorityStates, issuingKeyId, type Rotation } from '../../../pki/trust/rotation.ts';
 import type { SignatureAlgorithm } from '../../../pki/verify/signature.ts';
+import { parseCertificate } from '../../../pki/x509/parse.ts';
 
 /**
  * The certificate authority's public state: everything but private keys, which the key store holds under `keyName`.
@@ -22,6 +23,15 @@ export interface AuthorityDocument {
 	readonly sets: readonly IssuingSet[];
 	/** Of the node CA; the replica CA and the task signer of the same set go with it. Null before the first. */
 	readonly rotation: Rotation | null;
+	/** Of `rotation`. Absent in documents of releases whose rotations only people carried on. */
+	readonly progress?: RotationProgress;
+}
+
+export interface RotationProgress {
+	/** When the phase began. */
+	readonly sinceMs: number;
+	/** A person has taken the newest step back: the next one forward is theirs, too. */
+	readonly isHeld: boolean;
 }
 
 /** What a rotation replaces together. */
@@ -89,6 +99,25 @@ export function setStates(document: AuthorityDocument): ReadonlyMap<string, Auth
 	const [first] = document.sets;
 	if (document.rotation !== null) return authorityStates(document.rotation);
 	return new Map([[present(first, 'an authority has an issuing set').node.keyId, 'active']]);
+}
+
+/** No rotation is under way: none was, or the last one ended. One that was taken back to its start still is. */
+export function isIdle({ rotation }: Pick<AuthorityDocument, 'rotation'>): boolean {
+	return rotation === null || rotation.phase === 'revoked';
+}
+
+/** When the set issues nothing more, and nothing of it is left: its two CAs are of one age. */
+export function endOf({ node, replica }: IssuingSet): number {
+	return Math.min(node.notAfterMs, replica.notAfterMs);
+}
+
+/** Whether what it issues is valid: it has not ended, and was not made by a clock that was ahead. */
+export function isUsable(set: IssuingSet, nowMs: number): boolean {
+	const isBegun = [set.node, set.replica].every(({ certificate }) => {
+		const parsed = parseCertificate(derOf(certificate));
+		return parsed.kind === 'ok' && parsed.certificate.notBeforeMs <= nowMs;
+	});
+	return isBegun && nowMs < endOf(set);
 }
 
 /** The set that new certificates come from. */

@@ -15,6 +15,9 @@ export const getCertificateAuthority = query('platform', CertificateService.meth
 		const document = decodeDocument(row.document);
 		return { document, laggards: yield* laggardNames(tx, document.rotation) };
 	},
-	answer: (_call, { document, laggards }) =>
-		create(GetCertificateAuthorityResponseSchema, { authority: authorityMessage(document, laggards) }),
+	answer({ deps, nowMs }, { document, laggards }) {
+		const { selfRotation } = deps.limits;
+		const authority = authorityMessage(document, laggards, { selfRotation, nowMs });
+		return create(GetCertificateAuthorityResponseSchema, { authority });
+	},
 });

@@ -1,5 +1,5 @@
 import type { NodeTrustFact, Rotation, RotationStep } from '../../../pki/trust/rotation.ts';
-import { laggardsOf } from '../../../pki/trust/rotation.ts';
+import { FORWARD, laggardsOf } from '../../../pki/trust/rotation.ts';
 import type { NodeRow } from '../../store/port/nodes.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
@@ -21,12 +21,17 @@ const NODES_MAX = 100_000;
 /** Below every bundle. */
 const NOTHING_ACKED = -1;
 
-export function* trustFacts(tx: Tx, rotation: Rotation, step: RotationStep): Plan<TrustFacts> {
+export function* trustFacts(
+	tx: Tx,
+	rotation: Rotation,
+	step: RotationStep,
+	nodesMax: number = NODES_MAX,
+): Plan<TrustFacts> {
 	const { oldKeyId, nextKeyId, bundleSeq } = rotation;
 	const wanted = step === 'rollback' ? oldKeyId : nextKeyId;
 	const other = step === 'rollback' ? nextKeyId : oldKeyId;
-	const behind = yield* tx.nodes.listBundleLaggards(bundleSeq, NODES_MAX);
-	const elsewhere = yield* tx.nodes.listIssuerLaggards(wanted, NODES_MAX);
+	const behind = yield* tx.nodes.listBundleLaggards(bundleSeq, nodesMax);
+	const elsewhere = yield* tx.nodes.listIssuerLaggards(wanted, nodesMax);
 	const held = new Set(elsewhere.map(({ id }) => id));
 	const nodes = new Map([...behind, ...elsewhere].map((node) => [node.id, node]));
 	const facts = [...nodes.values()].map((node) => ({
@@ -38,18 +43,15 @@ export function* trustFacts(tx: Tx, rotation: Rotation, step: RotationStep): Pla
 	return { facts, nodes };
 }
 
-const NEXT_STEP: Readonly<Partial<Record<Rotation['phase'], RotationStep>>> = {
-	prepared: 'activate',
-	activated: 'drain',
-	draining: 'taint',
-	tainted: 'revoke',
-};
-
-/** Names of the nodes that hold up the next step forward; empty while no rotation is under way. */
-export function* laggardNames(tx: Tx, rotation: Rotation | null): Plan<readonly string[]> {
-	const step = rotation === null ? undefined : NEXT_STEP[rotation.phase];
-	if (rotation === null || step === undefined) return [];
-	const { facts, nodes } = yield* trustFacts(tx, rotation, step);
+/**
+ * Names of the nodes that hold up the next step forward; empty while no rotation is under way. `nodesMax`: for who only
+ * wants to know whether there are some.
+ */
+export function* laggardNames(tx: Tx, rotation: Rotation | null, nodesMax?: number): Plan<readonly string[]> {
+	const step = rotation === null ? undefined : FORWARD[rotation.phase]?.step;
+	// `prepare` cuts nobody off.
+	if (rotation === null || step === undefined || step === 'prepare') return [];
+	const { facts, nodes } = yield* trustFacts(tx, rotation, step, nodesMax);
 	return namesOf(laggardsOf(rotation, step, facts), nodes);
 }
 

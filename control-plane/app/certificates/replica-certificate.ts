@@ -86,7 +86,7 @@ export async function keepReplicaCertificate(options: KeepReplicaCertificate): P
 	let credential = options.first;
 	while (!signal.aborted) {
 		if (!isDue(credential, authority, deps.clock)) {
-			await changeOrTimeout(authority, deps.clock, signal);
+			await changeOrTimeout(authority, deps.clock, LOOK_MS, signal);
 			continue;
 		}
 		try {
@@ -96,7 +96,8 @@ export async function keepReplicaCertificate(options: KeepReplicaCertificate): P
 			deps.log.info('replica certificate renewed', { serial: credential.serial });
 		} catch (error) {
 			deps.log.error('replica certificate not renewed', { error, notAfterMs: credential.notAfterMs });
-			await sleep(deps.clock, backoff.nextMs(), signal);
+			// A CA that had ended was replaced: at once, or nobody reaches this replica for minutes.
+			await changeOrTimeout(authority, deps.clock, backoff.nextMs(), signal);
 		}
 	}
 }
@@ -108,11 +109,16 @@ function isDue(credential: ReplicaCredential, authority: RunningAuthority, clock
 	return clock.now() >= dueMs || credential.issuerKeyId !== authority.activeReplicaIssuer();
 }
 
-async function changeOrTimeout(authority: RunningAuthority, clock: Clock, signal: AbortSignal): Promise<void> {
+async function changeOrTimeout(
+	authority: RunningAuthority,
+	clock: Clock,
+	timeoutMs: number,
+	signal: AbortSignal,
+): Promise<void> {
 	const changed = new AbortController();
 	const unsubscribe = authority.onChange(() => changed.abort());
 	try {
-		await sleep(clock, LOOK_MS, AbortSignal.any([changed.signal, signal]));
+		await sleep(clock, timeoutMs, AbortSignal.any([changed.signal, signal]));
 	} finally {
 		unsubscribe();
 	}

@@ -106,6 +106,8 @@ export class RunningAuthority implements CertificateAuthority {
 	/** Ed25519, for audit heads under `auditKeyName`. */
 	readonly auditSigner: SyncSigner;
 	readonly auditKeyName: string;
+	/** Why this replica could not take a step of a rotation that was due; empty: none was, or it was taken. */
+	rotationTrouble = '';
 	readonly #options: AuthorityOptions;
 	readonly #joinStateSigner: Signer;
 	readonly #listeners = new Set<() => void>();

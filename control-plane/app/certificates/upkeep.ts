@@ -62,8 +62,11 @@ async function attempt(log: Logger, failure: string, work: () => Promise<void>):
 }
 
 function isSignerDue(authority: RunningAuthority, clock: Clock): boolean {
-	const newest = issuingSet(authority.document().document).taskSigners.at(-1);
-	return newest !== undefined && clock.now() >= (newest.notBeforeMs + newest.notAfterMs) / 2;
+	const { taskSigners, replica } = issuingSet(authority.document().document);
+	const newest = taskSigners.at(-1);
+	// The next one would end with the CA, too: one after the other as that end comes near, and after it none at all.
+	if (newest === undefined || newest.notAfterMs >= replica.notAfterMs) return false;
+	return clock.now() >= (newest.notBeforeMs + newest.notAfterMs) / 2;
 }
 
 /** Adds a signer to the bundle now and signs with it a little later; drops those whose certificate has run out. */

@@ -1,6 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import type { AuthorityState, RotationPhase as Phase } from '../../../pki/trust/rotation.ts';
+import type { AuthorityState, RotationPhase as Phase, RotationStep } from '../../../pki/trust/rotation.ts';
 import {
 	type AuthorityKey,
 	AuthorityKeySchema,
@@ -11,9 +11,12 @@ import {
 	CertificateSchema,
 	CertificateState,
 	RotationPhase,
+	RotationStep as Step,
 } from '../../../proto/gen/gpuaas/certificates/v1/certificates_pb.ts';
 import type { CertificateRow } from '../../store/port/certificates.ts';
 import { type AuthorityDocument, type StoredKey, setStates } from './document.ts';
+import { outlookOf } from './rotation-outlook.ts';
+import type { SelfRotation } from './rotation-plan.ts';
 
 const KIND: Readonly<Record<CertificateRow['kind'], CertificateKind>> = {
 	node: CertificateKind.NODE,
@@ -54,7 +57,22 @@ const PHASE: Readonly<Record<Phase, RotationPhase>> = {
 	revoked: RotationPhase.REVOKED,
 };
 
-export function authorityMessage(document: AuthorityDocument, laggards: readonly string[]): CertificateAuthority {
+export const STEP: Readonly<Record<RotationStep, Step>> = {
+	prepare: Step.PREPARE,
+	activate: Step.ACTIVATE,
+	drain: Step.DRAIN,
+	taint: Step.TAINT,
+	revoke: Step.REVOKE,
+	rollback: Step.ROLLBACK,
+};
+
+export function authorityMessage(
+	document: AuthorityDocument,
+	laggards: readonly string[],
+	{ selfRotation, nowMs }: { readonly selfRotation: SelfRotation; readonly nowMs: number },
+): CertificateAuthority {
+	const { text, step, atMs } = outlookOf(document, selfRotation, nowMs, laggards);
+	const sinceMs = document.progress?.sinceMs;
 	return create(CertificateAuthoritySchema, {
 		phase: PHASE[document.rotation?.phase ?? 'standby'],
 		bundleSeq: BigInt(document.bundleSeq),
@@ -62,6 +80,10 @@ export function authorityMessage(document: AuthorityDocument, laggards: readonly
 		laggards: [...laggards],
 		trustDomain: document.trustDomain,
 		pins: [document.root.keyId],
+		outlook: text,
+		nextStep: step === undefined ? Step.UNSPECIFIED : STEP[step],
+		...(atMs === undefined ? {} : { nextStepAt: timestampFromMs(atMs) }),
+		...(sinceMs === undefined ? {} : { phaseSince: timestampFromMs(sinceMs) }),
 	});
 }
 

@@ -1,6 +1,9 @@
 import { create } from '@bufbuild/protobuf';
 import { messageOf } from '../../../kit/error.ts';
 import { GetHealthResponseSchema, SystemService } from '../../../proto/gen/gpuaas/system/v1/system_pb.ts';
+import { decodeDocument } from '../certificates/document.ts';
+import { laggardNames } from '../certificates/laggards.ts';
+import { outlookOf, type RotationOutlook } from '../certificates/rotation-outlook.ts';
 import type { AppDeps } from '../deps.ts';
 import { query } from '../use-case.ts';
 
@@ -31,7 +34,7 @@ export async function checkHealth(deps: AppDeps): Promise<readonly HealthFinding
 			const issuer = deps.authority.activeNodeIssuer();
 			if (!deps.authority.acceptedNodeIssuers().has(issuer))
 				throw new Error('its own certificates would not be accepted');
-			return authorityEnd(deps);
+			return await authorityToSeeTo(deps);
 		}),
 		find('clock', 'it agrees with the store', 'repair time synchronisation on the host that is off', async () => {
 			const offsetMs = Math.abs((await deps.store.now()) - deps.clock.now());
@@ -44,16 +47,40 @@ export async function checkHealth(deps: AppDeps): Promise<readonly HealthFinding
 	]);
 }
 
-/** While it issues this replica is ready. What to see to when an end is near; throws once one is there. */
-function authorityEnd({ authority, clock }: Pick<AppDeps, 'authority' | 'clock'>): string | undefined {
+/** While it issues this replica is ready. What a person has to see to; throws once an issuing CA has ended. */
+async function authorityToSeeTo(deps: AppDeps): Promise<string | undefined> {
+	const { authority, clock, limits } = deps;
 	const { node, replica } = authority.issuersEndMs();
 	const [what, endMs] = node <= replica ? ['node', node] : ['replica', replica];
 	const leftMs = endMs - clock.now();
-	const rotate = 'rotate it: gpuaas ca rotate prepare, then the other steps';
 	const at = new Date(endMs).toISOString();
-	if (leftMs <= 0) throw new Error(`the ${what} CA ended at ${at} and issues nothing any more; ${rotate}`);
+	if (leftMs <= 0) {
+		throw new Error(`the ${what} CA ended at ${at} and issues nothing any more; on this host: gpuaas ca renew`);
+	}
+	if (authority.rotationTrouble !== '') return `its rotation can't go on by itself: ${authority.rotationTrouble}`;
+	const outlook = await rotationOutlook(deps);
+	if (outlook?.needsPerson === true) return outlook.text;
 	if (leftMs > AUTHORITY_END_NEAR_MS) return undefined;
-	return `the ${what} CA ends in ${Math.floor(leftMs / DAY_MS)} days, at ${at}, and every certificate with it; ${rotate}`;
+	const missed = limits.selfRotation.isOn ? 'its rotation should have begun by itself: the log says why not; or ' : '';
+	return `the ${what} CA ends in ${Math.floor(leftMs / DAY_MS)} days, at ${at}, and every certificate with it; ${missed}rotate it: gpuaas ca rotate prepare, then the other steps`;
+}
+
+/** Of nodes that hold it up only so many are looked for: this is asked with every scrape. */
+const LAGGARDS_MAX = 200;
+
+/** Undefined while the store can't be read, which is a finding of its own. */
+async function rotationOutlook({ store, limits, clock }: AppDeps): Promise<RotationOutlook | undefined> {
+	try {
+		return await store.read(function* (tx) {
+			const row = yield* tx.authority.get();
+			if (row === undefined) return undefined;
+			const document = decodeDocument(row.document);
+			const laggards = yield* laggardNames(tx, document.rotation, LAGGARDS_MAX);
+			return outlookOf(document, limits.selfRotation, clock.now(), laggards);
+		});
+	} catch {
+		return undefined;
+	}
 }
 
 async function find(
