@@ -86,6 +86,14 @@ export class OpsMetrics implements Disposable {
 			for (const { name, ok } of this.#health) emit(ok ? 1 : 0, name);
 		});
 		gauge(
+			'gpuaas_to_see_to',
+			'Whether a check is well and will not stay so unless somebody sees to it.',
+			['check'],
+			(emit) => {
+				for (const { name, toSeeTo } of this.#health) emit(toSeeTo === undefined ? 0 : 1, name);
+			},
+		);
+		gauge(
 			'gpuaas_ca_remaining_seconds',
 			'Until the CA that issues now ends, and all that it issued.',
 			['ca'],
