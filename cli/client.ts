@@ -138,12 +138,16 @@ function toGpuaasError(thrown: unknown, context: Context, correlationId: string)
 function unreachable(error: ConnectError, context: Context, correlationId: string): GpuaasError {
 	const cause = `${error.rawMessage} ${error.cause instanceof Error ? error.cause.message : ''}`;
 	const tls = /self.signed|unable to verify|CERT_|certificate/i.test(cause);
+	// Nobody can tell from here which of the two it is.
+	const ended = /certificate has expired|CERT_HAS_EXPIRED/i.test(cause);
 	return new GpuaasError({
 		code: 'UNAVAILABLE',
 		reason: 'UNREACHABLE',
-		message: tls
-			? `${context.address} shows a certificate that this context doesn't trust (${error.rawMessage}); it may be another control plane: log in again only after checking`
-			: `${context.address} can't be reached (${error.rawMessage}); is the control plane running? gpuaas doctor looks into it`,
+		message: ended
+			? `${context.address} shows a certificate that has ended (${error.rawMessage}): this host's clock is ahead, or its CA has ended; then, on the host of the control plane: gpuaas ca renew`
+			: tls
+				? `${context.address} shows a certificate that this context doesn't trust (${error.rawMessage}); it may be another control plane: log in again only after checking`
+				: `${context.address} can't be reached (${error.rawMessage}); is the control plane running? gpuaas doctor looks into it`,
 		metadata: { correlation_id: correlationId },
 		cause: error,
 	});

@@ -221,8 +221,8 @@ export const VERBS: readonly Verb[] = [
 	},
 	{
 		name: 'ca',
-		summary: 'Certificate authority: status, rotate',
-		verbs: ['status', 'rotate'],
+		summary: 'Certificate authority: status, rotate, renew',
+		verbs: ['status', 'rotate', 'renew'],
 		load: () => import('./verbs/ca.ts'),
 	},
 	{

@@ -7,6 +7,7 @@ import { createLogger } from '../kit/log.ts';
 import { ownVersion } from '../kit/version.ts';
 import { CONTROL_PLANE_SCHEMA } from './config.ts';
 import { newAuditLog } from './new-audit-log.ts';
+import { renewAuthority } from './renew-authority.ts';
 import { serve } from './serve.ts';
 import { loadSettings } from './settings.ts';
 
@@ -25,6 +26,10 @@ async function main(argv: readonly string[]): Promise<number> {
 	const [verb, reason = ''] = args.positionals;
 	if (verb === 'new-audit-log') {
 		process.stdout.write(`${JSON.stringify(await newAuditLog(deps, reason))}\n`);
+		return 0;
+	}
+	if (verb === 'renew-authority') {
+		process.stdout.write(`${JSON.stringify(await renewAuthority(deps))}\n`);
 		return 0;
 	}
 	const stop = new AbortController();

@@ -126,6 +126,7 @@ export const OPTIONS: Readonly<Record<string, string>> = {
 	'cert revoke': 'reason',
 	'ca status': '',
 	'ca rotate': 'waive reason',
+	'ca renew': 'config data set store !',
 	'audit list': 'action target organization limit',
 	'audit export': '',
 	'audit verify': 'file anchors key',

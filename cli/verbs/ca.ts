@@ -7,10 +7,12 @@ import {
 } from '../../proto/gen/gpuaas/certificates/v1/certificates_pb.ts';
 import { connect } from '../client.ts';
 import { type Arguments, type Command, take, usageError } from '../command.ts';
+import { askDaemon } from '../daemon.ts';
 import { EXIT } from '../exit-codes.ts';
 import { type Io, printJson, printTable, write } from '../io.ts';
 import { newRequestId } from '../request-id.ts';
 import { ago, enumName, fields, json } from '../show.ts';
+import { CONFIG_OPTIONS, configFlags, storeUrl } from './control-plane.ts';
 
 async function print(args: Arguments, io: Io, authority: CertificateAuthority | undefined): Promise<number> {
 	if (authority === undefined) return EXIT.failed;
@@ -24,7 +26,9 @@ async function print(args: Arguments, io: Io, authority: CertificateAuthority | 
 			['trust domain', authority.trustDomain],
 			['rotation', enumName(RotationPhase, authority.phase)],
 			['trust bundle', `sequence ${authority.bundleSeq}`],
+			['since', authority.phaseSince === undefined ? '' : ago(io, authority.phaseSince)],
 			['waiting for', authority.laggards.join(', ')],
+			['next', authority.outlook],
 			['pins', authority.pins.join(', ')],
 		]),
 	);
@@ -93,4 +97,39 @@ const rotate: Command = {
 	},
 };
 
-export const commands: readonly Command[] = [status, rotate];
+/** Nothing is printed of its settings. */
+const { 'print-config': _, ...WHICH_CONTROL_PLANE } = CONFIG_OPTIONS;
+
+const renew: Command = {
+	name: 'ca renew',
+	isLocal: true,
+	summary: 'Make new issuing CAs after the old ones have ended, on the host of the control plane',
+	description:
+		'Run as the user of the control plane. A control plane with self_rotation (the default) does this by itself when it starts; this is for one whose rotation is turned off, or was kept from it. Nothing is reachable then: the certificates of the listeners have ended with the CAs. The root stays, so contexts and join tokens stay valid, and nodes come back by their join state once the control plane runs. It goes on record as an operator of this host. CAs that have not ended are never replaced like this.',
+	options: {
+		...WHICH_CONTROL_PLANE,
+		store: { type: 'string', value: 'URL', help: 'postgres://... when the control plane uses PostgreSQL' },
+	},
+	examples: [
+		['gpuaas ca renew --config /etc/gpuaas/control-plane.toml', 'Then start the control plane again'],
+		['gpuaas ca renew --data .gpuaas/control-plane', 'Of one that gpuaas up started'],
+	],
+	async run(args, io) {
+		take(renew, args);
+		const flags = configFlags(args, { 'core.data': args.text('data'), 'store.url': storeUrl(renew, args) });
+		const answer = JSON.parse(await askDaemon('control-plane', [...flags, '--', 'renew-authority'])) as {
+			phase: string;
+			notAfter: string;
+		};
+		if (args.flag('json')) await printJson(io, answer);
+		else {
+			await write(
+				io.stdout,
+				`there are new issuing CAs, until ${answer.notAfter}. Start the control plane again; its nodes come back by themselves: gpuaas node list\n`,
+			);
+		}
+		return EXIT.ok;
+	},
+};
+
+export const commands: readonly Command[] = [status, rotate, renew];
