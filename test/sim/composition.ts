@@ -1,6 +1,7 @@
 import type { HeadAnchor } from '../../control-plane/app/audit/anchor.ts';
 import { createAppendAudit } from '../../control-plane/app/audit/append.ts';
 import { Denylist } from '../../control-plane/app/certificates/denylist.ts';
+import { SELF_ROTATION_DEFAULT } from '../../control-plane/app/certificates/rotation-plan.ts';
 import { openCertificateAuthority } from '../../control-plane/app/certificates/running-authority.ts';
 import { runAuthorityUpkeep } from '../../control-plane/app/certificates/upkeep.ts';
 import { APP_LIMITS_DEFAULT, type AppLimits } from '../../control-plane/app/deps.ts';
@@ -27,6 +28,7 @@ import { nodeContext } from '../../control-plane/gateway/context.ts';
 import { AgentLink } from '../../control-plane/gateway/link.ts';
 import type { LinkDeps } from '../../control-plane/gateway/link-deps.ts';
 import { OutputUploads } from '../../control-plane/gateway/output.ts';
+import { AuthorityReconciler } from '../../control-plane/reconcilers/authority.ts';
 import { DispatchReconciler } from '../../control-plane/reconcilers/dispatch.ts';
 import { ExpiryReconciler } from '../../control-plane/reconcilers/expiry.ts';
 import { LeaseReconciler } from '../../control-plane/reconcilers/leases.ts';
@@ -60,6 +62,8 @@ const LIMITS: AppLimits = {
 /** Its chaos makes nodes reconnect more often than any honest one does. */
 const LINK_LIMITS = { ...LINK_LIMITS_DEFAULT, lostGraceMs: 60_000, tickMs: 1000, sessionsBurstPerNode: 100_000 };
 const RECONCILER_PERIOD_MS = 2000;
+/** A run is shorter than any life of a CA: where it is to see rotations they are always due, one after the other. */
+const ALWAYS_DUE = { ...SELF_ROTATION_DEFAULT, beforeMs: 90 * 24 * 3_600_000, settleMs: 8000 };
 
 export interface Ports {
 	readonly process: SimProcess;
@@ -67,6 +71,7 @@ export interface Ports {
 	readonly keys: SimKeyStore;
 	readonly output: SimOutputStore;
 	readonly anchor: HeadAnchor;
+	readonly rotates: boolean;
 	readonly log: Logger;
 }
 
@@ -86,6 +91,7 @@ export async function compose(ports: Ports) {
 	scope.use(new ExpiryReconciler(deps, { periodMs, resync: (nodeId) => dispatch.resync(nodeId) }));
 	scope.use(new OutboxReconciler(deps, { periodMs }));
 	scope.use(new DrainRunner(deps));
+	scope.use(new AuthorityReconciler({ ...deps, authority }, { periodMs }));
 	const linkDeps: LinkDeps = {
 		app: deps,
 		registry,
@@ -115,7 +121,8 @@ export async function compose(ports: Ports) {
 }
 
 async function composeDeps(ports: Ports, scope: Scope) {
-	const { process, store, keys, output, anchor, log } = ports;
+	const { process, store, keys, output, anchor, log, rotates } = ports;
+	const limits = rotates ? { ...LIMITS, selfRotation: ALWAYS_DUE } : LIMITS;
 	const { clock, rng } = process;
 	const bus = new InProcessBus();
 	const registry = new SessionRegistry();
@@ -136,7 +143,7 @@ async function composeDeps(ports: Ports, scope: Scope) {
 		replicaId: REPLICA_ID,
 	});
 	const terminals = new TerminalHub(clock);
-	const app = { clock, rng, log, store, bus, sessions: registry, authority, output, terminals, heads, limits: LIMITS };
+	const app = { clock, rng, log, store, bus, sessions: registry, authority, output, terminals, heads, limits };
 	const deps = {
 		...app,
 		replicaId: REPLICA_ID,

@@ -33,6 +33,8 @@ export interface ControlPlaneOptions {
 	/** Of a first start that is over; undefined: nothing is there. */
 	readonly disks: ControlPlaneDisks | undefined;
 	readonly print: ((line: string) => void) | undefined;
+	/** Whether it sees rotations of its certificate authority by itself. */
+	readonly rotates: boolean;
 }
 
 export class SimControlPlane {
@@ -139,12 +141,12 @@ export class SimControlPlane {
 	}
 
 	async #open(process: SimProcess): Promise<void> {
-		const { network, print, scheduler } = this.#options;
+		const { network, print, scheduler, rotates } = this.#options;
 		const store = new SimStore(this.#image, this.disk, process, () => this.kill('at a commit'));
 		this.#store = store;
 		const { output, anchor } = this;
 		const log = simLogger(process, print);
-		const life = await compose({ process, store, keys: this.#keys, output, anchor, log });
+		const life = await compose({ process, store, keys: this.#keys, output, anchor, log, rotates });
 		if (!process.alive) return;
 		network.listen(life.endpoint);
 		this.#life = life;

@@ -53,6 +53,7 @@ export interface World {
 }
 
 const FIRST_START_EVERY = 10;
+const ROTATES_EVERY = 4;
 const ENROLL_MAX_MS = 60_000;
 const FAULTS_FROM_MS = 5000;
 const FAULTS_MS = 90_000;
@@ -101,7 +102,9 @@ async function makeWorld(seed: number, { print }: RunOptions): Promise<World> {
 	observe(network, history);
 	// Making an authority takes as long as all the rest: only some seeds see a first start, and its crashes.
 	const disks = seed % FIRST_START_EVERY === 0 ? undefined : await firstStart();
-	const controlPlane = new SimControlPlane({ scheduler, network, disks, print });
+	// Making issuing CAs is dear, too.
+	const rotates = seed % ROTATES_EVERY === 3;
+	const controlPlane = new SimControlPlane({ scheduler, network, disks, print, rotates });
 	const nodes = Array.from({ length: rng.int(1, 4) }, (_, index) => {
 		const name = `node-${index + 1}`;
 		const onExecution = (node: string, { taskId, attempt }: { taskId: string; attempt: number }) =>
@@ -197,7 +200,8 @@ function firstStart(): Promise<ControlPlaneDisks> {
 		const rng = new SeededRng('first start');
 		const scheduler = new Scheduler(rng, new Trace());
 		const network = new Network(scheduler, rng);
-		const controlPlane = new SimControlPlane({ scheduler, network, disks: undefined, print: undefined });
+		const parts = { scheduler, network, disks: undefined, print: undefined, rotates: false };
+		const controlPlane = new SimControlPlane(parts);
 		controlPlane.start();
 		await scheduler.run(2000, () => false);
 		return controlPlane.disks();
