@@ -286,6 +286,8 @@ describe('an issuing set that a clock made which was ahead', () => {
 });
 
 describe('kill -9', () => {
+	/** A dozen programs, one after the other. */
+	const KILLS_MS_MAX = 280_000;
 	const program = join(import.meta.dirname, 'authority-step-crash.ts');
 	const begin = () => {
 		const folder = mkdtempSync(join(tmpdir(), 'gpuaas-authority-'));
@@ -303,31 +305,39 @@ describe('kill -9', () => {
 		return steps;
 	};
 
-	it('at any point of any step changes nothing but the moment', async () => {
-		const { folder, run, keys } = begin();
-		const before = keys();
-		for (const made of [0, 1, 2]) {
-			expect(run(61, `key ${made}`).signal).toBe('SIGKILL');
-			expect(keys()).toBe(before + made);
-		}
-		let day = 61;
-		for (const point of ['unit', 'committed', 'committed', 'unit', 'committed', 'committed', 'committed']) {
-			expect(run(day, point).signal).toBe('SIGKILL');
-			day += 1;
-		}
-		expect(run(day, 'none').stdout).toBe('revoked');
-		expect(keys()).toBe(before + 3);
-		expect(await recorded(folder)).toEqual(['prepare', 'activate', 'drain', 'taint', 'revoke']);
-	});
+	it(
+		'at any point of any step changes nothing but the moment',
+		async () => {
+			const { folder, run, keys } = begin();
+			const before = keys();
+			for (const made of [0, 1, 2]) {
+				expect(run(61, `key ${made}`).signal).toBe('SIGKILL');
+				expect(keys()).toBe(before + made);
+			}
+			let day = 61;
+			for (const point of ['unit', 'committed', 'committed', 'unit', 'committed', 'committed', 'committed']) {
+				expect(run(day, point).signal).toBe('SIGKILL');
+				day += 1;
+			}
+			expect(run(day, 'none').stdout).toBe('revoked');
+			expect(keys()).toBe(before + 3);
+			expect(await recorded(folder)).toEqual(['prepare', 'activate', 'drain', 'taint', 'revoke']);
+		},
+		KILLS_MS_MAX,
+	);
 
-	it('while an ended set is replaced leaves the old one or the new one', async () => {
-		const { folder, run, keys } = begin();
-		const before = keys();
-		for (const point of ['key 1', 'unit', 'committed']) expect(run(100, point).signal).toBe('SIGKILL');
-		expect(run(100, 'none').stdout).toBe('draining');
-		expect(keys()).toBe(before + 3);
-		expect(await recorded(folder)).toEqual(['prepare', 'activate', 'drain']);
-	});
+	it(
+		'while an ended set is replaced leaves the old one or the new one',
+		async () => {
+			const { folder, run, keys } = begin();
+			const before = keys();
+			for (const point of ['key 1', 'unit', 'committed']) expect(run(100, point).signal).toBe('SIGKILL');
+			expect(run(100, 'none').stdout).toBe('draining');
+			expect(keys()).toBe(before + 3);
+			expect(await recorded(folder)).toEqual(['prepare', 'activate', 'drain']);
+		},
+		KILLS_MS_MAX,
+	);
 });
 
 describe('the reconciler', () => {

@@ -54,15 +54,17 @@ async function authorityToSeeTo(deps: AppDeps): Promise<string | undefined> {
 	const [what, endMs] = node <= replica ? ['node', node] : ['replica', replica];
 	const leftMs = endMs - clock.now();
 	const at = new Date(endMs).toISOString();
-	if (leftMs <= 0) {
-		throw new Error(`the ${what} CA ended at ${at} and issues nothing any more; on this host: gpuaas ca renew`);
-	}
+	if (leftMs <= 0) throw new Error(ended(what, at));
 	if (authority.rotationTrouble !== '') return `its rotation can't go on by itself: ${authority.rotationTrouble}`;
 	const outlook = await rotationOutlook(deps);
 	if (outlook?.needsPerson === true) return outlook.text;
 	if (leftMs > AUTHORITY_END_NEAR_MS) return undefined;
 	const missed = limits.selfRotation.isOn ? 'its rotation should have begun by itself: the log says why not; or ' : '';
 	return `the ${what} CA ends in ${Math.floor(leftMs / DAY_MS)} days, at ${at}, and every certificate with it; ${missed}rotate it: gpuaas ca rotate prepare, then the other steps`;
+}
+
+function ended(what: string, at: string): string {
+	return `the ${what} CA ended at ${at} and issues nothing any more; on this host: gpuaas ca renew`;
 }
 
 /** Of nodes that hold it up only so many are looked for: this is asked with every scrape. */
