@@ -3,9 +3,9 @@ import { assertCidrs, isCovered, isWithin } from './cidr.ts';
 
 test('an address is inside or outside of its networks', () => {
 	const office = ['10.0.0.0/8', '2001:db8::/32'];
-	for (const inside of ['10.1.2.3', '::ffff:10.1.2.3', '2001:db8::1'])
+	for (const inside of ['10.1.2.3', '::ffff:10.1.2.3', '::FFFF:a01:203', '2001:db8::1'])
 		expect(isWithin(office, inside), inside).toBe(true);
-	for (const outside of ['11.0.0.1', '2001:db9::1', '::ffff:11.0.0.1', '', 'localhost'])
+	for (const outside of ['11.0.0.1', '2001:db9::1', '::ffff:11.0.0.1', '::ffff:b00:1', '', 'localhost'])
 		expect(isWithin(office, outside), outside).toBe(false);
 	expect(isWithin([], '10.0.0.1')).toBe(false);
 });

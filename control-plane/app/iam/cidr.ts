@@ -1,7 +1,7 @@
 import { BlockList, isIP } from 'node:net';
 import { GpuaasError } from '../../../kit/error.ts';
 
-/** Networks in CIDR notation. An IPv4 client behind a dual-stack socket (::ffff:10.0.0.1) counts as IPv4. */
+/** Networks in CIDR notation. An IPv4 client behind a dual-stack socket (::ffff:10.0.0.1) counts as IPv4: BlockList sees to it. */
 const CIDR = /^([0-9a-fA-F:.]{2,45})\/(\d{1,3})$/;
 const lists = new Map<string, BlockList>();
 const LISTS_MAX = 1000;
@@ -20,10 +20,9 @@ export function assertCidrs(cidrs: readonly string[]): void {
 
 /** Whether the address is in one of the networks. False for what is no address: fail closed. */
 export function isWithin(cidrs: readonly string[], address: string): boolean {
-	const plain = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1] ?? address;
-	const family = isIP(plain);
+	const family = isIP(address);
 	if (family === 0) return false;
-	return listOf(cidrs).check(plain, family === 4 ? 'ipv4' : 'ipv6');
+	return listOf(cidrs).check(address, family === 4 ? 'ipv4' : 'ipv6');
 }
 
 /** Whether all of the network is in one of the others. */
