@@ -33,6 +33,10 @@ describe('organizations, departments, projects', () => {
 		expect(project).toMatchObject({ name: `${world.organization}/projects/vision`, parent: department.name });
 		const misplaced = { parent: project.name, kind: ScopeKind.PROJECT, id: 'x', displayName: 'X' };
 		expect(await refusalOf(world.owner.scopes.createScope(misplaced))).toMatchObject({ reason: 'SCOPE_KIND_INVALID' });
+		const inAnother = { ...asked, parent: world.organization, id: 'inner' };
+		expect(await refusalOf(world.owner.scopes.createScope(inAnother))).toMatchObject({ reason: 'SCOPE_KIND_INVALID' });
+		const loose = { ...asked, kind: ScopeKind.PROJECT, id: 'loose' };
+		expect(await refusalOf(world.operator.scopes.createScope(loose))).toMatchObject({ reason: 'SCOPE_KIND_INVALID' });
 	});
 
 	test('an id is never used again, and no two siblings look alike', async () => {
