@@ -13,7 +13,7 @@ import {
 	denialsIn,
 	guardrailIn,
 	NOW_MS,
-	PERMISSIONS,
+	permission,
 	placeIn,
 	subjectIn,
 	type World,
@@ -26,22 +26,26 @@ interface Asked {
 	readonly permission: string;
 	readonly reads: boolean;
 	readonly stepUp: boolean;
-	/** Index of the scope that the object stands at; beyond: the platform. */
+	/** Index of the scope that the object stands at, counted round. */
 	readonly at: number;
 }
 
 const asked: fc.Arbitrary<Asked> = fc.record({
-	permission: fc.constantFrom(...PERMISSIONS),
+	permission,
 	reads: fc.boolean(),
-	stepUp: fc.boolean(),
+	// Nobody here has one: it would refuse half of what is asked.
+	stepUp: fc.oneof({ weight: 5, arbitrary: fc.constant(false) }, { weight: 1, arbitrary: fc.constant(true) }),
 	at: fc.nat({ max: 9 }),
 });
-const worldAndQuestion = fc.tuple(world, asked);
+/** In half of them the caller owns the organization that is asked about: else nearly nothing would be allowed. */
+const worldAndQuestion = fc
+	.tuple(world, asked, fc.boolean())
+	.map(([given, one, owns]) => [owns ? owning(given, one.at) : given, one] as const);
 
 const get = permissionBit('tasks.get');
 
 function questionIn(given: World, { permission, reads, stepUp, at }: Asked): Question {
-	const place = placeIn(given, given.scopes[at] ?? platformOf(given));
+	const place = placeIn(given, scopeAt(given, at));
 	const target = { kind: 'object', get, place } as const;
 	return { authenticated: true, permission: permissionBit(permission), reads, stepUp, target, nowMs: NOW_MS };
 }
@@ -61,19 +65,27 @@ describe('decide', () => {
 	});
 
 	test('adding a binding never takes access away', () => {
-		const more = world.chain((given) => fc.tuple(fc.constant(given), bindingIn(given.scopes, given.roles), asked));
+		const more = worldAndQuestion.chain(([given, one]) =>
+			fc.tuple(fc.constant(given), bindingIn(chainOf(given, one.at), given.roles), fc.constant(one)),
+		);
+		let besideAnother = 0;
 		fc.assert(
 			fc.property(more, ([given, binding, one]) => {
 				if (!answer(given, one).allowed) return;
 				const access = accessIn(given, [...given.bindings, binding]);
 				expect(answer(given, one, { ...subjectIn(given), access }).allowed).toBe(true);
+				if (given.bindings.some(({ scope }) => scope === binding.scope)) besideAnother += 1;
 			}),
 			RUNS,
 		);
+		expect(besideAnother).toBeGreaterThan(20);
 	});
 
 	test('adding a guardrail never gives access, and one that forbids outweighs every role', () => {
-		const more = world.chain((given) => fc.tuple(fc.constant(given), guardrailIn(given.scopes), asked));
+		const more = worldAndQuestion.chain(([given, one]) =>
+			fc.tuple(fc.constant(given), guardrailIn(chainOf(given, one.at)), fc.constant(one)),
+		);
+		let forbiddenFromAbove = 0;
 		fc.assert(
 			fc.property(more, ([given, rule, one]) => {
 				const guarded = { ...given, guardrails: [...given.guardrails, rule] };
@@ -83,13 +95,16 @@ describe('decide', () => {
 					(pattern) => pattern === one.permission || `${one.permission.split('.')[0]}.*` === pattern,
 				);
 				const isHers = rule.principalKinds.length === 0 || rule.principalKinds.includes(given.kind);
-				const row = given.scopes[one.at];
+				const row = scopeAt(given, one.at);
 				const above = given.scopes.find(({ name }) => name === rule.scope);
-				if (forbids && isHers && row !== undefined && row.path.startsWith(above?.path ?? '-'))
-					expect(after.allowed).toBe(false);
+				if (!forbids || !isHers || !row.path.startsWith(above?.path ?? '-')) return;
+				expect(after.allowed).toBe(false);
+				if (answer(given, one).allowed && row.name !== rule.scope) forbiddenFromAbove += 1;
 			}),
 			RUNS,
 		);
+		// Else it would have looked at nothing.
+		expect(forbiddenFromAbove).toBeGreaterThan(5);
 	});
 
 	test('access by a key is the principal’s and the key’s', () => {
@@ -99,11 +114,10 @@ describe('decide', () => {
 				const both = answer(given, { ...one, permission: 'tasks.get', reads: true });
 				const principal = answer(free, { ...one, permission: 'tasks.get', reads: true });
 				const { permissions, scope } = given.limits;
-				const row = given.scopes[one.at];
 				const limit = given.scopes.find(({ name }) => name === scope);
 				const byKey =
 					(permissions.length === 0 || permissions.includes('tasks.get')) &&
-					(scope === '' || (row ?? platformOf(given)).path.startsWith(limit?.path ?? '-'));
+					(scope === '' || scopeAt(given, one.at).path.startsWith(limit?.path ?? '-'));
 				expect(both.allowed).toBe(principal.allowed && byKey);
 			}),
 			RUNS,
@@ -148,20 +162,23 @@ describe('decide', () => {
 	});
 
 	test('a suspended scope can be looked at and not changed by its tenants, a deleted one is not there', () => {
+		let allowed = 0;
 		fc.assert(
 			fc.property(worldAndQuestion, ([given, one]) => {
-				const row = given.scopes[one.at];
-				if (
-					row === undefined ||
-					answer(given, one, { ...subjectIn(given), access: platformless(given) }).allowed === false
-				)
-					return;
-				const place = placeIn(given, row);
-				expect(place.state).not.toBe('deleted');
-				if (!one.reads && one.permission !== 'scopes.resume') expect(place.state).toBe('active');
+				const tenant = { ...subjectIn(given), access: platformless(given), limit: UNLIMITED };
+				if (!answer(given, { ...one, stepUp: false }, tenant).allowed) return;
+				const row = scopeAt(given, one.at);
+				const chain = chainOf(given, one.at);
+				expect(chain.map(({ state }) => state)).not.toContain('deleted');
+				if (one.reads) return;
+				// What ends a suspension asks what stands above.
+				const asks = one.permission === 'scopes.resume' ? chain.filter(({ name }) => name !== row.name) : chain;
+				expect(asks.filter(({ state }) => state !== 'active')).toEqual([]);
+				allowed += 1;
 			}),
 			RUNS,
 		);
+		expect(allowed).toBeGreaterThan(20);
 	});
 
 	test('the first gate that fails names the reason', () => {
@@ -234,8 +251,21 @@ describe('decide', () => {
 	});
 });
 
-function platformOf({ scopes }: World): ScopeRow {
-	return present(scopes[0], 'the platform is drawn first');
+function scopeAt({ scopes }: World, at: number): ScopeRow {
+	return present(scopes[at % scopes.length], 'the platform is drawn first');
+}
+
+/** The scope itself and all above it. */
+function chainOf(given: World, at: number): readonly ScopeRow[] {
+	return given.scopes.filter(({ path }) => scopeAt(given, at).path.startsWith(path));
+}
+
+function owning(given: World, at: number): World {
+	const organization = chainOf(given, at)[1];
+	if (organization === undefined) return given;
+	const made = { reason: '', createdAtMs: 0, createdBy: '', expiresAtMs: null, version: 1 };
+	const owner = { id: 'o', principalId: 'p', role: 'tenant.owner', scope: organization.name, permissions: [], ...made };
+	return { ...given, bindings: [...given.bindings, owner] };
 }
 
 function scopeRow(name: string, path: string): ScopeRow {
