@@ -8,6 +8,7 @@ import {
 } from 'node:http2';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import type { TLSSocket } from 'node:tls';
 import { Code, ConnectError, type ContextValues, createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { assert } from '../../kit/assert.ts';
@@ -150,8 +151,13 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
 	});
 	server.on('connection', (socket: Socket) => connections.admit(socket));
 	server.on('session', (session: ServerHttp2Session) => connections.follow(session));
-	// Strangers' broken handshakes and frames: without listeners they would be uncaught errors.
-	server.on('tlsClientError', (error: Error) => deps.log.debug('an API handshake failed', { error }));
+	server.on('tlsClientError', (error: Error, socket: TLSSocket) => {
+		deps.log.debug('an API handshake failed', { error });
+		// Node gives a handshake that failed or took too long to `clientError` too, and leaves the socket to whoever
+		// listens there: what is written waits for a handshake that never comes.
+		socket.destroy();
+	});
+	// Strangers' broken frames: without a listener they would be uncaught errors.
 	server.on('sessionError', (error: Error) => deps.log.debug('an API session failed', { error }));
 	server.on('clientError', (error: Error, socket: Duplex) => answerBrokenHttp1(error, socket, limits.headerBytesMax));
 	const handle = requestHandler(options, limits, methods, metrics, shutdown.signal);

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type ClientHttp2Session, connect as connectHttp2, constants } from 'node:http2';
+import { connect as connectTcp } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { createClient } from '@connectrpc/connect';
 import { createGrpcTransport, createGrpcWebTransport } from '@connectrpc/connect-node';
@@ -246,6 +247,23 @@ describe('connections', () => {
 		const third = await eventually('room', () => tls(world).catch(() => undefined));
 		second.destroy();
 		third.destroy();
+	});
+
+	test('silence costs the connection: in the handshake, and where a PING gets no answer', async () => {
+		const api = { tlsHandshakeTimeoutMs: 1000, headersTimeoutMs: 600_000, connectionIdleTimeoutMs: 600_000 };
+		await using world = await ApiWorld.start({ api: { ...api, pingPeriodMs: 100, pingTimeoutMs: 500 } });
+		const silent = connectTcp(world.server.address.port, '127.0.0.1').resume();
+		silent.on('error', () => {});
+		const stranger = connectTcp(world.server.address.port, '127.0.0.1').resume();
+		stranger.on('error', () => {});
+		stranger.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
+		await Promise.all([closed(silent), closed(stranger)]);
+		// It reads what it is sent, and says nothing to it.
+		const deaf = (await tls(world, { ALPNProtocols: ['h2'] })).resume();
+		const gone = closed(deaf);
+		deaf.write(opening());
+		await gone;
+		await stillServes(world);
 	});
 
 	test('slow-loris: headers that never end cost the connection', async () => {
