@@ -7,7 +7,8 @@ import {
 	type AcceptorLimits,
 	type Turned,
 } from '../../control-plane/gateway/acceptor.ts';
-import { systemClock } from '../../kit/clock.ts';
+import { type Clock, systemClock } from '../../kit/clock.ts';
+import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { eventually } from '../eventually.ts';
 
 /** Two hosts of one segment: loopback has several IPv4 addresses and one of IPv6, so the group is told. */
@@ -19,11 +20,11 @@ afterEach(() => {
 	for (const end of ends.splice(0)) end();
 });
 
-async function start(limits: Partial<AcceptorLimits>) {
+async function start(limits: Partial<AcceptorLimits>, clock: Clock = systemClock) {
 	const begun: { readonly from: string; readonly peer: string; readonly socket: Socket }[] = [];
 	const turned: Turned[] = [];
 	const acceptor = new Acceptor(
-		systemClock,
+		clock,
 		{ ...ACCEPTOR_LIMITS_DEFAULT, firstStreamMs: 600_000, ...limits },
 		(socket) => {
 			const from = socket.remoteAddress ?? '';
@@ -41,6 +42,7 @@ async function start(limits: Partial<AcceptorLimits>) {
 		const { connections } = acceptor;
 		await once(socket, 'connect');
 		await eventually('it is taken or turned away', () => turned.length > length || acceptor.connections > connections);
+		return socket;
 	};
 	ends.push(() => {
 		acceptor.stop();
@@ -75,4 +77,29 @@ test('who has no stream yet holds places of the group, which its addresses get i
 	}
 	await eventually('all have begun', () => begun.length === 5);
 	expect(begun.map(({ from }) => from)).toEqual([X, X, Y, X, X]);
+});
+
+test('handshakes of all addresses together keep their pace, however many come', async () => {
+	const clock = new VirtualClock();
+	// A tenth of a second's at once.
+	const { begun, turned, dial } = await start({ handshakesPerSecond: 20 }, clock);
+	for (const address of [X, Y, X, Y, X]) await dial(address);
+	expect(begun.length).toBe(2);
+	for (const count of [3, 4, 5]) {
+		clock.advance(49);
+		expect(begun.length).toBe(count - 1);
+		clock.advance(1);
+		expect(begun.length).toBe(count);
+	}
+	expect(turned).toEqual([]);
+});
+
+test('so many wait for their handshake; one more is cut', async () => {
+	const { acceptor, begun, turned, dial } = await start({ handshakesAtOnceMax: 1, waitingMax: 2 });
+	for (const address of [X, X, X]) await dial(address);
+	await eventually('the first has begun', () => begun.length === 1);
+	const last = await dial(X);
+	if (!last.destroyed) await once(last, 'close');
+	expect(turned).toEqual(['waiting']);
+	expect(acceptor.connections).toBe(3);
 });

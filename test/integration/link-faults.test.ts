@@ -1,9 +1,10 @@
 import { create } from '@bufbuild/protobuf';
 import { expect, test } from 'vitest';
 import { CONTROL_LIMITS_DEFAULT } from '../../agent/control/control-deps.ts';
-import { GrpcTransport } from '../../agent/control/grpc-transport.ts';
+import { GRPC_TRANSPORT_LIMITS_DEFAULT, GrpcTransport } from '../../agent/control/grpc-transport.ts';
 import type { StoredIdentity } from '../../agent/identity/stored-identity.ts';
 import { recordFacts } from '../../control-plane/app/tasks/record-facts.ts';
+import { GATEWAY_WIRE_LIMITS_DEFAULT } from '../../control-plane/gateway/server.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import { generateNodeKey } from '../../pki/keys/node-key.ts';
@@ -86,6 +87,35 @@ test('a half-open link is noticed by both ends, and a new connection is made', a
 	agent.journal.appendFacts(auditFacts(1));
 	await connected(agent, 2);
 	await eventually('facts go again', () => agent.journal.usage().unackedFacts === 0);
+});
+
+const HOUR_MS = 3_600_000;
+
+test.each([
+	['gateway', { keepaliveMs: 100, keepaliveTimeoutMs: 500 }, { keepaliveMs: HOUR_MS }],
+	['agent', { keepaliveMs: HOUR_MS }, { keepaliveMs: 100, keepaliveTimeoutMs: 500 }],
+])(
+	'a dead connection is noticed by the %s alone, by its own pings, long before the lease',
+	async (who, wire, pings) => {
+		await using world = await startWorld({ appLimits: { leaseTtlFloorMs: HOUR_MS }, gateway: { wire } });
+		const { relay, identity } = await relayed(world);
+		await using _ = relay;
+		const agent = world.agent(identity, { transport: new GrpcTransport(systemClock, pings) });
+		agent.start();
+		await connected(agent);
+		relay.halfOpen(true);
+		if (who === 'gateway') await eventually('it has let go', () => !world.registry.isConnected(identity.nodeId));
+		else await eventually('it has let go', () => agent.control.state().phase !== 'connected');
+		// Not what the other did: nothing of that comes through.
+		expect(world.registry.isConnected(identity.nodeId)).toBe(who !== 'gateway');
+		expect(agent.control.state().phase === 'connected').toBe(who !== 'agent');
+	},
+);
+
+test('each end pings every 10 seconds and waits 5 for the answer', () => {
+	const promised = { keepaliveMs: 10_000, keepaliveTimeoutMs: 5000 };
+	expect(GATEWAY_WIRE_LIMITS_DEFAULT).toMatchObject(promised);
+	expect(GRPC_TRANSPORT_LIMITS_DEFAULT).toMatchObject(promised);
 });
 
 test('a slow control plane holds the agent back: bounded queues, nothing lost, no reconnect', async () => {

@@ -4,10 +4,18 @@ import type { OutputPiece, OutputSource } from '../../agent/control/command-sink
 import { GrpcTransport } from '../../agent/control/grpc-transport.ts';
 import { OutputUploader } from '../../agent/control/output-uploader.ts';
 import type { TaskRow } from '../../control-plane/store/port/tasks.ts';
+import { present } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { systemRng, uuidv7 } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
-import { UploadOutputRequestSchema, type UploadOutputResponse } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import { aborted } from '../../kit/scope.ts';
+import { generateNodeKey } from '../../pki/keys/node-key.ts';
+import { createCsr } from '../../pki/x509/csr.ts';
+import {
+	RenewCertificateRequestSchema,
+	UploadOutputRequestSchema,
+	type UploadOutputResponse,
+} from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { OutputStream } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { eventually } from '../eventually.ts';
 import { DelayRelay } from '../fakes/delay-relay.ts';
@@ -23,7 +31,7 @@ class NumberedOutput implements OutputSource {
 		this.#listener();
 	}
 
-	async *read(taskId: string, _attempt: number, fromOffset: bigint): AsyncIterable<OutputPiece> {
+	async *read(taskId: string, _attempt: number, fromOffset: bigint, _signal?: AbortSignal): AsyncIterable<OutputPiece> {
 		const output = this.attempts.get(taskId);
 		if (output === undefined) return;
 		output.reads.push(Number(fromOffset));
@@ -172,6 +180,88 @@ test('a slow output store holds back the upload: at most 4 MiB is on the way, an
 	expect(agent.control.state().epoch).toBe(epoch);
 	release();
 	await eventually('all is stored', () => output.pending().length === 0);
+	stopping.abort();
+});
+
+test('an upload that asks for no acknowledgement is held back by the gateway alone', async () => {
+	await using world = await startWorld();
+	let release = () => {};
+	world.output.gate = new Promise((resolve) => {
+		release = resolve;
+	});
+	const identity = await world.enroll();
+	const taskId = await addTask(world, identity.nodeId);
+	const connection = new GrpcTransport(systemClock).open(targetOf(identity, `127.0.0.1:${world.gateway.port}`));
+	let isOpen = false;
+	let writable = 0;
+	const stream = connection.uploadOutput({
+		onFrame: () => {
+			isOpen = true;
+		},
+		onWritable: () => {
+			writable += 1;
+		},
+		onClosed: () => {},
+	});
+	const hello = { taskId, attempt: 1, fencingToken: 1n };
+	stream.send(create(UploadOutputRequestSchema, { message: { case: 'hello', value: hello } }));
+	await eventually('it is open', () => isOpen);
+	const data = new Uint8Array(64 * 1024);
+	let sent = 0;
+	let takesMore = true;
+	while (takesMore && sent < 64 * 1024 * 1024) {
+		const value = { offset: BigInt(sent), stream: OutputStream.STDOUT, data };
+		const before = writable;
+		takesMore = stream.send(create(UploadOutputRequestSchema, { message: { case: 'chunk', value } }));
+		sent += data.length;
+		if (takesMore) continue;
+		// Whether it takes more within a while: windows and the buffers of sockets fill up first.
+		const untilMs = systemClock.monotonic() + 500;
+		await eventually('drained or not', () => writable > before || systemClock.monotonic() > untilMs);
+		takesMore = writable > before;
+	}
+	// What the store has, what waits for it, a window, and what gRPC holds at both ends.
+	expect(sent).toBeLessThan(12 * 1024 * 1024);
+	release();
+	await eventually('all of it is stored', async () => (await storedBytes(world, taskId)) === sent);
+	connection.close();
+});
+
+test('an output goes on over the second connection when a certificate is renewed', async () => {
+	await using world = await startWorld();
+	const agent = world.agent(await world.enroll());
+	const output = new NumberedOutput();
+	const ends = Promise.withResolvers<void>();
+	const read = output.read.bind(output);
+	// Of a task that still runs.
+	output.read = async function* (taskId, attempt, fromOffset, signal) {
+		let next = fromOffset;
+		for await (const piece of read(taskId, attempt, fromOffset)) {
+			next = piece.offset + BigInt(piece.data.length);
+			yield piece;
+		}
+		await Promise.race([ends.promise, aborted(present(signal, 'a signal'))]);
+		if (signal?.aborted !== true) yield* read(taskId, attempt, next);
+	};
+	const stopping = uploading(agent, output);
+	const taskId = await addTask(world, agent.identity.nodeId);
+	output.add(taskId, 100, 1024);
+	await eventually('what there is is stored', async () => (await storedBytes(world, taskId)) === 100 * 1024);
+	const key = generateNodeKey();
+	const request = create(RenewCertificateRequestSchema, {
+		csr: createCsr(key.signer),
+		joinState: agent.identity.joinState(),
+	});
+	const issued = await agent.control.renewCertificate(request, new AbortController().signal);
+	agent.identity.storeRenewal({ chain: issued.chain, keyPem: key.privateKeyPem, joinState: issued.joinState });
+	await eventually('the link has moved', () => agent.control.state().epoch === 2);
+	const reads = () => output.attempts.get(taskId)?.reads ?? [];
+	await eventually('it is read on from where it was', () => reads().at(-1) === 100 * 1024 && reads().length > 1);
+	const attempt = present(output.attempts.get(taskId), 'the attempt');
+	attempt.chunks = 150;
+	ends.resolve();
+	await eventually('all is stored', () => output.pending().length === 0);
+	expect(await storedBytes(world, taskId)).toBe(150 * 1024);
 	stopping.abort();
 });
 

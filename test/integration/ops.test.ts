@@ -1,4 +1,5 @@
 import { get } from 'node:http';
+import { get as getTls } from 'node:https';
 import { connect, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { gunzipSync } from 'node:zlib';
@@ -304,6 +305,23 @@ describe('pages', () => {
 		expect(JSON.stringify(targets)).not.toContain('acme');
 	});
 
+	test('labels of nodes are shown where the configuration names them, and no others', async () => {
+		const { deps } = world;
+		const node = await world.addNode({ labels: { 'gpuaas/rack': 'r7', customer: 'acme' } });
+		const silent = await world.addNode();
+		await using labelled = await OpsServer.listen({
+			...{ deps, registry: new Registry(), telemetry, health: idleMonitor(deps) },
+			listen: { host: '127.0.0.1', port: 0 },
+			nodeLabels: ['gpuaas/rack', 'zone'],
+		});
+		const targets = (await (await page('/sd/prometheus', {}, labelled)).json()) as { labels: Record<string, string> }[];
+		const labelsOf = (id: string) => targets.find(({ labels }) => labels.node === id)?.labels;
+		const own = { __metrics_path__: `/metrics/nodes/${node.id}`, instance: node.name, node: node.id };
+		// As Prometheus allows it in a name.
+		expect(labelsOf(node.id)).toEqual({ ...own, gpuaas_rack: 'r7' });
+		expect(Object.keys(labelsOf(silent.id) ?? {})).toEqual(Object.keys(own));
+	});
+
 	test('shards of the discovery are disjoint and whole, stay the same, and nonsense is refused', async () => {
 		for (let count = 0; count < 20; count += 1) await world.addNode();
 		const ids = async (query: string) =>
@@ -424,6 +442,22 @@ describe('limits', () => {
 		expect(takenBytes).toBeLessThan(8 << 20);
 	});
 
+	test('connections above their number and headers above their size are turned away', async () => {
+		await using guarded = await listen({}, { connectionsMax: 2, headerBytesMax: 1024 });
+		const request = (more: string) => `GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n${more}\r\n`;
+		const [first, second] = [dial(guarded), dial(guarded)];
+		await eventually('two are open', async () => (await guarded.connections()) === 2);
+		await closed(dial(guarded).resume());
+		const said: string[] = [];
+		first.on('data', (bytes: Buffer) => said.push(bytes.toString()));
+		first.write(request(`X: ${'x'.repeat(2000)}\r\n`));
+		await closed(first);
+		expect(said.join('')).toMatch(/^HTTP\/1\.1 431 /);
+		second.destroy();
+		await eventually('none is left', async () => (await guarded.connections()) === 0);
+		expect((await page('/healthz', {}, guarded)).status).toBe(200);
+	});
+
 	test('a TLS handshake has its time, too', async () => {
 		const { chainPem, keyPem } = world.tls;
 		await using guarded = await listen({ tls: { chainPem, keyPem }, bearerToken: 'a-long-enough-token' });
@@ -482,6 +516,23 @@ describe('access', () => {
 			}).on('error', reject);
 		});
 		expect(status).toBe(403);
+	});
+
+	test('a client certificate is asked for where there is a CA of clients, and speaks for its holder', async () => {
+		const { chainPem, keyPem } = world.tls;
+		await using guarded = await listen('127.0.0.1', { tls: { chainPem, keyPem, clientCaPem: world.rootPem } });
+		const status = (client: object) =>
+			new Promise<number | undefined>((resolve, reject) => {
+				const at = { host: '127.0.0.1', port: guarded.address.port, path: '/healthz' };
+				const asked = getTls({ ...at, ca: world.rootPem, checkServerIdentity: () => undefined, ...client });
+				asked.once('response', (answer) => {
+					answer.resume();
+					resolve(answer.statusCode);
+				});
+				asked.once('error', reject);
+			});
+		await expect(status({})).rejects.toThrow();
+		expect(await status({ cert: chainPem, key: keyPem })).toBe(200);
 	});
 
 	test('a bearer token is asked for where there is one', async () => {

@@ -55,6 +55,8 @@ describe('gpuaas up', () => {
 	test('a second up on the live folder attaches and changes nothing', async () => {
 		const second = await world.run('up', '--json', '--data', world.data);
 		expect(JSON.parse(second.stdout)).toMatchObject({ ready: true, api: ready.api, node: ready.node });
+		// One line, for a program.
+		expect([second.stdout.trimEnd().split('\n').length, second.stderr]).toEqual([1, '']);
 		expect(world.pids('control-plane/main')).toHaveLength(1);
 	});
 
