@@ -8,6 +8,7 @@ import { VirtualClock } from '../../kit/virtual-clock.ts';
 import {
 	CloseCode,
 	type CloseSchema,
+	type ConnectRequest,
 	type ConnectResponse,
 	ConnectResponseSchema,
 	type WelcomeSchema,
@@ -36,6 +37,11 @@ class Dial {
 		this.#say({ case: 'welcome', value: { epoch: 1n, leaseTtl: durationFromMs(HOUR_MS), ...fields } });
 	}
 
+	/** A lease that is renewed. */
+	leaseAck(leaseTtlMs: number): void {
+		this.#say({ case: 'leaseAck', value: { leaseTtl: durationFromMs(leaseTtlMs) } });
+	}
+
 	close(fields: MessageInitShape<typeof CloseSchema>): void {
 		this.#say({ case: 'close', value: fields });
 		this.end();
@@ -52,9 +58,12 @@ class Dial {
 
 function start({ clock = new VirtualClock(), confirmCredential = (_serial: string) => {} } = {}) {
 	const dials: Dial[] = [];
+	const sent: (string | undefined)[] = [];
+	const renewals: string[] = [];
 	const connect = (listener: ClientListener<ConnectResponse>) => {
 		dials.push(new Dial(listener));
-		return { send: () => true, end: () => {}, cancel: () => {} };
+		const send = ({ message }: ConnectRequest) => sent.push(message.case) > 0;
+		return { send, end: () => {}, cancel: () => {} };
 	};
 	let credential = { serial: 'ab', issuerKeyId: 'issuer' };
 	let bundle = { seq: 1 };
@@ -82,7 +91,7 @@ function start({ clock = new VirtualClock(), confirmCredential = (_serial: strin
 		commands: { attempts: () => [], runningCount: () => 0, handle: () => {} },
 		host: { bootId: 'boot', agentVersion: 'test', capabilities: [], hostname: 'host', instanceId: 'instance' },
 		limits: CONTROL_LIMITS_DEFAULT,
-		onRenewNow: () => {},
+		onRenewNow: (reason) => void renewals.push(reason),
 		onTelemetryPlan: () => {},
 		telemetryDropped: () => 0,
 		prepare: async () => {},
@@ -103,6 +112,8 @@ function start({ clock = new VirtualClock(), confirmCredential = (_serial: strin
 	return {
 		clock,
 		control,
+		sent,
+		renewals,
 		newest,
 		pause,
 		renewed(serial: string) {
@@ -164,6 +175,48 @@ test('the control plane bounds the pauses of its fleet', async () => {
 		delays.push(await agent.pause());
 	}
 	expect(delays.map((delayMs) => delayMs / LUCK / 1000)).toEqual([1, 2, 4, 8, 16, 32, 64, 120, 120, 120]);
+});
+
+test('an agent says that it lives three times in a lease, the first time at once, and the server sets how long that is', async () => {
+	await using agent = start();
+	const link = await agent.newest(1);
+	link.welcome({ leaseTtl: durationFromMs(30_000) });
+	await connected(agent.control);
+	const heartbeats = () => agent.sent.filter((message) => message === 'heartbeat').length;
+	expect(heartbeats()).toBe(1);
+	agent.clock.advance(9_999);
+	expect(heartbeats()).toBe(1);
+	agent.clock.advance(1);
+	expect(heartbeats()).toBe(2);
+	// A fleet that grew.
+	link.leaseAck(90_000);
+	agent.clock.advance(10_000);
+	expect(heartbeats()).toBe(3);
+	agent.clock.advance(29_999);
+	expect(heartbeats()).toBe(3);
+	agent.clock.advance(1);
+	expect(heartbeats()).toBe(4);
+	expect(agent.control.state().leaseTtlMs).toBe(90_000);
+});
+
+test('an agent that is told so at its Welcome renews its certificate at once', async () => {
+	await using agent = start();
+	(await agent.newest(1)).welcome({ renewNow: true });
+	await connected(agent.control);
+	expect(agent.renewals).toHaveLength(1);
+	(await agent.newest(1)).end();
+	await agent.pause();
+	(await agent.newest(2)).welcome();
+	await connected(agent.control);
+	expect(agent.renewals).toHaveLength(1);
+});
+
+test('an agent that stops says goodbye on the link that it has', async () => {
+	const agent = start();
+	(await agent.newest(1)).welcome();
+	await connected(agent.control);
+	await agent[Symbol.asyncDispose]();
+	expect(agent.sent.at(-1)).toBe('goodbye');
 });
 
 test('only a link that lasted makes the next failure the first again', async () => {

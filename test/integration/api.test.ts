@@ -201,6 +201,18 @@ describe('tasks', () => {
 		expect(pages).toEqual([50, 10]);
 	});
 
+	test('a task for a node that is not there is refused, and none comes of it', async () => {
+		const client = world.client(TaskService, world.operatorKey);
+		const before = await client.listTasks({});
+		for (const node of ['nobody', '018f0000-0000-7000-8000-000000000000']) {
+			const refused = await refusalOf(
+				client.createTask({ node, spec: { kind: { case: 'run', value: { argv: ['/bin/true'] } } } }),
+			);
+			expect(refused).toMatchObject({ code: 'NotFound', reason: 'NODE_NOT_FOUND' });
+		}
+		expect((await client.listTasks({})).tasks.length).toBe(before.tasks.length);
+	});
+
 	test('arguments that no program could be given are refused', async () => {
 		const node = await world.addNode();
 		const client = world.client(TaskService, world.operatorKey);

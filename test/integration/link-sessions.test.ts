@@ -174,6 +174,21 @@ test('a locked node is refused until it is unlocked', async () => {
 	await again.hello().welcomed();
 });
 
+test('a certificate of an issuer that issues no more is renewed at once, and one of the present issuer is not', async () => {
+	const { link, identity } = await connect();
+	expect((await link.hello().welcomed()).renewNow).toBe(false);
+	const authority = new Proxy(world.authority, {
+		get(target, name) {
+			if (name === 'activeNodeIssuer') return () => 'the next';
+			const value = Reflect.get(target, name, target) as unknown;
+			return typeof value === 'function' ? value.bind(target) : value;
+		},
+	});
+	const rotated = await world.startGateway({ app: { ...world.app, authority } });
+	const { link: late } = await connect(`127.0.0.1:${rotated.port}`, identity);
+	expect((await late.hello().welcomed()).renewNow).toBe(true);
+});
+
 test('a stream ends with its certificate', async () => {
 	let aheadMs = 0;
 	const clock = { ...systemClock, now: () => systemClock.now() + aheadMs };
