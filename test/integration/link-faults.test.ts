@@ -91,24 +91,36 @@ test('a half-open link is noticed by both ends, and a new connection is made', a
 
 const HOUR_MS = 3_600_000;
 
-test.each([
-	['gateway', { keepaliveMs: 100, keepaliveTimeoutMs: 500 }, { keepaliveMs: HOUR_MS }],
-	['agent', { keepaliveMs: HOUR_MS }, { keepaliveMs: 100, keepaliveTimeoutMs: 500 }],
-])(
-	'a dead connection is noticed by the %s alone, by its own pings, long before the lease',
-	async (who, wire, pings) => {
-		await using world = await startWorld({ appLimits: { leaseTtlFloorMs: HOUR_MS }, gateway: { wire } });
-		const { relay, identity } = await relayed(world);
-		await using _ = relay;
-		const agent = world.agent(identity, { transport: new GrpcTransport(systemClock, pings) });
-		agent.start();
-		await connected(agent);
-		relay.halfOpen(true);
-		if (who === 'gateway') await eventually('it has let go', () => !world.registry.isConnected(identity.nodeId));
-		else await eventually('it has let go', () => agent.control.state().phase !== 'connected');
-		// Not what the other did: nothing of that comes through.
-		expect(world.registry.isConnected(identity.nodeId)).toBe(who !== 'gateway');
-		expect(agent.control.state().phase === 'connected').toBe(who !== 'agent');
+const SILENT = { keepaliveMs: HOUR_MS };
+const QUICK = { keepaliveMs: 100, keepaliveTimeoutMs: 500 };
+const PATIENT = { keepaliveMs: 10, keepaliveTimeoutMs: HOUR_MS };
+
+test.each(['gateway', 'agent'])(
+	'a dead connection is noticed by the %s alone, by its own pings and after its own wait, long before the lease',
+	async (who) => {
+		await using worlds = new AsyncDisposableStack();
+		/** A connection that is dead from now on, of which one end asks. */
+		const dead = async (pings: Partial<typeof QUICK>) => {
+			const wire = who === 'gateway' ? pings : SILENT;
+			const world = worlds.use(await startWorld({ appLimits: { leaseTtlFloorMs: HOUR_MS }, gateway: { wire } }));
+			const { relay, identity } = await relayed(world);
+			worlds.use(relay);
+			const transport = new GrpcTransport(systemClock, who === 'agent' ? pings : SILENT);
+			const agent = world.agent(identity, { transport });
+			agent.start();
+			await connected(agent);
+			relay.halfOpen(true);
+			return () => ({
+				gateway: !world.registry.isConnected(identity.nodeId),
+				agent: agent.control.state().phase !== 'connected',
+			});
+		};
+		// Has asked long before the other is there.
+		const patient = await dead(PATIENT);
+		const quick = await dead(QUICK);
+		await eventually('it has let go', () => quick()[who === 'gateway' ? 'gateway' : 'agent']);
+		expect(quick()).toEqual({ gateway: who === 'gateway', agent: who === 'agent' });
+		expect(patient()).toEqual({ gateway: false, agent: false });
 	},
 );
 
