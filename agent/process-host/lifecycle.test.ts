@@ -149,6 +149,8 @@ describe('output', () => {
 		expect(stdout.subarray(0, gap.offset).equals(whole.subarray(0, gap.offset))).toBe(true);
 		expect(stdout.subarray(gap.offset).equals(whole.subarray(gap.offset + gap.droppedBytes))).toBe(true);
 		expect(gap.offset).toBeGreaterThan(outputCapBytes * 0.49);
+		expect(stdout.length - gap.offset).toBeGreaterThan(outputCapBytes * 0.4);
+		expect(stdout.subarray(-8).toString()).toBe('the end\n');
 		expect(records.at(-1)).toEqual({ kind: 'END', offset: whole.length });
 	});
 

@@ -44,6 +44,13 @@ test('a full line takes from whoever has most, newest first, and from nobody for
 	expect(taken(line)).toEqual(['a1', 'b1', 'c1', 'b2']);
 });
 
+test('a full line takes from whoever has most, whoever came first', () => {
+	const line = new WaitingLine<string>(4);
+	for (const one of ['a1', 'b1', 'b2', 'b3']) line.add(alone(one[0] ?? ''), one);
+	expect(line.add(alone('c'), 'c1')).toBe('b3');
+	expect(taken(line)).toEqual(['a1', 'b1', 'c1', 'b2']);
+});
+
 test('who leaves the line is gone from it, and who was never in it changes nothing', () => {
 	const line = new WaitingLine<string>(4);
 	line.add(alone('a'), 'a1');

@@ -302,7 +302,10 @@ test('an agent whose journal is new loses none of its facts', async () => {
 });
 
 test('a goodbye takes the node out of the registry and its lease runs on', async () => {
-	const { link, identity } = await connect();
+	// Longer than any test may take: nothing but the goodbye takes it out.
+	const limits = { ...world.app.limits, leaseTtlFloorMs: 3_600_000 };
+	const gateway = await world.startGateway({ app: { ...world.app, limits } });
+	const { link, identity } = await connect(`127.0.0.1:${gateway.port}`);
 	await link.hello().welcomed();
 	link.send({ case: 'goodbye', value: { reason: 'stopped' } });
 	await eventually('no more work for it', () => !world.registry.isConnected(identity.nodeId));
