@@ -308,11 +308,12 @@ describe('limits of the enrollment listener', () => {
 	});
 
 	it('cuts connections that say nothing, in the handshake and after it', async () => {
-		const listener = { handshakeTimeoutMs: 50, idleTimeoutMs: 50, connectionLifeMaxMs: 600_000 };
+		// Time enough for a handshake that is not silent.
+		const listener = { handshakeTimeoutMs: 2000, idleTimeoutMs: 50, connectionLifeMaxMs: 600_000 };
 		await using world = await World.start({ listener });
 		const silent = connectTcp(world.server.port, '127.0.0.1');
 		silent.on('error', () => {});
-		await closed(silent);
+		const cut = closed(silent);
 		const idle = connectTls({
 			port: world.server.port,
 			host: '127.0.0.1',
@@ -321,7 +322,9 @@ describe('limits of the enrollment listener', () => {
 		});
 		idle.on('error', () => {});
 		idle.resume();
-		await closed(idle);
+		const gone = closed(idle);
+		await once(idle, 'secureConnect');
+		await Promise.all([cut, gone]);
 		await eventually('no connection is left', () => world.server.connections === 0);
 	});
 
