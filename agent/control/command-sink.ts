@@ -33,7 +33,10 @@ export interface DeclinedOffer {
 
 /** Kept output of an attempt, for UploadOutput: implemented by agent/tasks over the process host's spool. */
 export interface OutputSource {
-	/** Chunks from `fromOffset` until the attempt has ended and all was read; pull-based, so a slow link slows nothing. */
+	/**
+	 * Chunks from `fromOffset` until the attempt has ended and all was read; pull-based, so a slow link slows nothing. Throws
+	 * when it can't be read to its end: the process host is lost, `signal` fired, the agent stops.
+	 */
 	read(taskId: string, attempt: number, fromOffset: bigint, signal: AbortSignal): AsyncIterable<OutputPiece>;
 	/** Attempts whose output should be streamed now. */
 	pending(): readonly { readonly taskId: string; readonly attempt: number; readonly fencingToken: bigint }[];

@@ -1,3 +1,4 @@
+import { GpuaasError } from '../../kit/error.ts';
 import type { OutputPiece, OutputSource } from '../control/command-sink.ts';
 import type { Journal } from '../journal/journal.ts';
 import { type Attempt, keyOf } from './attempt.ts';
@@ -5,6 +6,15 @@ import type { AttemptName } from './facts.ts';
 import { readPieces, readPiecesLive } from './output.ts';
 import type { ProcessHost, TaskKey } from './process-host.ts';
 import type { WriteBehind } from './write-behind.ts';
+
+/** What ends without it is taken for all of the output, and then nobody has the rest any more. */
+function unread(why: string): GpuaasError {
+	return new GpuaasError({
+		code: 'UNAVAILABLE',
+		reason: 'UNREACHABLE',
+		message: `the output was not read to its end: ${why}; it goes on later from what is stored`,
+	});
+}
 
 /**
  * Output that goes by streams of its own: of tasks that run for a while, and of ended ones whose output was too large
@@ -43,12 +53,15 @@ export class OutputShelf implements OutputSource {
 	}
 
 	async *read(taskId: string, attempt: number, fromOffset: bigint, signal: AbortSignal): AsyncGenerator<OutputPiece> {
-		if (this.#host === undefined) return;
+		if (this.#host === undefined) throw unread('there is no process host now');
 		const key = { taskId, attempt };
 		const decision = this.#open(keyOf(key))?.decision;
 		const either = AbortSignal.any([signal, this.#signal]);
-		if (decision?.kind !== 'permit') yield* readPieces(this.#host, key, fromOffset, either);
-		else yield* readPiecesLive(this.#host, key, fromOffset, either, decision.outputBytesMax);
+		const isWhole =
+			decision?.kind === 'permit'
+				? yield* readPiecesLive(this.#host, key, fromOffset, either, decision.outputBytesMax)
+				: yield* readPieces(this.#host, key, fromOffset, either);
+		if (!isWhole) throw unread('the agent stops, or the upload is over');
 	}
 
 	stored(taskId: string, attempt: number): void {

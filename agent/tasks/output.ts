@@ -10,14 +10,15 @@ const INLINE_CHUNKS_MAX = 256;
 
 /**
  * The pieces of an attempt from `fromOffset`, live, until the task has ended and all was read. A gap is told by the
- * piece after it; at the very end by an empty piece.
+ * piece after it; at the very end by an empty piece. Returns whether that was so: without it there is more, which was not
+ * read because the signal fired.
  */
 export async function* readPieces(
 	host: ProcessHost,
 	key: TaskKey,
 	fromOffset: bigint,
 	signal: AbortSignal,
-): AsyncGenerator<OutputPiece, void, void> {
+): AsyncGenerator<OutputPiece, boolean, void> {
 	const records = host.attach(key, Number(fromOffset))[Symbol.asyncIterator]();
 	let leave = () => {};
 	const onAbort = () => leave();
@@ -30,7 +31,7 @@ export async function* readPieces(
 				leave = () => resolve(undefined);
 				records.next().then(resolve, reject);
 			});
-			if (next === undefined || next.done) return;
+			if (next === undefined || next.done) return false;
 			const record: OutputRecord = next.value;
 			if (record.kind === 'GAP') droppedBytes += record.droppedBytes;
 			if (record.kind === 'DATA') {
@@ -43,8 +44,9 @@ export async function* readPieces(
 				const data = new Uint8Array();
 				yield { offset: BigInt(record.offset), stream: 'stdout', data, droppedBytes: BigInt(droppedBytes) };
 			}
-			return;
+			return true;
 		}
+		return false;
 	} finally {
 		// Node keeps a signal made by AbortSignal.any, and all that its listeners see, for as long as one listens.
 		signal.removeEventListener('abort', onAbort);
@@ -64,19 +66,24 @@ export async function* readPiecesLive(
 	fromOffset: bigint,
 	signal: AbortSignal,
 	capBytes: number,
-): AsyncGenerator<OutputPiece, void, void> {
+): AsyncGenerator<OutputPiece, boolean, void> {
 	let nextOffset = fromOffset;
 	let bytes = Number(fromOffset);
-	for await (const piece of readPieces(host, key, fromOffset, signal)) {
-		yield piece;
-		nextOffset = piece.offset + BigInt(piece.data.length);
-		bytes += piece.data.length + PIECE_OVERHEAD_BYTES;
-		if (bytes < capBytes) continue;
-		await untilEnded(host, key, signal);
-		// A new reader: this one would first give what it has read ahead, and that is the middle.
-		if (!signal.aborted) yield* readPieces(host, key, nextOffset, signal);
-		return;
+	const pieces = readPieces(host, key, fromOffset, signal);
+	try {
+		while (bytes < capBytes) {
+			const next = await pieces.next();
+			if (next.done) return next.value;
+			yield next.value;
+			nextOffset = next.value.offset + BigInt(next.value.data.length);
+			bytes += next.value.data.length + PIECE_OVERHEAD_BYTES;
+		}
+	} finally {
+		await pieces.return(false);
 	}
+	await untilEnded(host, key, signal);
+	// A new reader: that one would first give what it has read ahead, and that is the middle.
+	return yield* readPieces(host, key, nextOffset, signal);
 }
 
 /** At least what the control plane counts for a piece beside its data. */
@@ -101,19 +108,28 @@ async function untilEnded(host: ProcessHost, key: TaskKey, signal: AbortSignal):
 	}
 }
 
-/** All of a small output in few chunks; undefined when the streams alternate too often for that. */
+/** All of a small output in few chunks; undefined when the streams alternate too often for that, or `signal` came first. */
 export async function collectInline(
 	host: ProcessHost,
 	key: TaskKey,
 	signal: AbortSignal,
 ): Promise<readonly OutputChunk[] | undefined> {
 	const chunks: { offset: bigint; stream: OutputStream; data: Uint8Array[]; droppedBytes: bigint }[] = [];
-	for await (const piece of readPieces(host, key, 0n, signal)) {
+	const pieces = readPieces(host, key, 0n, signal);
+	for (;;) {
+		const next = await pieces.next();
+		if (next.done) {
+			if (!next.value) return undefined;
+			break;
+		}
+		const piece = next.value;
 		const stream = piece.stream === 'stderr' ? OutputStream.STDERR : OutputStream.STDOUT;
 		const last = chunks.at(-1);
 		if (last !== undefined && last.stream === stream && piece.droppedBytes === 0n) last.data.push(piece.data);
 		else chunks.push({ offset: piece.offset, stream, data: [piece.data], droppedBytes: piece.droppedBytes });
-		if (chunks.length > INLINE_CHUNKS_MAX) return undefined;
+		if (chunks.length <= INLINE_CHUNKS_MAX) continue;
+		await pieces.return(false);
+		return undefined;
 	}
 	return chunks.map((chunk) => create(OutputChunkSchema, { ...chunk, data: Buffer.concat(chunk.data) }));
 }
