@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { timestampFromMs, timestampMs } from '@bufbuild/protobuf/wkt';
@@ -198,6 +198,30 @@ describe('the rotation that nobody has to think of', () => {
 		expect((await status())?.outlook).toBe('activate comes by itself within minutes');
 		world.authority.rotationTrouble = 'the private key root is missing';
 		expect(await toSeeTo()).toContain("can't go on by itself: the private key root is missing");
+	});
+
+	it('makes a replica that has no key of the next set not ready, before anything depends on it', async () => {
+		await using world = await World.start({ limits: DUE });
+		const copy = join(world.folder, 'keys of another replica');
+		mkdirSync(copy, { mode: 0o700 });
+		cpSync(join(world.folder, 'keys'), copy, { recursive: true });
+		const { store, clock, rng, log, appendAudit } = deps(world);
+		const keys = new KeyFolder(copy, rng);
+		const options = { store, keys, clock, rng, log, appendAudit, trustDomain: TRUST_DOMAIN };
+		const other = { ...world.deps, authority: await openCertificateAuthority(options) };
+		const caOf = async () => (await checkHealth(other)).find(({ name }) => name === 'ca');
+		expect(await caOf()).toMatchObject({ ok: true });
+		expect(await look(world)).toBe('prepared');
+		expect(await caOf()).toMatchObject({
+			ok: false,
+			message: expect.stringMatching(/private key \S+-2\S* is missing/),
+		});
+		// Nor does it activate what it couldn't issue from.
+		world.clock.shiftMs += SETTLE_MS;
+		const self = { ...deps(world), authority: other.authority };
+		await expect(rotateBySelf(self)).rejects.toMatchObject({ reason: 'KEY_FILE_INVALID' });
+		cpSync(join(world.folder, 'keys'), copy, { recursive: true });
+		expect(await caOf()).toMatchObject({ ok: true });
 	});
 
 	it('says that a person rotates where it is turned off', async () => {

@@ -157,6 +157,9 @@ describe('pages', () => {
 			expect(JSON.stringify(await answer.json())).toContain(
 				'"ok":true,"message":"tenants are kept apart; but other may',
 			);
+			const text = await (await page('/metrics')).text();
+			expect(text).toContain('gpuaas_to_see_to{check="isolation"} 1\n');
+			expect(text).toContain('gpuaas_to_see_to{check="store"} 0\n');
 		} finally {
 			world.deps.store.checkIsolation = own;
 		}

@@ -31,6 +31,8 @@ export interface CertificateAuthority {
 	pins(): readonly string[];
 	/** DER chain above a node leaf: issuing CA, root. */
 	chainOf(issuerKeyId: string): readonly Uint8Array[];
+	/** Throws KEY_FILE_INVALID where keys of the set that issues, or of the one before or after it, are missing. */
+	assertKeys(): void;
 	/** Re-reads the public state from the store after another replica changed it. */
 	reload(): Promise<void>;
 }

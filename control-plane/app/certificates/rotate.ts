@@ -25,6 +25,7 @@ export const rotateCertificateAuthority = mutation('platform', CertificateServic
 	async prepare({ deps, request }) {
 		const authority = rotatable(deps.authority);
 		await authority.reload();
+		authority.assertKeys();
 		const { document, version } = authority.document();
 		// Keys are made before the unit, under fixed names: a step that fails and is tried again makes no more of them.
 		const needsSet = request.step === Step.PREPARE && isIdle(document) && document.sets.length === 1;

@@ -261,6 +261,13 @@ export class RunningAuthority implements CertificateAuthority {
 		return makeTaskSigner(this.#making(), `task-signer-${set.number}-${next}`, replicaCa, signsFromMs);
 	}
 
+	/** Throws KEY_FILE_INVALID where keys of a set in the document are missing: who activates it could issue nothing. */
+	assertKeys(): void {
+		for (const set of this.#now.document.sets) {
+			for (const { keyName, keyId } of [set.node, set.replica, ...set.taskSigners]) this.#signer(keyName, keyId);
+		}
+	}
+
 	#making(): Making {
 		const { keys, clock, rng } = this.#options;
 		return { keys, rng, trustDomain: this.trustDomain, nowMs: clock.now() };

@@ -1,10 +1,9 @@
-import { present } from '../../../kit/assert.ts';
 import { GpuaasError } from '../../../kit/error.ts';
 import { uuidv7 } from '../../../kit/ids.ts';
 import { type RequestContext, systemContext } from '../../context.ts';
 import type { AppendAudit } from '../audit/event.ts';
 import type { AppDeps } from '../deps.ts';
-import { decodeDocument, encodeDocument, endOf, isIdle, issuingSet, isUsable } from './document.ts';
+import { encodeDocument, endOf, isIdle, issuingSet, isUsable } from './document.ts';
 import { laggardNames } from './laggards.ts';
 import { signerRow } from './record.ts';
 import { planRotation, type RotationPlan, replacement, withoutRotation } from './rotation-plan.ts';
@@ -84,16 +83,14 @@ async function carryOut(
 	const { authority, clock, rng, store, bus, log, appendAudit } = deps;
 	const offsetMs = Math.abs((await store.now()) - clock.now());
 	if (offsetMs > CLOCK_OFFSET_MAX_MS) throw clocksDisagree(offsetMs);
+	authority.assertKeys();
 	const { version, document } = authority.document();
 	const needsSet = plan.isAnew || (plan.steps[0] === 'prepare' && isIdle(document));
 	const nextSet = needsSet ? await authority.makeNextSet() : undefined;
 	const nowMs = clock.now();
 	const eventId = uuidv7(nowMs, rng);
 	const done = await store.unit(function* (tx) {
-		const row = present(yield* tx.authority.get(), 'an authority is made before it is rotated');
-		if (row.version !== version) return undefined;
-		const stored = decodeDocument(row.document);
-		let after = plan.isAnew ? withoutRotation(stored) : stored;
+		let after = plan.isAnew ? withoutRotation(document) : document;
 		const records = [];
 		for (const step of plan.steps) {
 			const taken = yield* takeStep(tx, after, {
@@ -105,6 +102,7 @@ async function carryOut(
 			after = taken.document;
 			records.push(stepRecord(step, taken, { detail: { old_ends: plan.isEnding } }));
 		}
+		// Another replica, or a person, may have changed what the steps were taken from.
 		if (!(yield* tx.authority.put(encodeDocument(after), version))) return undefined;
 		for (const signer of nextSet?.taskSigners ?? []) {
 			yield* tx.certificates.insert(signerRow(signer, nextSet?.replica.keyId ?? '', nowMs));

@@ -1,5 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import { messageOf } from '../../../kit/error.ts';
+import { GpuaasError, messageOf } from '../../../kit/error.ts';
 import { GetHealthResponseSchema, SystemService } from '../../../proto/gen/gpuaas/system/v1/system_pb.ts';
 import { decodeDocument } from '../certificates/document.ts';
 import { laggardNames } from '../certificates/laggards.ts';
@@ -31,6 +31,7 @@ export async function checkHealth(deps: AppDeps): Promise<readonly HealthFinding
 			deps.store.checkIsolation(),
 		),
 		find('ca', 'it issues', 'look at the key files and `gpuaas ca status`', async () => {
+			await assertTakenUp(deps.authority);
 			const issuer = deps.authority.activeNodeIssuer();
 			if (!deps.authority.acceptedNodeIssuers().has(issuer))
 				throw new Error('its own certificates would not be accepted');
@@ -45,6 +46,17 @@ export async function checkHealth(deps: AppDeps): Promise<readonly HealthFinding
 			deps.heads.assertSigning(),
 		),
 	]);
+}
+
+/** Throws while this replica lacks keys that another one made: soon nothing that it presents would be believed. */
+async function assertTakenUp(authority: AppDeps['authority']): Promise<void> {
+	try {
+		await authority.reload();
+		authority.assertKeys();
+	} catch (error) {
+		// A store that can't be read is a finding of its own.
+		if (GpuaasError.from(error).reason === 'KEY_FILE_INVALID') throw error;
+	}
 }
 
 /** While it issues this replica is ready. What a person has to see to; throws once an issuing CA has ended. */
