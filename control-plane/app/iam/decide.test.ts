@@ -209,6 +209,7 @@ describe('decide', () => {
 		expect(reason(ask('tasks.create', at('suspended', true)))).toBe('lifecycle SCOPE_SUSPENDED');
 		expect(reason(ask('tasks.create', at('active', true)))).toBe('guardrail GUARDRAIL_FORBIDS');
 		expect(reason(ask('scopes.move', at('active', true)))).toBe('binding PERMISSION_DENIED');
+		expect(reason(ask('scopes.move', at('active', true), keyed))).toBe('binding PERMISSION_DENIED');
 		expect(reason(ask('tasks.cancel', at('active', true), keyed))).toBe('credential CREDENTIAL_SCOPE_EXCEEDED');
 		expect(reason(ask('tasks.cancel', at('active', true), UNLIMITED, true))).toBe('assurance STEP_UP_REQUIRED');
 		expect(reason(ask('tasks.cancel', at('active', true)))).toBe('ALLOWED');
@@ -243,9 +244,13 @@ describe('decide', () => {
 			target: { kind: 'platform', place: undefined },
 			nowMs: NOW_MS,
 		};
-		const as = (kind: ActorKind) => decide({ kind, access, limit: UNLIMITED }, question);
-		expect(as('operator')).toEqual({ allowed: true, plane: 'platform' });
+		// As strong as a person's login can be, whoever shows it.
+		const assurance = { issuer: 'i', acr: 'otp', authTimeMs: 0, keysFresh: true, strongUntilMs: NOW_MS + 1 };
+		const as = (kind: ActorKind) => decide({ kind, access, limit: UNLIMITED, assurance }, question);
+		expect(as('user')).toEqual({ allowed: true, plane: 'platform' });
 		expect(as('service_account')).toEqual({ allowed: false, gate: 'assurance', reason: 'STEP_UP_REQUIRED' });
+		expect(decide({ kind: 'user', access, limit: UNLIMITED }, question)).toEqual(as('service_account'));
+		expect(decide({ kind: 'operator', access, limit: UNLIMITED }, question)).toEqual(as('user'));
 		const nobody = { kind: 'service_account', access: NO_ACCESS, limit: UNLIMITED } as const;
 		expect(decide(nobody, question)).toMatchObject({ gate: 'binding' });
 	});
