@@ -23,6 +23,8 @@ describe('contexts', () => {
 		const { dir, io } = home();
 		await putContext(io, 'a', context);
 		chmodSync(join(dir, 'new', 'contexts.json'), 0o644);
+		// And one that a command which was killed left half written.
+		writeFileSync(join(dir, 'new', `contexts.json.${process.pid}.tmp`), '{', { mode: 0o644 });
 		await putContext(io, 'b', context);
 		expect(statSync(join(dir, 'new', 'contexts.json')).mode & 0o777).toBe(0o600);
 	});
