@@ -1,5 +1,11 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { putContext } from '../../cli/contexts.ts';
+import { dispatch } from '../../cli/dispatch.ts';
+import { testIo } from '../../cli/test-io.ts';
 import { approvalDigest } from '../../control-plane/app/approvals/digest.ts';
 import { present } from '../../kit/assert.ts';
 import { uuidv7 } from '../../kit/ids.ts';
@@ -71,6 +77,49 @@ test('a second person lets a service account make exactly one call, once', async
 	expect(await refusalOf(call())).toMatchObject({ reason: 'APPROVAL_INVALID' });
 	const audit = (await world.api.audit()).filter(({ target, detail }) => target.endsWith(id) || detail.approval === id);
 	expect(audit.map(({ action }) => action)).toEqual(['approvals.create', 'approvals.approve', 'tokens.create']);
+});
+
+test('from the command line: a program asks, a person decides, the program calls with what it was given', async () => {
+	const folder = mkdtempSync(join(tmpdir(), 'gpuaas-approval-'));
+	const env = { GPUAAS_CONFIG_DIR: folder };
+	const gpuaas = async (...argv: string[]) => {
+		const io = testIo(env);
+		const exit = await dispatch(argv, io);
+		return { exit, out: io.out(), err: io.err() };
+	};
+	try {
+		await putContext(testIo(env), 'robot', { address: world.api.url, caPem: world.api.rootPem, key: robot });
+		const request = await gpuaas('approval', 'request', CREATE_TOKEN, '--reason', 'rack 7', '--ttl', '20m');
+		expect(request).toMatchObject({ exit: 0, err: expect.stringMatching(/^pending: \{/) });
+		const id = request.out.trim();
+		expect((await gpuaas('approval', 'list')).out).toMatch(new RegExp(`${id} +pending .*CreateToken .*rack 7`));
+		const call = () => gpuaas('token', 'create', '--approval', id);
+		expect(await call()).toMatchObject({ exit: 1, err: expect.stringContaining('nobody has approved it yet') });
+		const listed = JSON.parse((await approver.run(['approval', 'list', '--json'])).out) as {
+			approvals: { id: string }[];
+		};
+		const [shown] = listed.approvals.filter((one) => one.id === id);
+		expect(shown).toMatchObject({
+			method: CREATE_TOKEN,
+			state: 'APPROVAL_STATE_PENDING',
+			requestJson: expect.any(String),
+		});
+		await approve(id);
+		expect(await call()).toMatchObject({ exit: 0, out: expect.stringMatching(/^gpu_jt_/) });
+		expect(await call()).toMatchObject({ exit: 1, err: expect.stringContaining('used') });
+		const refused = (await gpuaas('approval', 'request', CREATE_TOKEN, '--reason', 'again')).out.trim();
+		expect(await approver.run(['approval', 'reject', refused, '--reason', 'no'])).toMatchObject({ code: 0 });
+		expect((await gpuaas('approval', 'list')).out).toMatch(new RegExp(`${refused} +rejected`));
+		for (const wrong of [
+			['request', CREATE_TOKEN],
+			['request', '--reason', 'x'],
+			['approve', id],
+			['reject', id],
+		])
+			expect(await gpuaas('approval', ...wrong), wrong.join(' ')).toMatchObject({ exit: 2, out: '' });
+	} finally {
+		rmSync(folder, { recursive: true, force: true });
+	}
 });
 
 test('two calls at once with one approval: one is made', async () => {

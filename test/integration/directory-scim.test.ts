@@ -73,6 +73,8 @@ test('a server that can’t be believed says nothing of anybody', async () => {
 		{ status: 404, body: '<html>not found</html>' },
 		{ status: 200, body: '{"totalResults":0}' },
 		{ status: 200, body: '{"Resources":[]}' },
+		// Of something that is no SCIM.
+		{ status: 200, body: '{"totalResults":1,"Resources":[{"externalId":"sub-eve","active":false}]}' },
 	]) {
 		server.replacement = replacement;
 		expect(await refused(), replacement.body).toContain('gave no usable answer');

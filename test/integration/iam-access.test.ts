@@ -6,6 +6,7 @@ import { ScopeKind } from '../../proto/gen/gpuaas/iam/v1/scopes_pb.ts';
 import { NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import { bindingRow } from '../contract/store/rows.ts';
 import { type IamClients, IamWorld, idOf } from './iam-world.ts';
+import { underPolicy } from './lock-order.ts';
 import { refusalOf } from './refusal.ts';
 
 let world: IamWorld;
@@ -310,6 +311,13 @@ describe('explaining', () => {
 			'credential not reached',
 			'assurance not reached',
 		]);
+		// Of the rows of now, and it says which.
+		const epoch = () => world.api.deps.store.read((tx) => tx.access.policyEpoch());
+		expect(mine.policyEpoch).toBe(BigInt(await epoch()));
+		await world.member('tenant.viewer');
+		const later = await viewer.access.explain({ method: 'iam.v1.ScopeService/RenameScope', resource });
+		expect(later.policyEpoch).toBe(BigInt(await epoch()));
+		expect(later.policyEpoch).toBeGreaterThan(mine.policyEpoch);
 		const theirs = await world.owner.access.explain({ principalId: id, method: 'GetScope', resource });
 		expect(theirs.allowed).toBe(true);
 		// About others it takes the permission to explain there, which not everybody has who is there.
@@ -365,6 +373,34 @@ describe('explaining', () => {
 			const asked = { principalId, method: 'GetScope', resource };
 			expect((await world.owner.access.explain(asked)).allowed, principalId).toBe(true);
 		}
+	});
+
+	test('who can leaves out whoever could not call: suspended, past the end, without that part of the role', async () => {
+		const resource = `${parentOf()}/projects/train`;
+		const { access } = world.owner;
+		const now = world.api.deps.clock.now();
+		const [suspended, ended, narrowed, able] = [
+			await world.member('no.such.role'),
+			await world.member('no.such.role'),
+			await world.member('no.such.role'),
+			await world.member('no.such.role'),
+		];
+		const rows = [
+			bindingRow('who-suspended', suspended.id, { role: 'tenant.admin', scope: resource }),
+			bindingRow('who-ended', ended.id, { role: 'tenant.admin', scope: resource, expiresAtMs: now - 1 }),
+			bindingRow('who-narrowed', narrowed.id, { role: 'tenant.admin', scope: resource, permissions: ['scopes.get'] }),
+			bindingRow('who-able', able.id, { role: 'tenant.admin', scope: resource }),
+		];
+		await world.api.deps.store.unit(
+			underPolicy(function* (tx) {
+				for (const row of rows) yield* tx.access.insertBinding(row);
+				yield* tx.identities.updatePrincipal(suspended.id, { disabledAtMs: 1 });
+			}),
+		);
+		const { grants } = await access.whoCan({ method: 'RenameScope', resource, pageSize: 1000 });
+		const found = grants.map(({ principalId }) => principalId);
+		expect(found).toContain(able.id);
+		for (const { id } of [suspended, ended, narrowed]) expect(found).not.toContain(id);
 	});
 
 	test('explain says what the call itself meets', async () => {

@@ -23,6 +23,7 @@ class World {
 	readonly clock = { ...systemClock, now: () => NOW_MS };
 	/** How many commits go well before one fails. */
 	goodCommits = Number.POSITIVE_INFINITY;
+	refreshToken = '';
 	token: VerifiedToken = {
 		issuer: ISSUER,
 		subject: 's',
@@ -64,7 +65,7 @@ class World {
 		tokens: this.tokens,
 		provider: {
 			begin: async () => ({ url: `${ISSUER}/authorize`, state: 'state', kept: { codeVerifier: 'v', nonce: 'n' } }),
-			complete: async () => ({ accessToken: 'a', refreshToken: '' }),
+			complete: async () => ({ accessToken: 'a', refreshToken: this.refreshToken }),
 			refresh: async () => undefined,
 			logoutUrl: async () => {
 				throw new Error('the provider is down');
@@ -151,4 +152,18 @@ test('whoever logs out is out, and told so, while the provider can’t be asked'
 	const { session } = await world.browser.look(secret, () => {});
 	expect(await world.browser.end(secret, world.browser.csrfToken(session), () => {})).toBeUndefined();
 	expect(await refusalOf(world.who(secret))).toMatchObject({ reason: 'SESSION_ENDED' });
+});
+
+test('whoever reads the database finds nothing to log in with: neither cookie nor what the provider gave', async () => {
+	world.refreshToken = 'refresh-token-of-the-provider';
+	const secret = await world.login();
+	const [session] = await world.store.read((tx) => tx.browserSessions.openOf(ISSUER, 's', ''));
+	const texts = Object.values({ ...session }).map((value) =>
+		value instanceof Uint8Array ? Buffer.from(value).toString('latin1') : String(value),
+	);
+	expect(session?.sealedRefresh).toBeInstanceOf(Uint8Array);
+	for (const text of texts) {
+		expect(text).not.toContain(secret);
+		expect(text).not.toContain(world.refreshToken);
+	}
 });

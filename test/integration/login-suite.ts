@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { providerProblem } from '../../cli/oidc/check-provider.ts';
 import { LoginService } from '../../proto/gen/gpuaas/login/v1/login_pb.ts';
 import { ACR_OTP, ACR_PASSWORD, type IdentityProvider } from '../providers/identity-provider.ts';
+import { underPolicy } from './lock-order.ts';
 import { LoginWorld, type Person } from './login-world.ts';
 import { rawCall } from './raw-api.ts';
 
@@ -52,6 +53,8 @@ export function loginSuite(
 		test('a stranger is told what is missing; an invitation for their verified address lets them in, once', async () => {
 			using person = await newPerson();
 			expect(await person.login()).toMatchObject({ code: 1, err: expect.stringContaining('ask for an invitation') });
+			// A login that the control plane refused is no context.
+			expect(() => person.stored()).toThrow('ENOENT');
 			const wrong = await world.invite('somebody@else.example', ...TENANT);
 			expect(await person.login('--invitation', person.file(wrong))).toMatchObject({ code: 1 });
 			const expired = await world.invite(person.user.email, ...TENANT, 0);
@@ -83,6 +86,12 @@ export function loginSuite(
 			expect(await person.login()).toMatchObject({ code: 0 });
 			expect(await person.json<Me>('whoami')).toMatchObject({ kind: 'user', bindings: [] });
 			expect((await domains.listLoginDomains({})).loginDomains).toMatchObject([made]);
+			const state = (to: 'active' | 'suspended') =>
+				own.api.deps.store.unit(underPolicy((tx) => tx.scopes.update('organizations/acme', { state: to })));
+			using early = own.person((await newPerson()).user);
+			await state('suspended');
+			expect(await early.login()).toMatchObject({ code: 1, err: expect.stringContaining('ask for an invitation') });
+			await state('active');
 			await domains.deleteLoginDomain({ id: loginDomain?.id ?? '' });
 			using late = own.person((await newPerson()).user);
 			expect(await late.login()).toMatchObject({ code: 1, err: expect.stringContaining('ask for an invitation') });
@@ -195,6 +204,8 @@ export function loginSuite(
 			const created = await person.run(['token', 'create', '--name', 'gpu-1']);
 			expect(created).toMatchObject({ code: 0 });
 			expect(person.browser.asked).toContain('otp');
+			// Both are asked for: an older proof of the provider's own session would else come back.
+			expect(created.err).toContain(`acr_values=${encodeURIComponent(ACR_OTP)}&max_age=300`);
 			const me = await person.json<Me>('whoami');
 			expect(me.login?.acr).toBe(ACR_OTP);
 			expect(Date.parse(me.login?.steppedUpUntil ?? '') - Date.parse(me.login?.authTime ?? '')).toBe(300_000);
@@ -207,6 +218,24 @@ export function loginSuite(
 			const token = await strict.invite(person.user.email, 'platform.operator', 'platform');
 			await there.login('--invitation', there.file(token));
 			expect(await reasonFor(person.stored().accessToken, CREATE_TOKEN, strict)).toBe('STEP_UP_REQUIRED');
+		});
+
+		test('a second factor of somebody else in the browser steps nobody up', async () => {
+			using person = await newPerson();
+			using other = await newPerson();
+			for (const one of [person, other])
+				expect(await one.join('platform.operator', 'platform')).toMatchObject({ code: 0 });
+			const login = person.stored();
+			// Their browser, the first one's context.
+			other.putLogin(login);
+			const created = await other.run(['token', 'create']);
+			expect(created).toMatchObject({
+				code: 1,
+				out: '',
+				err: expect.stringContaining('somebody else than this context'),
+			});
+			expect(other.browser.asked).toContain('otp');
+			expect(other.stored()).toEqual(login);
 		});
 
 		test('the first owner who logs in ends the bootstrap operator', async () => {
@@ -228,6 +257,8 @@ export function loginSuite(
 		test('tokens of other kinds, of other clients and for others', async () => {
 			using person = await member();
 			const tokens = await person.rawTokens();
+			const { headers } = await rawCall(world.api, { path: LIST_NODES, body: '{}', key: tokens.idToken });
+			expect(headers['www-authenticate']).toBe('Bearer error="invalid_token"');
 			expect(await reasonFor(tokens.idToken)).toMatch(/^ACCESS_TOKEN_(AUDIENCE|TYPE|CLAIMS)$/);
 			expect(await reasonFor(tokens.refreshToken)).toMatch(/^(ACCESS_TOKEN_[A-Z]+)$/);
 			const other = await person.rawTokens(provider.otherClient);
