@@ -74,7 +74,9 @@ test('people, groups, roles, and why', async () => {
 	expect(await done('binding list globex')).toMatch(/globex\/roles\/watcher +in \d+ \w+ +call/);
 	expect(await done(`iam explain --as ${id} GetRole organizations/globex/roles/watcher`)).toContain('allowed');
 	expect(await done(`iam explain --as ${id} DeleteScope organizations/globex`)).toMatch(/binding: +failed/);
-	expect(await done('iam who-can GetRole organizations/globex/roles/watcher')).toContain(id);
+	const able = await done('iam who-can GetRole organizations/globex/roles/watcher');
+	expect(able).toContain(id);
+	expect(able).toMatch(/tenant\.owner +globex +-/);
 	await done(`binding delete ${binding}`);
 	await done('role delete globex/watcher');
 	await done(`group remove globex/ml ${id}`);
