@@ -96,7 +96,7 @@ test('from the command line: a program asks, a person decides, the program calls
 		const call = () => gpuaas('token', 'create', '--approval', id);
 		expect(await call()).toMatchObject({ exit: 1, err: expect.stringContaining('nobody has approved it yet') });
 		const listed = JSON.parse((await approver.run(['approval', 'list', '--json'])).out) as {
-			approvals: { id: string }[];
+			approvals: { id: string; createdAt: string; expiresAt: string }[];
 		};
 		const [shown] = listed.approvals.filter((one) => one.id === id);
 		expect(shown).toMatchObject({
@@ -104,6 +104,7 @@ test('from the command line: a program asks, a person decides, the program calls
 			state: 'APPROVAL_STATE_PENDING',
 			requestJson: expect.any(String),
 		});
+		expect(Date.parse(shown?.expiresAt ?? '') - Date.parse(shown?.createdAt ?? '')).toBe(20 * 60_000);
 		await approve(id);
 		expect(await call()).toMatchObject({ exit: 0, out: expect.stringMatching(/^gpu_jt_/) });
 		expect(await call()).toMatchObject({ exit: 1, err: expect.stringContaining('used') });
