@@ -1,5 +1,6 @@
 import type { Clock } from '../kit/clock.ts';
 import type { Rng } from '../kit/ids.ts';
+import { displayWidth, padCells } from './display-width.ts';
 
 /** Everything a verb touches of the outside world, so that tests can watch it. */
 export interface Io {
@@ -14,6 +15,9 @@ export interface Io {
 	readonly interrupt: AbortSignal;
 	readonly force: AbortSignal;
 }
+
+/** Why `interrupt` aborts where nobody reads standard output any more (`| head`); undefined for a signal. */
+export const READER_LEFT = Symbol('the reader of standard output went away');
 
 const READER_GONE: ReadonlySet<string> = new Set(['EPIPE', 'ERR_STREAM_DESTROYED']);
 
@@ -45,11 +49,15 @@ export function paint(io: Io, style: keyof typeof ESCAPES, text: string): string
 	return `\u001b[${ESCAPES[style]}m${text}\u001b[0m`;
 }
 
-// What a host or a tenant wrote may not drive the reader's terminal: control characters are shown, not sent.
-const CONTROL = /[^\P{Cc}\t\n]/gu;
+// What a host or a tenant wrote may not drive the reader's terminal: control characters are shown, not sent. Nor those
+// that turn the direction around: with them a text reads as another than it is (CVE-2021-42574).
+const CONTROL = /[^\P{Cc}\t\n]|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu;
 
 export function printable(text: string): string {
-	return text.replaceAll(CONTROL, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`);
+	return text.replaceAll(CONTROL, (character) => {
+		const code = character.charCodeAt(0).toString(16);
+		return code.length <= 2 ? `\\x${code.padStart(2, '0')}` : `\\u${code.padStart(4, '0')}`;
+	});
 }
 
 /** Columns padded to the widest cell, two spaces between; says so when there is nothing. */
@@ -61,10 +69,12 @@ export function printTable(
 ): Promise<void> {
 	if (rows.length === 0) return write(io.stderr, `${none}\n`);
 	const cells = rows.map((row) => row.map((cell) => printable(cell).replaceAll('\n', ' ')));
-	const widths = header.map((name, column) => Math.max(name.length, ...cells.map((row) => row[column]?.length ?? 0)));
+	const widths = header.map((name, column) =>
+		Math.max(displayWidth(name), ...cells.map((row) => displayWidth(row[column] ?? ''))),
+	);
 	const line = (row: readonly string[]) =>
 		row
-			.map((cell, column) => cell.padEnd(widths[column] ?? 0))
+			.map((cell, column) => padCells(cell, widths[column] ?? 0))
 			.join('  ')
 			.trimEnd();
 	const lines = [paint(io, 'bold', line(header)), ...cells.map(line)];

@@ -115,6 +115,7 @@ function noteOf(node: NodeGlance, gpu: GpuGlance | undefined): Pick<TopRow, 'not
 	if (gpu?.lastXid !== undefined && gpu.lastXid !== 0) return bad(`XID ${gpu.lastXid}`);
 	if (node.probe === ProbeState.SLOW) return { note: 'driver slow', isBad: false };
 	if (node.probe === ProbeState.QUIESCED) return { note: 'quiesced', isBad: false };
+	if (node.probe === ProbeState.NO_HARDWARE && node.gpus.length === 0) return { note: 'no GPU', isBad: false };
 	return { note: '', isBad: false };
 }
 

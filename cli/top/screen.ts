@@ -1,3 +1,4 @@
+import { cutCells, padCells } from '../display-width.ts';
 import { printable } from '../io.ts';
 import { quantity } from '../quantity.ts';
 import type { SortKey, TopRow, TopView } from './rows.ts';
@@ -111,7 +112,7 @@ function summary(all: readonly TopRow[], title: string): string {
 	const bad = all.filter(({ isBad }) => isBad).length;
 	const simulated = all.some(({ isSimulated }) => isSimulated) ? ' · SIMULATED GPUs' : '';
 	const nodes = new Set(all.map(({ node }) => node)).size;
-	return `${title} · ${nodes} nodes · util ${percent(known.length === 0 ? undefined : mean)} · ${quantity(watts, 'watts')} · ${bad} with a note${simulated}`;
+	return `${title} · ${nodes} ${nodes === 1 ? 'node' : 'nodes'} · util ${percent(known.length === 0 ? undefined : mean)} · ${quantity(watts, 'watts')} · ${bad} with a note${simulated}`;
 }
 
 function headOf({ head, sort }: Column, screen: TopScreen): string {
@@ -122,7 +123,7 @@ function lineOf(columns: readonly Column[], text: (column: Column) => string): s
 	return columns
 		.map((column) => {
 			const cell = fit(text(column), column.width).trimEnd();
-			return column.alignRight ? cell.padStart(column.width) : cell.padEnd(column.width);
+			return column.alignRight ? cell.padStart(column.width) : padCells(cell, column.width);
 		})
 		.join(' ');
 }
@@ -135,7 +136,5 @@ function bar(value: number | undefined, width: number): string {
 
 /** Exactly this wide. What a host calls itself may not drive the terminal. */
 function fit(text: string, width: number): string {
-	const characters = [...printable(text).replaceAll(/[\n\t]/g, ' ')];
-	if (characters.length > width) return `${characters.slice(0, Math.max(0, width - 1)).join('')}…`;
-	return characters.join('') + ' '.repeat(width - characters.length);
+	return padCells(cutCells(printable(text).replaceAll(/[\n\t]/g, ' '), width), width);
 }

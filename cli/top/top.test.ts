@@ -147,6 +147,13 @@ describe('rows', () => {
 		]);
 	});
 
+	test('of a node without a GPU say so, which is nothing bad', () => {
+		const [row] = rowsOf([node(1, { probe: ProbeState.NO_HARDWARE, gpus: [] })], 'gpus');
+		expect(row).toMatchObject({ gpu: '-', note: 'no GPU', isBad: false });
+		const [gone] = rowsOf([node(1, { probe: ProbeState.UNAVAILABLE, gpus: [] })], 'gpus');
+		expect(gone).toMatchObject({ note: 'no driver', isBad: true });
+	});
+
 	test('of a MIG device show how active it is', () => {
 		const [row] = rowsOf([node(1, { gpus: [{ uuid: 'm', index: 3, profile: '1g.10gb', active: 0.4 }] })], 'gpus');
 		expect(row).toMatchObject({ gpu: '3 1g.10gb', utilisation: 0.4 });
