@@ -2,13 +2,14 @@ import process from 'node:process';
 import { keepAlive, systemClock } from '../kit/clock.ts';
 import { systemRng } from '../kit/ids.ts';
 import { EXIT } from './exit-codes.ts';
-import { type Io, isReaderGone } from './io.ts';
+import { type Io, isReaderGone, READER_LEFT } from './io.ts';
 
 /**
  * The `gpuaas` command: finds the verb, loads only it, and turns its outcome into an exit code. Every error ends here:
  * one line on standard error that says what to do, or one JSON document when `--json` was given.
  */
-const OWNS_WORK: ReadonlySet<string> = new Set(['run', 'up']);
+/** What runs elsewhere for these ends with whoever reads it. */
+const OWNS_WORK: ReadonlySet<string> = new Set(['run', 'up', 'exec']);
 
 function createIo(): Io {
 	const interrupt = new AbortController();
@@ -23,7 +24,7 @@ function createIo(): Io {
 	process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 		if (!isReaderGone(process.stdout, error)) throw error;
 		if (!OWNS_WORK.has(process.argv[2] ?? '')) process.exit(EXIT.brokenPipe);
-		interrupt.abort();
+		interrupt.abort(READER_LEFT);
 	});
 	process.stderr.on('error', () => {});
 	return {

@@ -95,6 +95,8 @@ export class ChannelClient {
 	#isAttached = false;
 	#hasAttached = false;
 	#isLeaving = false;
+	/** Asked for while nobody was attached. */
+	#signals: string[] = [];
 	#end: ChannelEnd | undefined;
 
 	constructor(
@@ -202,8 +204,10 @@ export class ChannelClient {
 		if (this.#isAttached) this.#send({ case: 'resize', value: size });
 	}
 
+	/** Also one that was asked for before the program could be reached. */
 	signal(name: string): void {
 		if (this.#isAttached) this.#send({ case: 'signal', value: { name } });
+		else this.#signals.push(name);
 	}
 
 	detach(): void {
@@ -295,6 +299,7 @@ export class ChannelClient {
 		this.#hasAttached = true;
 		this.#isAttached = true;
 		for (const chunk of this.#input) this.#sendInput(chunk);
+		for (const name of this.#signals.splice(0)) this.signal(name);
 		this.#events.attached?.(attached);
 	}
 

@@ -10,8 +10,9 @@ import {
 	TerminalService,
 } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import type { Api } from '../client.ts';
+import { type Io, READER_LEFT } from '../io.ts';
 import { testIo } from '../test-io.ts';
-import { attachTo } from './session.ts';
+import { type AttachOptions, attachTo } from './session.ts';
 
 test('a paste waits at our own terminal while the node takes nothing, and arrives whole', async () => {
 	const pasted = ['x'.repeat(64 * 1024), 'A'.repeat(4096), 'B'.repeat(100)];
@@ -82,4 +83,80 @@ test('whoever pasted more than may wait leaves all the same, whether the program
 		// What can't wait is said, once.
 		expect(io.err().split('more was typed').length).toBe(2);
 	}
+});
+
+/** A control plane with one program: what was asked of it, and the answers of `program` to it. */
+function oneProgram(io: Pick<Io, 'clock'>, program: (asked: string) => ReturnType<typeof ended> | undefined) {
+	const asked: string[] = [];
+	const endings = Promise.withResolvers<ReturnType<typeof ended>>();
+	const ask = (what: string) => {
+		asked.push(what);
+		const end = program(what);
+		if (end !== undefined) endings.resolve(end);
+	};
+	async function* attachTerminal(
+		requests: AsyncIterable<AttachTerminalRequest>,
+	): AsyncGenerator<MessageInitShape<typeof AttachTerminalResponseSchema>> {
+		void (async () => {
+			for await (const { message } of requests) ask(message.case === 'signal' ? message.value.name : `${message.case}`);
+		})().catch(() => {});
+		yield { message: { case: 'attached' as const, value: {} } };
+		yield { message: await endings.promise };
+	}
+	const killTerminal = () => {
+		ask('kill');
+		return {};
+	};
+	const transport = createRouterTransport(({ service }) => service(TerminalService, { attachTerminal, killTerminal }));
+	const api = { client: () => createClient(TerminalService, transport) } as unknown as Api;
+	const attach = (options: Partial<AttachOptions> = {}) =>
+		attachTo(
+			{ ...testIo(), ...io },
+			api,
+			{ id: 'one', nodeName: 'node', tty: false },
+			{ mode: AttachMode.CONTROL, readsStdin: false, ...options },
+		);
+	return { asked, attach };
+}
+
+const ended = (value: { readonly reason: string; readonly signal?: number; readonly message?: string }) => ({
+	case: 'end' as const,
+	value,
+});
+
+test('Ctrl-C before the program could be reached gets to it', async () => {
+	const interrupt = AbortSignal.abort();
+	const { asked, attach } = oneProgram({ ...testIo(), interrupt } as Io, (what) =>
+		what === 'INT' ? ended({ reason: 'TERMINAL_EXITED', signal: 2 }) : undefined,
+	);
+	expect(await attach()).toBe(130);
+	expect(asked).toContain('INT');
+});
+
+test('a program that nobody reads any more is ended where it runs, and the exit code says so', async () => {
+	const interrupt = AbortSignal.abort(READER_LEFT);
+	const { asked, attach } = oneProgram({ ...testIo(), interrupt } as Io, (what) =>
+		what === 'kill' ? ended({ reason: 'TERMINAL_KILLED' }) : undefined,
+	);
+	expect(await attach({ endsWithReader: true })).toBe(141);
+	expect(asked).toContain('kill');
+	expect(asked).not.toContain('INT');
+});
+
+test('whoever only attached leaves a program as it is when nobody reads on', async () => {
+	const interrupt = AbortSignal.abort(READER_LEFT);
+	const { asked, attach } = oneProgram({ ...testIo(), interrupt } as Io, () => undefined);
+	expect(await attach()).toBe(141);
+	expect(asked).not.toContain('kill');
+});
+
+test.each([
+	['COMMAND_NOT_FOUND', 127, 'gpuaas: not run on node: why\n'],
+	['COMMAND_NOT_EXECUTABLE', 126, 'gpuaas: not run on node: why\n'],
+	['TERMINAL_KILLED', 255, 'gpuaas: the terminal on node was ended: why\n'],
+])('%s ends with %i and says whether anything ran', async (reason, code, said) => {
+	const io = testIo();
+	const { attach } = oneProgram(io, (what) => (what === 'attach' ? ended({ reason, message: 'why' }) : undefined));
+	expect(await attach()).toBe(code);
+	expect(io.err()).toBe(said);
 });

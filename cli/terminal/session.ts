@@ -3,17 +3,24 @@ import type { ChannelEnd } from '../../proto/gen/gpuaas/terminals/v1/channel_pb.
 import { AttachMode, type Terminal, TerminalService } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import type { Api } from '../client.ts';
 import { EXIT } from '../exit-codes.ts';
-import { type Io, printable, write } from '../io.ts';
+import { type Io, printable, READER_LEFT, write } from '../io.ts';
 import { ChannelClient } from './channel-client.ts';
 import { ESCAPE_HELP, EscapeFilter } from './escapes.ts';
 import { takeTerminal } from './local-terminal.ts';
+
+export interface AttachOptions {
+	readonly mode: AttachMode;
+	readonly readsStdin: boolean;
+	/** A program without a terminal is ended when nobody reads its output any more, as a local one is by SIGPIPE. */
+	readonly endsWithReader?: boolean;
+}
 
 /** Puts our terminal, or our three streams, at the end of a remote one until it ends or we leave. The exit code. */
 export async function attachTo(
 	io: Io,
 	api: Api,
 	terminal: Pick<Terminal, 'id' | 'nodeName' | 'tty'>,
-	options: { readonly mode: AttachMode; readonly readsStdin: boolean },
+	options: AttachOptions,
 ): Promise<number> {
 	return terminal.tty ? await interactive(io, api, terminal, options.mode) : await piped(io, api, terminal, options);
 }
@@ -73,14 +80,15 @@ const HELD_BYTES_MAX = 4 * 1024 * 1024;
 const LOSS =
 	'\r\ngpuaas: more was typed than can wait for the program, and the rest is not sent. ~. ends it, ~d leaves it\r\n';
 
+function endIt(io: Io, api: Api, terminalId: string, leave: AbortController): void {
+	const unended = () => leave.abort(UNENDED);
+	api.client(TerminalService).killTerminal({ terminalId }).catch(unended);
+	io.clock.setTimer(unended, END_WAIT_MS);
+}
+
 /** Keys go to the program, but for escape sequences. */
 function typeInto(io: Io, api: Api, client: ChannelClient, id: string, leave: AbortController): () => void {
 	const filter = new EscapeFilter();
-	const unended = () => leave.abort(UNENDED);
-	const kill = () => {
-		api.client(TerminalService).killTerminal({ terminalId: id }).catch(unended);
-		io.clock.setTimer(unended, END_WAIT_MS);
-	};
 	let isOver = false;
 	const goOn = () => {
 		if (!isOver && !client.isFull) io.stdin.resume();
@@ -111,7 +119,7 @@ function typeInto(io: Io, api: Api, client: ChannelClient, id: string, leave: Ab
 		for (const asked of escapes) {
 			if (asked === 'help') void write(io.stderr, ESCAPE_HELP);
 			else if (asked === 'detach') leave.abort();
-			else kill();
+			else endIt(io, api, id, leave);
 		}
 	};
 	const stop = reading(io, onData, () => leave.abort());
@@ -143,7 +151,7 @@ async function piped(
 	io: Io,
 	api: Api,
 	{ id, nodeName }: Pick<Terminal, 'id' | 'nodeName'>,
-	{ mode, readsStdin }: { readonly mode: AttachMode; readonly readsStdin: boolean },
+	{ mode, readsStdin, endsWithReader = false }: AttachOptions,
 ): Promise<number> {
 	const client = new ChannelClient(
 		io,
@@ -154,12 +162,26 @@ async function piped(
 			outage: (error) => void write(io.stderr, `gpuaas: ${printable(error.message)}; trying again\n`),
 		},
 	);
-	const onInterrupt = () => client.signal('INT');
+	const leave = new AbortController();
+	const readerLeft = () => io.interrupt.reason === READER_LEFT;
+	const onInterrupt = () => {
+		if (!readerLeft()) client.signal('INT');
+		else if (endsWithReader) endIt(io, api, id, leave);
+		else leave.abort();
+	};
+	// Also one that came while the terminal was being opened.
+	if (io.interrupt.aborted) onInterrupt();
 	io.interrupt.addEventListener('abort', onInterrupt, { once: true });
 	const feeding = readsStdin ? feed(io, client) : client.write(new Uint8Array(), true);
 	feeding.catch(() => client.detach());
 	try {
-		const result = await client.run(io.force);
+		const result = await client.run(AbortSignal.any([io.force, leave.signal]));
+		if (leave.signal.reason === UNENDED)
+			await write(
+				io.stderr,
+				`gpuaas: it could not be ended now, and goes on; end it with: gpuaas terminal kill ${id}\n`,
+			);
+		if (readerLeft()) return EXIT.brokenPipe;
 		return result.kind === 'ended' ? await conclude(io, nodeName, result.end) : EXIT.interrupted;
 	} finally {
 		io.interrupt.removeEventListener('abort', onInterrupt);
@@ -180,8 +202,10 @@ async function conclude(io: Io, nodeName: string, end: ChannelEnd): Promise<numb
 		return end.exitCode ?? EXIT.ok;
 	}
 	const why = end.message === '' ? end.reason : end.message;
-	await write(io.stderr, `gpuaas: the terminal on ${printable(nodeName)} was ended: ${printable(why)}\n`);
-	return NOT_RUN[end.reason] ?? EXIT.channelFailed;
+	const notRun = NOT_RUN[end.reason];
+	const what = notRun === undefined ? `the terminal on ${nodeName} was ended` : `not run on ${nodeName}`;
+	await write(io.stderr, `gpuaas: ${printable(`${what}: ${why}`)}\n`);
+	return notRun ?? EXIT.channelFailed;
 }
 
 /** As shells say it. */

@@ -25,7 +25,13 @@ const exec: Command = {
 		['gpuaas exec gpu-07 -t -- htop', 'With a terminal'],
 	],
 	failureExit: EXIT.channelFailed,
-	exitCodes: ["the command's own", '126 not executable, 127 not found', '128+n ended by signal n', '255 also not run'],
+	exitCodes: [
+		"the command's own",
+		'126 not executable, 127 not found',
+		'128+n ended by signal n',
+		'141 ended, because nobody read its output any more',
+		'255 also not run',
+	],
 	async run(args, io) {
 		const [node = ''] = take(exec, args, 'NODE');
 		const argv = args.rest ?? [];
@@ -49,7 +55,11 @@ const exec: Command = {
 			requestId: newRequestId(io),
 		});
 		const readsStdin = !args.flag('no-stdin');
-		return await attachTo(io, api, present(terminal), { mode: AttachMode.CONTROL, readsStdin });
+		return await attachTo(io, api, present(terminal), {
+			mode: AttachMode.CONTROL,
+			readsStdin,
+			endsWithReader: true,
+		});
 	},
 };
 
