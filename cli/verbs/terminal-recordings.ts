@@ -11,6 +11,7 @@ import { collect, connect } from '../client.ts';
 import { type Arguments, type Command, durationMs, take, usageError } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
 import { type Io, paint, printable, printJson, printTable, write } from '../io.ts';
+import { AlternateScreen } from '../recording/alternate-screen.ts';
 import { PLAYER_KEYS, Player, pressed } from '../recording/player.ts';
 import { savePair } from '../recording/save.ts';
 import { type Cast, fileBytes, findRecordings, isFile, readCast, recordingBytes } from '../recording/source.ts';
@@ -85,11 +86,15 @@ const replay: Command = {
 		const speed = Number(args.text('speed') ?? '1');
 		if (!(speed > 0) || !Number.isFinite(speed)) throw usageError(replay, '--speed is a number above 0');
 		const isLive = io.stdout.isTTY === true;
+		const screen = new AlternateScreen();
 		const player = new Player({
 			clock: io.clock,
 			speed: isLive ? speed : Number.POSITIVE_INFINITY,
 			idleLimitMs: durationMs(replay, 'idle-limit', args.text('idle-limit')) ?? 2000,
-			show: (text) => write(io.stdout, text),
+			show: (text) => {
+				screen.saw(text);
+				return write(io.stdout, text);
+			},
 		});
 		const stop = isLive ? listenToKeys(io, player) : () => {};
 		const quit = () => player.quit();
@@ -100,7 +105,7 @@ const replay: Command = {
 			io.interrupt.removeEventListener('abort', quit);
 			stop();
 			// Colours, cursor and screen of whatever was shown last must not stay.
-			if (isLive) await write(io.stdout, '\u001b[0m\u001b[?25h\u001b[?1049l\r\n');
+			if (isLive) await write(io.stdout, `\u001b[0m\u001b[?25h${screen.leave}\r\n`);
 		}
 		return io.interrupt.aborted ? EXIT.interrupted : EXIT.ok;
 	},
