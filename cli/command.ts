@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import { GpuaasError } from '../kit/error.ts';
+import { nearest } from '../kit/suggest.ts';
 import type { Io } from './io.ts';
 
 /** One verb: what it is called, what it takes, what it does. Help and completion are made from this alone. */
@@ -91,9 +92,17 @@ export function parseCommandLine(command: Command, argv: readonly string[]): Arg
 			flag: (name) => given[name] === true,
 		};
 	} catch (error) {
-		const detail = error instanceof Error ? (error.message.split('. To specify')[0] ?? '') : String(error);
-		throw usageError(command, detail);
+		throw usageError(command, problemOf(error, Object.keys(options)));
 	}
+}
+
+function problemOf(error: unknown, names: readonly string[]): string {
+	if (!(error instanceof Error)) return String(error);
+	const [detail = ''] = error.message.split('. To specify');
+	const unknown = /^Unknown option '(-[^']*)'/.exec(detail)?.[1];
+	if (unknown === undefined) return detail;
+	const [near] = nearest(unknown.replace(/^--/, ''), names);
+	return `there is no option ${unknown}${near === undefined ? '' : `, did you mean --${near}?`}`;
 }
 
 export function usageError(command: Pick<Command, 'name'>, detail: string): GpuaasError {

@@ -47,10 +47,32 @@ describe('dispatch', () => {
 		}
 	});
 
-	it('suggests near verbs', async () => {
+	it.each([
+		[['nodes'], 'did you mean node? See: gpuaas --help'],
+		[['rnu'], 'did you mean run? See: gpuaas --help'],
+		[['node', 'lst'], 'did you mean node list? See: gpuaas node --help'],
+		[['task', 'log'], 'did you mean task logs? See: gpuaas task --help'],
+		[['drain'], 'did you mean node drain? See: gpuaas --help'],
+		[['completio'], 'did you mean completion? See: gpuaas --help'],
+		[['comp'], 'did you mean completion? See: gpuaas --help'],
+		[['task', 'list', '--limt', '3'], 'there is no option --limt, did you mean --limit?; see: gpuaas task list --help'],
+		[['run', '-x', '--', 'true'], 'there is no option -x; see: gpuaas run --help'],
+	])('suggests what %j was meant to be', async (argv, said) => {
 		const io = testIo();
-		await dispatch(['nodes'], io);
-		expect(io.err()).toContain('did you mean node');
+		await dispatch(argv, io);
+		expect(io.err()).toContain(said);
+	});
+
+	it('says of a file that was named and that cannot be used what is wrong with it', async () => {
+		const folder = mkdtempSync(join(tmpdir(), 'gpuaas-cli-'));
+		for (const [file, problem] of [
+			[join(folder, 'absent'), `gpuaas: ${join(folder, 'absent')}: there is no such file or folder (ENOENT)`],
+			[folder, 'a file is needed (EISDIR)'],
+		] as const) {
+			const io = testIo(empty());
+			expect(await dispatch(['login', 'https://cp.example', '--ca', file, '--key-file', file], io)).toBe(1);
+			expect(io.err()).toContain(problem);
+		}
 	});
 
 	it('answers an error as one JSON document when JSON was asked for', async () => {
@@ -100,5 +122,9 @@ describe('parsing', () => {
 describe('printable', () => {
 	it('shows control characters instead of sending them', () => {
 		expect(printable('a\u001b[31mb\tc\nd\u0007\u009b')).toBe('a\\x1b[31mb\tc\nd\\x07\\x9b');
+	});
+
+	it('shows what would turn the direction of a text around', () => {
+		expect(printable('rm \u202egnp.x\u2066é漢')).toBe('rm \\u202egnp.x\\u2066é漢');
 	});
 });

@@ -1,6 +1,8 @@
 import { GpuaasError, messageOf } from '../kit/error.ts';
+import { nearest } from '../kit/suggest.ts';
 import { type Command, parseCommandLine } from './command.ts';
 import { EXIT } from './exit-codes.ts';
+import { fileProblem } from './file-problem.ts';
 import { commandHelp, groupHelp, overview } from './help.ts';
 import { type Io, printable, write } from './io.ts';
 import { VERBS, type Verb } from './verbs.ts';
@@ -13,15 +15,7 @@ export async function dispatch(argv: readonly string[], io: Io): Promise<number>
 		return name === undefined ? EXIT.usage : EXIT.ok;
 	}
 	const verb = VERBS.find((candidate) => candidate.name === (name === '--version' ? 'version' : name));
-	if (verb === undefined)
-		return fail(
-			io,
-			argv,
-			unknownVerb(
-				name,
-				VERBS.map((candidate) => candidate.name),
-			),
-		);
+	if (verb === undefined) return fail(io, argv, unknownVerb(name, nearVerbs(name)));
 	let failureExit: number | undefined;
 	try {
 		const { commands } = await verb.load();
@@ -56,25 +50,37 @@ function select(verb: Verb, commands: readonly Command[], words: readonly string
 	if (word === undefined) return { kind: 'help', exit: EXIT.usage };
 	if (word === '--help' || word === '-h') return { kind: 'help', exit: EXIT.ok };
 	if (word.startsWith('-')) return { kind: 'help', exit: EXIT.usage };
-	throw unknownVerb(
-		`${verb.name} ${word}`,
-		commands.map((candidate) => candidate.name),
-	);
+	const names = commands.map((candidate) => candidate.name);
+	throw unknownVerb(`${verb.name} ${word}`, nearNames(`${verb.name} ${word}`, names), `gpuaas ${verb.name} --help`);
 }
 
-function unknownVerb(given: string, known: readonly string[]): GpuaasError {
-	const start = given.slice(0, 2);
-	const near = known.filter((name) => name.startsWith(start) || name.includes(given)).slice(0, 3);
+const NEAR_MAX = 3;
+
+/** `nods` is node; `assign` is a verb of node. */
+function nearVerbs(given: string): readonly string[] {
+	const names = VERBS.map((verb) => verb.name);
+	const below = VERBS.filter((verb) => verb.verbs?.includes(given)).map((verb) => `${verb.name} ${given}`);
+	const near = nearNames(given, names);
+	return near.length > 0 ? near : below.slice(0, NEAR_MAX);
+}
+
+function nearNames(given: string, names: readonly string[]): readonly string[] {
+	const begun = names.filter((name) => name.startsWith(given)).slice(0, NEAR_MAX);
+	return begun.length > 0 ? begun : nearest(given, names, NEAR_MAX);
+}
+
+function unknownVerb(given: string, near: readonly string[], help = 'gpuaas --help'): GpuaasError {
+	const meant = near.length === 0 ? '; see' : `; did you mean ${near.join(' or ')}? See`;
 	return new GpuaasError({
 		code: 'INVALID_ARGUMENT',
 		reason: 'INVALID_REQUEST',
-		message: `there is no verb ${JSON.stringify(given)}${near.length === 0 ? '' : `; did you mean ${near.join(' or ')}?`}; see: gpuaas --help`,
+		message: `there is no verb ${JSON.stringify(given)}${meant}: ${help}`,
 		metadata: { exit: '2' },
 	});
 }
 
 async function fail(io: Io, argv: readonly string[], thrown: unknown, failureExit?: number): Promise<number> {
-	const error = thrown instanceof GpuaasError ? thrown : undefined;
+	const error = thrown instanceof GpuaasError ? thrown : fileProblem(thrown);
 	const code = error?.code ?? 'INTERNAL';
 	const reason = error?.reason ?? 'INTERNAL';
 	const message = error?.message ?? `unexpected: ${messageOf(thrown)}`;

@@ -1,6 +1,11 @@
 import { expect, it } from 'vitest';
 import { childName, scopeName, shortName } from './scope-names.ts';
 
+it('a name without the scope that it stands at is refused, with a way to the built-in roles', () => {
+	expect(() => childName('ci', 'serviceAccounts')).toThrow('"ci" is not SCOPE/NAME, such as acme/ci');
+	expect(() => childName('tenant.developer', 'roles')).toThrow('gpuaas role list SCOPE');
+});
+
 it('names are written short or in full', () => {
 	expect(scopeName('platform')).toBe('platform');
 	expect(scopeName('acme')).toBe('organizations/acme');

@@ -1,3 +1,5 @@
+import { GpuaasError } from '../kit/error.ts';
+
 /**
  * Short ways to write names of scopes: `platform`, `acme` for an organization, `acme/train` for its project, and the
  * full name (`organizations/acme/departments/research`) for all of them.
@@ -13,6 +15,15 @@ export function scopeName(text: string, kind: 'organization' | 'department' | 'p
 export function childName(text: string, collection: 'serviceAccounts' | 'groups' | 'roles'): string {
 	if (text.startsWith('organizations/') || text.startsWith('platform/')) return text;
 	const at = text.lastIndexOf('/');
+	if (at <= 0) {
+		const builtIn = collection === 'roles' ? '; those that are built in are shown by: gpuaas role list SCOPE' : '';
+		throw new GpuaasError({
+			code: 'INVALID_ARGUMENT',
+			reason: 'INVALID_REQUEST',
+			message: `${JSON.stringify(text)} is not SCOPE/NAME, such as acme/${text || 'name'}${builtIn}`,
+			metadata: { exit: '2' },
+		});
+	}
 	return `${scopeName(text.slice(0, Math.max(at, 0)))}/${collection}/${text.slice(at + 1)}`;
 }
 

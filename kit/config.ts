@@ -2,6 +2,7 @@ import { parse, TomlError } from 'smol-toml';
 import { assert } from './assert.ts';
 import type { Field } from './config-fields.ts';
 import { GpuaasError } from './error.ts';
+import { nearest } from './suggest.ts';
 import { positionOf } from './toml-position.ts';
 
 /**
@@ -223,22 +224,6 @@ function resolve(
 
 /** `, did you mean x?` for the nearest name within two edits. */
 function suggest(wrong: string, names: readonly string[]): string {
-	const near = names
-		.map((name) => ({ name, edits: editDistance(wrong, name) }))
-		.filter(({ edits }) => edits <= 2)
-		.sort((a, b) => a.edits - b.edits)[0];
-	return near === undefined ? '' : `, did you mean ${near.name}?`;
-}
-
-function editDistance(a: string, b: string): number {
-	let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-	for (let i = 1; i <= a.length; i += 1) {
-		const next = [i];
-		for (let j = 1; j <= b.length; j += 1) {
-			const replaced = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-			next.push(Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, replaced));
-		}
-		row = next;
-	}
-	return row[b.length] ?? 0;
+	const [near] = nearest(wrong, names);
+	return near === undefined ? '' : `, did you mean ${near}?`;
 }

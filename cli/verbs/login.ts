@@ -12,18 +12,32 @@ import type { StoredLogin } from '../oidc/stored-login.ts';
 const KEY_BYTES_MAX = 4096;
 
 async function readKey(io: Io, file: string | undefined): Promise<string> {
-	if (file !== undefined) return (await readFile(file, 'utf8')).trim();
+	if (file !== undefined) {
+		const key = (await readFile(file, 'utf8')).trim();
+		if (key !== '') return key;
+		throw noKey(`${file} is empty`);
+	}
 	let text = '';
 	for await (const chunk of io.stdin) {
 		text += String(chunk);
 		if (text.includes('\n') || text.length > KEY_BYTES_MAX) break;
 	}
 	if (text.trim() !== '') return text.trim();
-	throw new GpuaasError({
+	throw noKey('no API key was given');
+}
+
+function noKey(why: string): GpuaasError {
+	return new GpuaasError({
 		code: 'UNAUTHENTICATED',
 		reason: 'UNAUTHENTICATED',
-		message: 'no API key was given; nothing was stored',
+		message: `${why}; nothing was stored. Give the key in a file: --key-file FILE`,
 	});
+}
+
+async function readRoots(file: string): Promise<string> {
+	const pem = await readFile(file, 'utf8');
+	if (pem.includes('-----BEGIN CERTIFICATE-----')) return pem;
+	throw usageError(login, `--ca ${file} has no certificate (PEM); the operator has it: ca.pem of the control plane`);
 }
 
 /** A person at a terminal logs in at the provider; a key comes from a file, or from a pipe. */
@@ -89,7 +103,7 @@ const login: Command = {
 		const caFile = args.text('ca');
 		if (caFile === undefined) throw usageError(login, '--ca is missing: without it the control plane could be anybody');
 		const name = args.text('name') ?? new URL(address).hostname;
-		const to = { name, address, caPem: await readFile(caFile, 'utf8') };
+		const to = { name, address, caPem: await readRoots(caFile) };
 		const context: Context & { readonly name: string } = wantsProvider(args, io)
 			? { ...to, key: '', login: await logIn(io, args, to) }
 			: { ...to, key: await readKey(io, args.text('key-file')) };
