@@ -48,6 +48,32 @@ describe('dispatch', () => {
 	});
 
 	it.each([
+		[['--help']],
+		[['node', '--help']],
+		[['health', '--help']],
+		...VERBS.map((verb) => [[verb.name, '--help']]),
+	])('%j fits a terminal of 80 columns, and is not cut for a file', async (argv) => {
+		const narrow = testIo({}, '', { stdout: true });
+		Object.assign(narrow.stdout, { columns: 80 });
+		const file = testIo();
+		for (const io of [narrow, file]) expect(await dispatch(argv, io)).toBe(0);
+		const words = (text: string) => text.replaceAll(/\s+/g, ' ');
+		expect(words(narrow.out())).toBe(words(file.out()));
+		// Command lines stay whole, to be copied.
+		const lines = narrow.out().split('\n');
+		for (const line of lines.filter((text) => !/^(Usage:| +)(.*\|.*)?gpuaas /.test(text)))
+			expect(line.length, line).toBeLessThanOrEqual(80);
+	});
+
+	it('takes labels to set and to remove, and says which it does not understand', async () => {
+		for (const change of ['rack', '=r3', '=-']) {
+			const io = testIo(empty());
+			expect(await dispatch(['node', 'label', 'gpu-07', change], io)).toBe(2);
+			expect(io.err()).toContain('is neither K=V, which sets a label, nor K-, which removes one');
+		}
+	});
+
+	it.each([
 		[['nodes'], 'did you mean node? See: gpuaas --help'],
 		[['rnu'], 'did you mean run? See: gpuaas --help'],
 		[['node', 'lst'], 'did you mean node list? See: gpuaas node --help'],

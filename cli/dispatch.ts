@@ -3,7 +3,7 @@ import { nearest } from '../kit/suggest.ts';
 import { type Command, parseCommandLine } from './command.ts';
 import { EXIT } from './exit-codes.ts';
 import { fileProblem } from './file-problem.ts';
-import { commandHelp, groupHelp, overview } from './help.ts';
+import { commandHelp, groupHelp, helpWidth, overview } from './help.ts';
 import { type Io, printable, write } from './io.ts';
 import { VERBS, type Verb } from './verbs.ts';
 
@@ -11,7 +11,7 @@ import { VERBS, type Verb } from './verbs.ts';
 export async function dispatch(argv: readonly string[], io: Io): Promise<number> {
 	const [name, ...rest] = argv;
 	if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
-		await write(io.stdout, overview());
+		await write(io.stdout, overview(helpWidth(io)));
 		return name === undefined ? EXIT.usage : EXIT.ok;
 	}
 	const verb = VERBS.find((candidate) => candidate.name === (name === '--version' ? 'version' : name));
@@ -21,13 +21,13 @@ export async function dispatch(argv: readonly string[], io: Io): Promise<number>
 		const { commands } = await verb.load();
 		const found = select(verb, commands, rest);
 		if (found.kind === 'help') {
-			await write(io.stdout, groupHelp(verb, commands));
+			await write(io.stdout, groupHelp(verb, commands, helpWidth(io)));
 			return found.exit;
 		}
 		failureExit = found.command.failureExit;
 		const own = found.argv.includes('--') ? found.argv.slice(0, found.argv.indexOf('--')) : found.argv;
 		if (own.includes('--help') || own.includes('-h')) {
-			await write(io.stdout, commandHelp(found.command));
+			await write(io.stdout, commandHelp(found.command, helpWidth(io)));
 			return EXIT.ok;
 		}
 		return await found.command.run(parseCommandLine(found.command, found.argv), io);

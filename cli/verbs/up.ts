@@ -11,6 +11,7 @@ import { putContext } from '../contexts.ts';
 import { askDaemon } from '../daemon.ts';
 import { EXIT } from '../exit-codes.ts';
 import { type Io, paint, printable, printJson, write } from '../io.ts';
+import { announcement, commandName } from '../up/announcement.ts';
 import { type DaemonChild, startDaemon } from '../up/children.ts';
 import { startOnPorts } from '../up/claim-ports.ts';
 import {
@@ -223,10 +224,6 @@ async function enrollHost(args: Arguments, io: Io, folder: DataFolder, api: Api)
 	await writeSecret(folder.joinToken, joinToken);
 }
 
-function commandName(io: Io): string {
-	return io.cwd === resolve(io.cwd) && (io.env.PATH ?? '').split(':').includes(io.cwd) ? 'gpuaas' : './gpuaas';
-}
-
 async function announce(
 	args: Arguments,
 	io: Io,
@@ -258,34 +255,15 @@ async function announce(
 		});
 		return;
 	}
-	const name = commandName(io);
 	// Whoever attached ran no first task.
-	const isOwner = first !== undefined;
-	const ok = first?.task.state === TaskState.SUCCEEDED;
-	const result =
+	const firstTask =
 		first === undefined
 			? ''
-			: ok
+			: first.task.state === TaskState.SUCCEEDED
 				? `${paint(io, 'green', 'ok')}: ${printable(first.output.trim())}`
 				: `${paint(io, 'red', 'failed')}: ${printable(first.task.message || first.task.reason)}`;
-	const lines = [
-		'',
-		`${paint(io, 'bold', 'GPUaaS is up.')} One control plane, one node: ${nodeName}.`,
-		'',
-		`  API       https://127.0.0.1:${ports.api}   (context local, roots in ${folder.ca})`,
-		`  metrics   http://127.0.0.1:${ports.ops}/metrics   discovery /sd/prometheus`,
-		`  data      ${root}   (logs in logs/, what tasks may do in agent.policy.toml)`,
-		...(result === '' ? [] : [`  first task ${result}`]),
-		'',
-		'Try, in another terminal:',
-		`  ${name} run -- sh -c 'echo hi; exit 3'     a program through the real path, with its exit code`,
-		`  ${name} node why ${nodeName}     what the control plane knows of this host`,
-		`  ${name} audit verify     recompute the audit chain and compare it with its signed heads`,
-		'',
-		isOwner ? 'Ctrl-C stops everything.' : 'Ctrl-C detaches; everything goes on.',
-		'',
-	];
-	await write(io.stdout, lines.join('\n'));
+	const bold = (text: string) => paint(io, 'bold', text);
+	await write(io.stdout, announcement({ folder, nodeName, command: await commandName(io), firstTask, bold }));
 }
 
 function untilInterrupted(io: Io): Promise<void> {

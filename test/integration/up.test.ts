@@ -328,11 +328,12 @@ describe('stopping', () => {
 		await up.line((line) => line === 'Ctrl-C stops everything.');
 		const screen = up.stdout();
 		expect(screen).toContain(`GPUaaS is up. One control plane, one node: ${ready.node}.`);
-		expect(screen).toContain(`API       ${ready.api}   (context local, roots in ${ready.ca})`);
-		expect(screen).toContain(`metrics   ${ready.ops}/metrics`);
-		expect(screen).toMatch(/first task ok: hello from /);
+		expect(screen).toContain(`  API         ${ready.api}   (context local)`);
+		expect(screen).toContain(`  roots       ${ready.ca}\n`);
+		expect(screen).toContain(`  metrics     ${ready.ops}/metrics`);
+		expect(screen).toMatch(/^ {2}first task {2}ok: hello from /m);
 		for (const verb of ["run -- sh -c 'echo hi; exit 3'", `node why ${ready.node}`, 'audit verify'])
-			expect(screen).toMatch(new RegExp(`^ {2}\\S*gpuaas ${verb.replaceAll(/[$()*+.?[\\\]^{|}]/g, '\\$&')} {5}`, 'm'));
+			expect(screen).toMatch(new RegExp(`^ {2}\\S*gpuaas ${verb.replaceAll(/[$()*+.?[\\\]^{|}]/g, '\\$&')}$`, 'm'));
 
 		const second = world.start(['up', '--data', world.data]);
 		await second.line((line) => line === 'Ctrl-C detaches; everything goes on.');
