@@ -5,7 +5,7 @@ import { GpuaasError, messageOf } from '../kit/error.ts';
 import type { Rng } from '../kit/ids.ts';
 import type { Logger } from '../kit/log.ts';
 import type { AgentConfig } from './config.ts';
-import { enroll } from './identity/enroll.ts';
+import { alreadyEnrolled, enroll } from './identity/enroll.ts';
 import { loadIdentity, type StoredIdentity } from './identity/stored-identity.ts';
 import type { PlatformFacts } from './platform/facts.ts';
 import { foldersOf } from './settings.ts';
@@ -49,8 +49,12 @@ export async function enrollByToken(deps: IdentifyDeps): Promise<StoredIdentity>
 				'this host has no identity yet; get a token (gpuaas token create), put it in a file, and set [enroll] token_file',
 		});
 	}
+	const { identity: directory } = foldersOf(config);
+	// Before the token: it may be gone, because it was used.
+	const present = loadIdentity(directory, rng);
+	if (present !== undefined) throw alreadyEnrolled(present);
 	const identity = await enroll({
-		directory: foldersOf(config).identity,
+		directory,
 		token: await readToken(path),
 		addresses: [config.enroll.address],
 		facts: hardwareFacts(facts),

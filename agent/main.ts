@@ -1,14 +1,16 @@
+import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { keepAlive, systemClock } from '../kit/clock.ts';
-import { printConfig } from '../kit/config.ts';
+import { configJson, printConfig } from '../kit/config.ts';
 import { parseDaemonArgs } from '../kit/config-args.ts';
 import { GpuaasError } from '../kit/error.ts';
 import { systemRng } from '../kit/ids.ts';
 import { createLogger, StandardError } from '../kit/log.ts';
 import { LogRing } from '../kit/log-ring.ts';
 import { ownVersion } from '../kit/version.ts';
-import { AGENT_SCHEMA } from './config.ts';
+import { AGENT_SCHEMA, type AgentConfig } from './config.ts';
 import { enrollByToken } from './identify.ts';
+import type { StoredIdentity } from './identity/stored-identity.ts';
 import { readPlatformFacts } from './platform/facts.ts';
 import { prepareHostUnit } from './process-host/start.ts';
 import { preparePtyHostUnit } from './pty-host/start.ts';
@@ -28,7 +30,10 @@ async function main(argv: readonly string[]): Promise<number> {
 	const loaded = loadSettings(args, process.env);
 	const config = loaded.values;
 	if (args.printConfig) {
-		process.stdout.write(printConfig(AGENT_SCHEMA, loaded));
+		const settings = args.json
+			? `${JSON.stringify({ settings: configJson(AGENT_SCHEMA, loaded) })}\n`
+			: printConfig(AGENT_SCHEMA, loaded);
+		process.stdout.write(settings);
 		return 0;
 	}
 	if (verb === 'host') {
@@ -62,7 +67,7 @@ async function main(argv: readonly string[]): Promise<number> {
 		process.stdout.write(
 			args.json
 				? `${JSON.stringify({ nodeId: identity.nodeId, nodeName: identity.nodeName })}\n`
-				: `enrolled as node ${identity.nodeName} (${identity.nodeId})\n`,
+				: enrolledText(identity, config),
 		);
 		return 0;
 	}
@@ -77,6 +82,17 @@ async function main(argv: readonly string[]): Promise<number> {
 	};
 	await runAgent({ ...base, onReady }, stop.signal);
 	return 0;
+}
+
+/** What comes next; and what a new host most often lacks, said before its first task is refused. */
+function enrolledText(identity: StoredIdentity, { core }: AgentConfig): string {
+	const lines = [
+		`enrolled as node ${identity.nodeName} (${identity.nodeId})`,
+		'next: start its unit, or: gpuaas agent run, with the same settings',
+	];
+	if (!existsSync(core.policy))
+		lines.push(`${core.policy} isn't there: until it says what may run, every task and terminal is refused`);
+	return `${lines.join('\n')}\n`;
 }
 
 /** Some thousand lines: what led to what is being looked into. */

@@ -49,13 +49,7 @@ export async function enroll(options: EnrollOptions): Promise<StoredIdentity> {
 	const { id, secret, caPins, trustDomain } = parsed.token;
 	const folder = new IdentityFolder(options.directory, options.rng);
 	const present = folder.readState();
-	if (present !== undefined && options.replace !== true) {
-		throw new GpuaasError({
-			code: 'ALREADY_EXISTS',
-			reason: 'ALREADY_EXISTS',
-			message: `this host is node ${present.nodeName} of ${present.trustDomain} already; enroll with --replace to give it a new identity`,
-		});
-	}
+	if (present !== undefined && options.replace !== true) throw alreadyEnrolled(present);
 	const key = pendingKey(folder, `token/${id}`);
 	return await firstReachable(options.addresses, async (address) => {
 		const rootsPem = await findPinnedRoot(address, trustDomain, caPins);
@@ -81,6 +75,14 @@ export async function enroll(options: EnrollOptions): Promise<StoredIdentity> {
 		if (state === undefined) throw new Error(`${folder.path} lost what was just written to it`);
 		options.log.info('enrolled', { node: issued.nodeId, name: issued.nodeName, generation: issued.generation });
 		return new StoredIdentity(folder, state);
+	});
+}
+
+export function alreadyEnrolled(as: { readonly nodeName: string; readonly trustDomain: string }): GpuaasError {
+	return new GpuaasError({
+		code: 'ALREADY_EXISTS',
+		reason: 'ALREADY_EXISTS',
+		message: `this host is node ${as.nodeName} of ${as.trustDomain} already and nothing was changed; to make it another node, stop its agent, move its data folder away and enroll again`,
 	});
 }
 

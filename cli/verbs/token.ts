@@ -5,6 +5,7 @@ import { type Command, durationMs, pairs, take } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
 import { printJson, printTable, write } from '../io.ts';
 import { ago, enumName, json, labels } from '../show.ts';
+import { readPorts } from '../up/data-folder.ts';
 
 const create: Command = {
 	name: 'token create',
@@ -24,7 +25,7 @@ const create: Command = {
 	async run(args, io) {
 		take(create, args);
 		const ttlMs = durationMs(create, 'ttl', args.text('ttl'));
-		const { client } = await connect(io, args);
+		const { client, context } = await connect(io, args);
 		const response = await client(TokenService).createToken({
 			...(ttlMs === undefined ? {} : { ttl: durationFromMs(ttlMs) }),
 			nodeName: args.text('name') ?? '',
@@ -36,9 +37,12 @@ const create: Command = {
 			await printJson(io, { token: token === undefined ? null : json(TokenSchema, token), joinToken });
 			return EXIT.ok;
 		}
+		// Where hosts enroll is the operator's to say; of a control plane on this host its folder knows.
+		const { enroll } = context.data === undefined ? {} : await readPorts(context.data);
+		const address = enroll === undefined ? 'CONTROL-PLANE:9444' : `127.0.0.1:${enroll}`;
 		await write(
 			io.stderr,
-			`token ${token?.id ?? ''}, expires ${ago(io, token?.expiresAt)}; on the host: gpuaas agent enroll --token-file FILE\n`,
+			`token ${token?.id ?? ''}, expires ${ago(io, token?.expiresAt)}; on the host: gpuaas agent enroll --address ${address} --token-file FILE\n`,
 		);
 		await write(io.stdout, `${joinToken}\n`);
 		return EXIT.ok;

@@ -3,9 +3,14 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
 import { describe, expect, it } from 'vitest';
+import { enrollByToken } from '../../agent/identify.ts';
 import { IdentityFolder } from '../../agent/identity/state-file.ts';
 import { loadIdentity } from '../../agent/identity/stored-identity.ts';
+import { readPlatformFacts } from '../../agent/platform/facts.ts';
+import { loadSettings } from '../../agent/settings.ts';
+import { systemClock } from '../../kit/clock.ts';
 import { systemRng } from '../../kit/ids.ts';
+import { silentLogger } from '../../kit/log.ts';
 import { encodeJoinToken } from '../../pki/keys/join-token.ts';
 import { generateNodeKey } from '../../pki/keys/node-key.ts';
 import { createCsr } from '../../pki/x509/csr.ts';
@@ -72,10 +77,35 @@ describe('enrollment', () => {
 		await using world = await World.start();
 		const first = await world.enroll(await world.token());
 		const token = await world.token();
-		await expect(world.enroll(token)).rejects.toMatchObject({ reason: 'ALREADY_EXISTS' });
+		await expect(world.enroll(token)).rejects.toMatchObject({
+			reason: 'ALREADY_EXISTS',
+			message: expect.stringContaining(`is node ${first.nodeName} `),
+		});
 		const second = await world.enroll(token, { replace: true });
 		expect(second.nodeId).not.toBe(first.nodeId);
 		expect(second.nodeName).toMatch(/^gpu-01-[0-9a-f]{6}$/);
+	});
+
+	it('tells a host that has an identity so, whatever became of the token that gave it', async () => {
+		await using world = await World.start();
+		const { nodeName } = await world.enroll(await world.token(), { name: 'identity' });
+		const overrides = {
+			'core.data': join(world.folder, 'agents'),
+			'enroll.token_file': join(world.folder, 'used-and-removed'),
+		};
+		const args = { configPath: undefined, overrides, printConfig: false, json: false, positionals: [] };
+		const again = enrollByToken({
+			config: loadSettings(args, {}).values,
+			facts: readPlatformFacts(),
+			version: '0.0.0',
+			clock: systemClock,
+			rng: systemRng,
+			log: silentLogger,
+		});
+		await expect(again).rejects.toMatchObject({
+			reason: 'ALREADY_EXISTS',
+			message: expect.stringContaining(`this host is node ${nodeName} `),
+		});
 	});
 
 	it('makes a host name free, and keeps the name that an operator gave', async () => {
