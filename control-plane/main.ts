@@ -1,5 +1,5 @@
 import { keepAlive, systemClock } from '../kit/clock.ts';
-import { printConfig } from '../kit/config.ts';
+import { configJson, printConfig } from '../kit/config.ts';
 import { parseDaemonArgs } from '../kit/config-args.ts';
 import { GpuaasError } from '../kit/error.ts';
 import { systemRng } from '../kit/ids.ts';
@@ -16,7 +16,10 @@ async function main(argv: readonly string[]): Promise<number> {
 	const args = parseDaemonArgs(argv);
 	const loaded = loadSettings(args, process.env);
 	if (args.printConfig) {
-		process.stdout.write(printConfig(CONTROL_PLANE_SCHEMA, loaded));
+		const settings = args.json
+			? `${JSON.stringify({ settings: configJson(CONTROL_PLANE_SCHEMA, loaded) })}\n`
+			: printConfig(CONTROL_PLANE_SCHEMA, loaded);
+		process.stdout.write(settings);
 		return 0;
 	}
 	process.umask(0o077);
@@ -48,8 +51,12 @@ using _alive = keepAlive();
 try {
 	process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-	const { message, code } = GpuaasError.from(error);
-	process.stderr.write(`gpuaas control-plane: ${error instanceof GpuaasError ? message : (error as Error).stack}\n`);
+	const { message, code, reason } = GpuaasError.from(error);
+	// As every verb of the command answers that was asked for JSON.
+	if (process.argv.includes('--json'))
+		process.stdout.write(`${JSON.stringify({ error: { code, reason, message } })}\n`);
+	else
+		process.stderr.write(`gpuaas control-plane: ${error instanceof GpuaasError ? message : (error as Error).stack}\n`);
 	process.exitCode = code === 'INVALID_ARGUMENT' ? 2 : 1;
 }
 process.exit();

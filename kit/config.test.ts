@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type ConfigInputs, loadConfig, printConfig } from './config.ts';
+import { type ConfigInputs, configJson, loadConfig, printConfig } from './config.ts';
 import { bool, bytes, duration, int, list, oneOf, optional, path, string } from './config-fields.ts';
 import { GpuaasError } from './error.ts';
 
@@ -174,5 +174,20 @@ describe('printConfig', () => {
 		const loaded = load('[gateway]\nhosts = ["a", "b"]\nlease_ttl = "90s"\nframe_max = "1500B"\ndrain = true\n');
 		const again = loadConfig(schema, { file: { path: 'printed.toml', text: printConfig(schema, loaded) } });
 		expect(again.values).toEqual(loaded.values);
+	});
+
+	test('gives programs each value with its source, and no secret', () => {
+		const settings = configJson(schema, load('[control_plane]\npassword = "hunter2"\n[gateway]\nhosts = ["a", "b"]\n'));
+		const of = (wanted: string) => settings.find(({ name }) => name === wanted);
+		expect(of('gateway.lease_ttl')).toEqual({
+			name: 'gateway.lease_ttl',
+			value: '45s',
+			source: 'default',
+			env: 'GPUAAS_GATEWAY_LEASE_TTL',
+		});
+		expect(of('gateway.hosts')).toMatchObject({ value: ['a', 'b'], source: 'file gpuaas.toml:4:1' });
+		expect(of('control_plane.note')).toMatchObject({ value: null });
+		expect(of('control_plane.password')).toMatchObject({ value: '[redacted]' });
+		expect(JSON.stringify(settings)).not.toContain('hunter2');
 	});
 });

@@ -109,6 +109,28 @@ export function printConfig<S extends Schema>(schema: S, loaded: LoadedConfig<S>
 	return `${lines.join('\n')}\n`;
 }
 
+/** The same for programs: values as they stand in the file, null where there is none. */
+export function configJson<S extends Schema>(schema: S, loaded: LoadedConfig<S>): readonly ConfigJson[] {
+	return slotsOf(schema).map((slot) => {
+		const value = (loaded.values as Record<string, Record<string, unknown>>)[slot.section]?.[slot.key];
+		const shown = slot.field.secret ? '"[redacted]"' : slot.field.show(value);
+		return {
+			name: nameOf(slot),
+			// What we write as TOML are strings, numbers, booleans and lists of them: JSON writes them alike.
+			value: value === undefined ? null : JSON.parse(shown),
+			source: loaded.sources[nameOf(slot)] ?? 'default',
+			env: slot.env,
+		};
+	});
+}
+
+export interface ConfigJson {
+	readonly name: string;
+	readonly value: unknown;
+	readonly source: string;
+	readonly env: string;
+}
+
 function slotsOf(schema: Schema): Slot[] {
 	const slots: Slot[] = [];
 	const names = new Set<string>();

@@ -1,12 +1,8 @@
 import { join } from 'node:path';
-import { type Arguments, type Command, take, usageError } from '../command.ts';
+import { type Command, take, usageError } from '../command.ts';
 import { pickContext } from '../contexts.ts';
 import { becomeDaemon } from '../daemon.ts';
 import { CONFIG_OPTIONS, configFlags } from './control-plane.ts';
-
-function jsonFlag(args: Arguments): readonly string[] {
-	return args.flag('json') ? ['--json'] : [];
-}
 
 const run: Command = {
 	name: 'agent run',
@@ -39,7 +35,7 @@ const enroll: Command = {
 		const file = args.text('token-file');
 		if (file === undefined && args.text('config') === undefined) throw usageError(enroll, '--token-file is missing');
 		const sets = { 'core.data': args.text('data'), 'enroll.address': args.text('address'), 'enroll.token_file': file };
-		return becomeDaemon('agent', ['enroll', ...jsonFlag(args), ...configFlags(args, sets)]);
+		return becomeDaemon('agent', ['enroll', ...configFlags(args, sets)]);
 	},
 };
 
@@ -53,7 +49,7 @@ const status: Command = {
 		const isNamed = args.text('data') !== undefined || args.text('config') !== undefined;
 		const context = isNamed ? undefined : await pickContext(io, args.text('context')).catch(() => undefined);
 		const data = args.text('data') ?? (context?.data === undefined ? undefined : join(context.data, 'agent'));
-		return becomeDaemon('agent', ['status', ...jsonFlag(args), ...configFlags(args, { 'core.data': data })]);
+		return becomeDaemon('agent', ['status', ...configFlags(args, { 'core.data': data })]);
 	},
 };
 

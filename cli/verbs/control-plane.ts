@@ -7,6 +7,7 @@ export function configFlags(args: Arguments, sets: Readonly<Record<string, strin
 	for (const [key, value] of Object.entries(sets)) if (value !== undefined) argv.push('--set', `${key}=${value}`);
 	for (const pair of args.texts('set')) argv.push('--set', pair);
 	if (args.flag('print-config')) argv.push('--print-config');
+	if (args.flag('json')) argv.push('--json');
 	return argv;
 }
 
