@@ -27,6 +27,12 @@ export function childName(text: string, collection: 'serviceAccounts' | 'groups'
 	return `${scopeName(text.slice(0, Math.max(at, 0)))}/${collection}/${text.slice(at + 1)}`;
 }
 
+/** What a call is about: `nodes/gpu-07`, `tasks/ID`, a scope in its short form too; `-` for nothing. */
+export function resourceName(text: string): string {
+	if (text === '-') return '';
+	return /^(nodes|tasks|operations|terminals|recordings)\//.test(text) ? text : scopeName(text);
+}
+
 /** A name as people write it. */
 export function shortName(name: string): string {
 	return name.replace(/^organizations\//, '').replace('/projects/', '/');

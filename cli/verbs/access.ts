@@ -12,7 +12,7 @@ import { collect } from '../client.ts';
 import { type Command, durationMs, usageError } from '../command.ts';
 import { define } from '../define.ts';
 import { newRequestId } from '../request-id.ts';
-import { childName, scopeName, shortName } from '../scope-names.ts';
+import { childName, resourceName, scopeName, shortName } from '../scope-names.ts';
 import { ago, fields, json } from '../show.ts';
 
 const ITEMS_MAX = 100_000;
@@ -268,13 +268,13 @@ export const iamCommands: readonly Command[] = [
 		examples: [
 			['gpuaas iam explain CreateTask nodes/gpu-07', 'For yourself, with the quota that it would take from'],
 			['gpuaas iam explain AssignNode nodes/gpu-07 --for acme/train', 'With what acme/train is entitled to'],
-			['gpuaas iam explain --as ID DeleteScope organizations/acme/projects/train', 'For somebody else'],
+			['gpuaas iam explain --as ID DeleteScope acme/train', 'For somebody else'],
 		],
 		async act({ api, args, given }) {
 			const response = await api.client(AccessService).explain({
 				principalId: args.text('as') ?? '',
 				method: given[0] ?? '',
-				resource: given[1] === '-' ? '' : (given[1] ?? ''),
+				resource: resourceName(given[1] ?? ''),
 				scope: args.text('for') === undefined ? '' : scopeName(args.text('for') ?? ''),
 			});
 			const gates = response.gates.map(
@@ -292,7 +292,7 @@ export const iamCommands: readonly Command[] = [
 		examples: [['gpuaas iam who-can CreateTask nodes/gpu-07', 'With the role, and the group, that it comes from']],
 		async act({ api, given }) {
 			const client = api.client(AccessService);
-			const asked = { method: given[0] ?? '', resource: given[1] === '-' ? '' : (given[1] ?? '') };
+			const asked = { method: given[0] ?? '', resource: resourceName(given[1] ?? '') };
 			const page = (pageToken: string) => client.whoCan({ ...asked, pageToken, pageSize: 1000 });
 			const { items } = await collect(page, ({ grants }) => grants, ITEMS_MAX);
 			return {

@@ -259,17 +259,19 @@ export function refusal(reason: Denial, policy: CheckedPolicy): GpuaasError {
 				reason,
 				message: 'this call needs a credential; send `Authorization: Bearer <API key>`, or log in with the CLI',
 			});
-		case 'NOT_FOUND':
+		case 'NOT_FOUND': {
+			const kind = policy.target === 'any' ? 'resource' : policy.target;
 			return new GpuaasError({
 				code: 'NOT_FOUND',
 				reason: NOT_FOUND_REASON[policy.target] ?? 'NOT_FOUND',
-				message: `there is no such ${policy.target}, or you may not see it; list the ${policy.target}s that you can see`,
+				message: `there is no such ${kind}, or you may not see it; list the ${kind}s that you can see`,
 			});
+		}
 		case 'PERMISSION_DENIED':
 			return new GpuaasError({
 				code: 'PERMISSION_DENIED',
 				reason,
-				message: `you lack the permission ${policy.permission} here; ask an operator for a role that holds it`,
+				message: `you lack the permission ${policy.permission} here; ask whoever gives roles here for one that holds it`,
 				metadata: { permission: policy.permission },
 			});
 		case 'SCOPE_SUSPENDED':
