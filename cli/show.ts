@@ -18,6 +18,13 @@ export function ago(io: Io, at: Timestamp | undefined): string {
 	return at === undefined ? '-' : relativeTime(io.clock.now(), timestampMs(at));
 }
 
+/** For one thing alone, where there is room: the moment itself, which can be compared with logs, and how long ago. */
+export function when(io: Io, at: Timestamp | undefined): string {
+	if (at === undefined) return '-';
+	const iso = new Date(timestampMs(at)).toISOString().replace(/\.\d+Z$/, 'Z');
+	return `${iso} (${ago(io, at)})`;
+}
+
 export function labels(map: Readonly<Record<string, string>>): string {
 	const pairs = Object.entries(map).map(([key, value]) => `${key}=${value}`);
 	return pairs.length === 0 ? '-' : pairs.sort().join(',');

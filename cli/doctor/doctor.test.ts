@@ -7,7 +7,7 @@ import { writeContexts } from '../contexts.ts';
 import { dispatch } from '../dispatch.ts';
 import { testIo } from '../test-io.ts';
 import { clockFinding } from './clock.ts';
-import type { Finding } from './finding.ts';
+import { bad, type Finding, findingsText, ok } from './finding.ts';
 
 async function listening(): Promise<{ port: number } & AsyncDisposable> {
 	const server = createServer();
@@ -36,6 +36,38 @@ async function diagnose(address: string, ports: object, spoil?: (config: string)
 }
 
 describe('doctor', () => {
+	it('says of a folder that was named and is not there that it is not there', async () => {
+		const io = testIo({ GPUAAS_CONFIG_DIR: mkdtempSync(join(tmpdir(), 'gpuaas-doctor-')) });
+		await dispatch(['doctor', '--data', '/nowhere/gpuaas', '--json'], io);
+		const { findings } = JSON.parse(io.out()) as { findings: Finding[] };
+		expect(findings).toContainEqual(
+			expect.objectContaining({ check: 'data', result: 'warn', finding: "/nowhere/gpuaas isn't there" }),
+		);
+	});
+
+	it('tells whoever knows no control plane how to get one, also when they knew one before', async () => {
+		const config = mkdtempSync(join(tmpdir(), 'gpuaas-doctor-'));
+		for (const forget of [false, true]) {
+			if (forget) await writeContexts({ env: { GPUAAS_CONFIG_DIR: config } }, { current: '', contexts: {} });
+			const io = testIo({ GPUAAS_CONFIG_DIR: config });
+			await dispatch(['doctor', '--json'], io);
+			const { findings } = JSON.parse(io.out()) as { findings: Finding[] };
+			expect(findings.find(({ check }) => check === 'context')).toMatchObject({
+				result: 'warn',
+				advice: 'start one with gpuaas up, or gpuaas login',
+			});
+		}
+	});
+
+	it('stands in columns, however long the name of a check is', () => {
+		const findings = [ok('a', 'one'), bad('server isolation', 'fail', 'two', 'three')];
+		expect(findingsText(testIo(), findings)).toBe(
+			['ok    a                 one', 'fail  server isolation  two', '                        do: three', ''].join(
+				'\n',
+			),
+		);
+	});
+
 	it('finds a port that another program took, and says what to do; a free one is well', async () => {
 		await using other = await listening();
 		const found = await diagnose('https://127.0.0.1:1', { api: other.port, ops: await freePort() });

@@ -1,3 +1,5 @@
+import { type Io, paint, printable } from '../io.ts';
+
 /** What a check of `doctor` found. */
 export interface Finding {
 	readonly check: string;
@@ -16,3 +18,17 @@ export const bad = (check: string, result: 'warn' | 'fail', finding: string, adv
 	finding,
 	advice,
 });
+
+const COLOURS = { ok: 'green', warn: 'yellow', fail: 'red' } as const;
+
+/** A line each, in columns; below it what to do. */
+export function findingsText(io: Io, findings: readonly Finding[]): string {
+	const width = Math.max(...findings.map(({ check }) => check.length));
+	return findings
+		.map(({ check, result, finding, advice }) => {
+			const mark = paint(io, COLOURS[result], result.padEnd(4));
+			const todo = advice === '' ? '' : `      ${' '.repeat(width)}  do: ${printable(advice)}\n`;
+			return `${mark}  ${check.padEnd(width)}  ${printable(finding)}\n${todo}`;
+		})
+		.join('');
+}

@@ -6,13 +6,13 @@ import { LoginService } from '../../proto/gen/gpuaas/login/v1/login_pb.ts';
 import { HealthCheckSchema, SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
 import { connect } from '../client.ts';
 import { type Arguments, type Command, take } from '../command.ts';
-import { configDir, pickContext } from '../contexts.ts';
+import { configDir, pickContext, readContexts } from '../contexts.ts';
 import { askDaemon } from '../daemon.ts';
 import { clockFinding } from '../doctor/clock.ts';
 import { checkEnrollment } from '../doctor/enrollment.ts';
-import { bad, type Finding, ok } from '../doctor/finding.ts';
+import { bad, type Finding, findingsText, ok } from '../doctor/finding.ts';
 import { EXIT } from '../exit-codes.ts';
-import { type Io, paint, printable, printJson, write } from '../io.ts';
+import { type Io, printJson, write } from '../io.ts';
 import { providerProblem } from '../oidc/check-provider.ts';
 import { json } from '../show.ts';
 import { readPorts, whoRuns } from '../up/data-folder.ts';
@@ -49,6 +49,7 @@ const doctor: Command = {
 			await checkProc(),
 			...(await checkTools()),
 			await checkCgroup(),
+			...(args.text('data') === undefined ? [] : await checkFolder(data)),
 			await checkDisk(data),
 			...(await checkPorts(data)),
 			...(await checkAgent(data)),
@@ -59,16 +60,10 @@ const doctor: Command = {
 		];
 		const failed = findings.some((finding) => finding.result === 'fail');
 		if (args.flag('json')) await printJson(io, { ok: !failed, findings });
-		else for (const finding of findings) await write(io.stdout, line(io, finding));
+		else await write(io.stdout, findingsText(io, findings));
 		return failed ? EXIT.failed : EXIT.ok;
 	},
 };
-
-function line(io: Io, { check, result, finding, advice }: Finding): string {
-	const colour = result === 'ok' ? 'green' : result === 'warn' ? 'yellow' : 'red';
-	const mark = paint(io, colour, result.padEnd(4));
-	return `${mark}  ${check.padEnd(14)}  ${printable(finding)}\n${advice === '' ? '' : `      ${''.padEnd(14)}  do: ${printable(advice)}\n`}`;
-}
 
 function checkNode(): Finding {
 	const major = Number(process.versions.node.split('.')[0]);
@@ -128,6 +123,12 @@ async function checkCgroup(): Promise<Finding> {
 	}
 }
 
+/** One that was named: what was looked at beside it would say nothing of what was meant. */
+async function checkFolder(data: string): Promise<Finding[]> {
+	if ((await stat(data).catch(() => undefined)) !== undefined) return [];
+	return [bad('data', 'warn', `${data} isn't there`, 'name another with --data; gpuaas up --data makes one')];
+}
+
 async function checkDisk(data: string): Promise<Finding> {
 	let path = data;
 	while ((await stat(path).catch(() => undefined)) === undefined && path !== '/') path = resolve(path, '..');
@@ -181,6 +182,8 @@ async function checkContextFile(io: Io): Promise<Finding> {
 	if (found === undefined) return bad('context', 'warn', 'none yet', 'start one with gpuaas up, or gpuaas login');
 	if ((found.mode & 0o077) !== 0)
 		return bad('context', 'fail', `${path} can be read by others`, `chmod 600 ${path}, and replace the key`);
+	if (Object.keys((await readContexts(io).catch(() => undefined))?.contexts ?? { damaged: true }).length === 0)
+		return bad('context', 'warn', 'none yet', 'start one with gpuaas up, or gpuaas login');
 	const context = await pickContext(io, undefined).catch((error: unknown) => GpuaasError.from(error));
 	return context instanceof GpuaasError
 		? bad('context', 'warn', context.message, 'gpuaas context list')

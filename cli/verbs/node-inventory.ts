@@ -10,7 +10,7 @@ import { type Command, take } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
 import { paint, printable, printJson, write } from '../io.ts';
 import { quantity } from '../quantity.ts';
-import { ago, enumName, fields, json } from '../show.ts';
+import { ago, enumName, fields, json, when } from '../show.ts';
 
 export const inventory: Command = {
 	name: 'node inventory',
@@ -29,7 +29,7 @@ export const inventory: Command = {
 		if (found === undefined) return EXIT.failed;
 		const head = fields([
 			['digest', found.digest],
-			['reported', `${ago(io, answer.receivedAt)}, in ${enumName(Custody, answer.custody)} custody`],
+			['reported', `${when(io, answer.receivedAt)}, in ${enumName(Custody, answer.custody)} custody`],
 		]);
 		const simulated = found.simulated
 			? `${paint(io, 'yellow', 'simulated: GPUs come from a test double of the driver')}\n`
@@ -46,12 +46,13 @@ export const inventory: Command = {
 function* parts(found: Inventory): Generator<string> {
 	const { board, driver } = found;
 	if (board !== undefined) {
-		yield 'board';
-		yield `  ${words(board.vendor, board.product)} serial ${board.serial || '-'}`;
-		yield `  ${words(board.boardVendor, board.boardProduct)} serial ${board.boardSerial || '-'}, BIOS ${words(board.biosVersion, board.biosDate)}`;
+		yield 'machine';
+		yield `  system: ${words(board.vendor, board.product) || '-'}, serial ${board.serial || '-'}`;
+		yield `  board: ${words(board.boardVendor, board.boardProduct) || '-'}, serial ${board.boardSerial || '-'}`;
+		yield `  BIOS: ${words(board.biosVersion, board.biosDate) || '-'}`;
 	}
 	if (driver !== undefined)
-		yield `  ${words(driver.os, driver.kernel, `NVIDIA driver ${driver.nvidiaDriver || 'none'}`)}`;
+		yield `  software: ${words(driver.os, driver.kernel) || '-'}, NVIDIA driver ${driver.nvidiaDriver || 'none'}`;
 	yield* section('processors', found.cpus, (cpu) => `${cpu.model}: ${cpu.cores} cores, ${cpu.threads} threads`);
 	yield* section('memory', found.memory, (dimm) =>
 		words(dimm.slot, quantity(Number(dimm.bytes), 'bytes'), dimm.kind, dimm.partNumber, `serial ${dimm.serial || '-'}`),

@@ -16,7 +16,7 @@ import { EXIT } from '../exit-codes.ts';
 import { glanceText } from '../health/show-verdict.ts';
 import { type Io, paint, printJson, printTable, write } from '../io.ts';
 import { newRequestId } from '../request-id.ts';
-import { ago, enumName, fields, json, labels } from '../show.ts';
+import { ago, enumName, fields, json, labels, when } from '../show.ts';
 import { drain, REASON } from './node-drain.ts';
 import { nodeHealth } from './node-health.ts';
 import { inventory } from './node-inventory.ts';
@@ -115,8 +115,11 @@ const show: Command = {
 				['hostname', node.hostname],
 				['agent', `${node.agentVersion} (${node.capabilities.join(', ')})`],
 				['devices', devicesText(node.capabilities)],
-				['enrolled', ago(io, node.enrolledAt)],
-				['certificate', node.certificateExpiresAt === undefined ? '' : `expires ${ago(io, node.certificateExpiresAt)}`],
+				['enrolled', when(io, node.enrolledAt)],
+				[
+					'certificate',
+					node.certificateExpiresAt === undefined ? '' : `expires ${when(io, node.certificateExpiresAt)}`,
+				],
 			]).trimEnd(),
 		);
 	},
@@ -169,13 +172,16 @@ const label: Command = {
 	async run(args, io) {
 		const [name, ...changes] = args.positionals;
 		if (name === undefined || changes.length === 0) throw usageError(label, 'name a node and at least one K=V or K-');
+		const wrong = changes.find((change) => !/^[^=]+=|^[^=]+-$/.test(change));
+		if (wrong !== undefined)
+			throw usageError(label, `${JSON.stringify(wrong)} is neither K=V, which sets a label, nor K-, which removes one`);
 		const { client } = await connect(io, args);
 		const { node } = await client(NodeService).getNode({ node: name });
 		if (node === undefined) return EXIT.failed;
 		const next = { ...node.labels };
 		for (const change of changes) {
-			if (change.endsWith('-') && !change.includes('=')) delete next[change.slice(0, -1)];
-			else Object.assign(next, pairs(label, 'label', [change]));
+			if (change.includes('=')) Object.assign(next, pairs(label, 'label', [change]));
+			else delete next[change.slice(0, -1)];
 		}
 		const response = await client(NodeService).setNodeLabels({ node: node.id, labels: next, etag: node.etag });
 		return report(args, io, response.node, `${node.name}: ${labels(next)}`);

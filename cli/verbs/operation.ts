@@ -7,7 +7,7 @@ import { collect, connect } from '../client.ts';
 import { type Command, take } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
 import { printJson, printTable, write } from '../io.ts';
-import { ago, enumName, fields, json } from '../show.ts';
+import { ago, enumName, fields, json, when } from '../show.ts';
 
 const list: Command = {
 	name: 'operation list',
@@ -62,9 +62,9 @@ const show: Command = {
 					['target', operation.target],
 					['progress', operation.progress],
 					['reason', operation.reason],
-					['started', ago(io, operation.createdAt)],
-					['deadline', ago(io, operation.deadline)],
-					['ended', operation.endedAt === undefined ? '' : ago(io, operation.endedAt)],
+					['started', when(io, operation.createdAt)],
+					['deadline', when(io, operation.deadline)],
+					['ended', operation.endedAt === undefined ? '' : when(io, operation.endedAt)],
 				]),
 			);
 		}

@@ -275,7 +275,9 @@ async function conclude(args: Arguments, io: Io, task: Task, several: boolean): 
 	const who = several ? `${printable(task.nodeName)} | ` : '';
 	if (!spoke) {
 		const what = enumName(TaskState, task.state);
-		const message = task.message === '' ? task.reason : task.message;
+		// A reason that only says the state once more says nothing.
+		const reason = task.reason === what.toUpperCase().replaceAll(' ', '_') ? '' : task.reason;
+		const message = task.message === '' ? reason : task.message;
 		await write(io.stderr, `${who}gpuaas: task ${task.id} ${what}${message === '' ? '' : `: ${printable(message)}`}\n`);
 	} else if (several && code !== EXIT.ok) await write(io.stderr, `${who}gpuaas: exit code ${code}\n`);
 	return code;

@@ -13,7 +13,7 @@ import { type Command, durationMs } from '../command.ts';
 import { type Asked, define, type Shown } from '../define.ts';
 import { newRequestId } from '../request-id.ts';
 import { scopeName, shortName } from '../scope-names.ts';
-import { ago, enumName, fields, json } from '../show.ts';
+import { ago, enumName, fields, json, when } from '../show.ts';
 
 /** Organizations, departments and projects: the same verbs for each. */
 type Kind = 'organization' | 'department' | 'project';
@@ -107,8 +107,8 @@ function showOf(verb: string, kind: Kind): Command {
 					['in', scope.parent],
 					['state', enumName(ScopeState, scope.state).replace('scope state ', '')],
 					['why', scope.stateReason],
-					['deleted', scope.deleteAt === undefined ? '' : ago(asked.io, scope.deleteAt)],
-					['created', ago(asked.io, scope.createdAt)],
+					['deleted', scope.deleteAt === undefined ? '' : when(asked.io, scope.deleteAt)],
+					['created', when(asked.io, scope.createdAt)],
 				]),
 			);
 		},

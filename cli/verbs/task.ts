@@ -15,7 +15,8 @@ import { type Command, durationMs, take, usageError } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
 import { printJson, printTable, write } from '../io.ts';
 import { readReceiptFile, verifyReceipt } from '../receipt.ts';
-import { ago, enumName, fields, json } from '../show.ts';
+import { ago, enumName, fields, json, when } from '../show.ts';
+import { signalName } from '../signal-name.ts';
 import { copyOutput, followTask, hasEnded, outputEvent } from '../task-stream.ts';
 
 function commandOf(task: Task): string {
@@ -27,7 +28,7 @@ function commandOf(task: Task): string {
 
 function resultOf(task: Task): string {
 	if (task.exitCode !== undefined) return `exit ${task.exitCode}`;
-	if (task.signal !== undefined) return `signal ${task.signal}`;
+	if (task.signal !== undefined) return signalName(task.signal);
 	return task.reason === '' ? '-' : task.reason;
 }
 
@@ -69,7 +70,9 @@ const list: Command = {
 				ago(io, task.createdAt),
 				cut(commandOf(task), 60),
 			]),
-			'no tasks yet; run one with: gpuaas run -- hostname',
+			args.text('node') === undefined
+				? 'no tasks yet; run one with: gpuaas run -- hostname'
+				: `no tasks on ${args.text('node')}; nodes are listed by: gpuaas node list`,
 		);
 		if (more) await write(io.stderr, `more tasks exist; raise --limit ${limit}\n`);
 		return EXIT.ok;
@@ -101,9 +104,9 @@ const show: Command = {
 				['message', task.message],
 				['command', commandOf(task)],
 				['attempt', `${task.attempt} of ${task.maxAttempts}`],
-				['created', `${ago(io, task.createdAt)} by ${task.createdBy}`],
-				['started', task.startedAt === undefined ? '' : ago(io, task.startedAt)],
-				['ended', task.endedAt === undefined ? '' : ago(io, task.endedAt)],
+				['created', `${when(io, task.createdAt)} by ${task.createdBy}`],
+				['started', task.startedAt === undefined ? '' : when(io, task.startedAt)],
+				['ended', task.endedAt === undefined ? '' : when(io, task.endedAt)],
 				['output', `${task.outputBytes} bytes${dropped}`],
 				['limits by', task.limitsEnforcedBy],
 				[

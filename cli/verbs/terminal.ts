@@ -43,12 +43,16 @@ const list: Command = {
 				io,
 				items.map((terminal) => json(TerminalSchema, terminal)),
 			);
-		else await printTerminals(io, items);
+		else {
+			const node = args.text('node');
+			const on = node === undefined ? '' : ` on ${node}; nodes are listed by: gpuaas node list`;
+			await printTerminals(io, items, `no terminal is open${on}`);
+		}
 		return EXIT.ok;
 	},
 };
 
-async function printTerminals(io: Io, terminals: readonly Terminal[]): Promise<void> {
+async function printTerminals(io: Io, terminals: readonly Terminal[], none: string): Promise<void> {
 	const nowMs = io.clock.now();
 	const rows = terminals.map((terminal) => [
 		terminal.id,
@@ -60,12 +64,7 @@ async function printTerminals(io: Io, terminals: readonly Terminal[]): Promise<v
 		terminal.createdAt === undefined ? '' : relativeTime(nowMs, timestampMs(terminal.createdAt)),
 		terminal.command,
 	]);
-	await printTable(
-		io,
-		['ID', 'NODE', 'KIND', 'USER', 'STATE', 'ATTACHED', 'OPENED', 'COMMAND'],
-		rows,
-		'no terminal is open',
-	);
+	await printTable(io, ['ID', 'NODE', 'KIND', 'USER', 'STATE', 'ATTACHED', 'OPENED', 'COMMAND'], rows, none);
 }
 
 const attach: Command = {
