@@ -141,7 +141,8 @@ export class AuditSequencer implements HeadKeeper {
 	/** Lets another replica take over at once. */
 	async close(): Promise<void> {
 		this.#halted = true;
-		this.#stop(unavailable('is closed because the process is shutting down'));
+		// No error: whoever watches the log for errors must not be called for each stop.
+		this.#refuse(unavailable('is closed because the process is shutting down'));
 		if (this.#leaseUntilMs === 0) return;
 		const { store, replicaId } = this.#options;
 		await store.unit((tx) => tx.leases.release(LEASE_NAME, replicaId)).catch(() => {});
@@ -288,10 +289,15 @@ export class AuditSequencer implements HeadKeeper {
 
 	#stop(error: unknown): void {
 		this.#options.log.error('signing of audit heads is stopped', { error });
-		this.#stopped =
+		this.#refuse(
 			error instanceof GpuaasError && error.reason === 'AUDIT_UNAVAILABLE'
 				? error
-				: unavailable(`can't be sealed now (${messageOf(error)})`, error);
+				: unavailable(`can't be sealed now (${messageOf(error)})`, error),
+		);
+	}
+
+	#refuse(why: GpuaasError): void {
+		this.#stopped = why;
 		this.#waiters.rejectAll();
 	}
 }

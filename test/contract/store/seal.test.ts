@@ -49,6 +49,19 @@ eachStore('sealing', (kind) => {
 		await expect(seal.covered('nobody')).rejects.toMatchObject({ reason: 'AUDIT_UNAVAILABLE' });
 	});
 
+	test('a stop is no error in the log, and nothing is taken after it', async () => {
+		await using world = await kind.create();
+		const errors: string[] = [];
+		const options = sequencerOptions(world.store, systemClock, {});
+		const log = { ...options.log, error: (message: string) => void errors.push(message) };
+		const seal = await SealReconciler.open({ ...options, log });
+		await seal.covered(await record(world.store, systemClock, 'nodes/1'));
+		await seal[Symbol.asyncDispose]();
+		expect(errors).toEqual([]);
+		expect(() => seal.assertSigning()).toThrow('shutting down');
+		await expect(seal.covered('nodes/2')).rejects.toMatchObject({ reason: 'AUDIT_UNAVAILABLE' });
+	});
+
 	test('the log goes on after a restart', async () => {
 		await using world = await kind.create();
 		const anchor = await sealed(world, 3);
