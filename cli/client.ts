@@ -135,6 +135,11 @@ function toGpuaasError(thrown: unknown, context: Context, correlationId: string)
 	});
 }
 
+/** What `doctor` leaves out. */
+export const SEE_DOCTOR = '; is the control plane running? gpuaas doctor looks into it';
+/** Nobody heard the call, so no log has its correlation id. */
+const NEVER_HEARD = /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH/;
+
 function unreachable(error: ConnectError, context: Context, correlationId: string): GpuaasError {
 	const cause = `${error.rawMessage} ${error.cause instanceof Error ? error.cause.message : ''}`;
 	const tls = /self.signed|unable to verify|CERT_|certificate/i.test(cause);
@@ -147,8 +152,8 @@ function unreachable(error: ConnectError, context: Context, correlationId: strin
 			? `${context.address} shows a certificate that has ended (${error.rawMessage}): this host's clock is ahead, or its CA has ended; then, on the host of the control plane: gpuaas ca renew`
 			: tls
 				? `${context.address} shows a certificate that this context doesn't trust (${error.rawMessage}); it may be another control plane: log in again only after checking`
-				: `${context.address} can't be reached (${error.rawMessage}); is the control plane running? gpuaas doctor looks into it`,
-		metadata: { correlation_id: correlationId },
+				: `${context.address} can't be reached (${error.rawMessage})${SEE_DOCTOR}`,
+		metadata: tls || NEVER_HEARD.test(cause) ? {} : { correlation_id: correlationId },
 		cause: error,
 	});
 }

@@ -80,13 +80,24 @@ describe('doctor', () => {
 		expect(found.of('port ops')).toMatchObject({ result: 'ok' });
 	});
 
+	it('gives a call that nobody heard no correlation id to look for', async () => {
+		const port = await freePort();
+		const config = mkdtempSync(join(tmpdir(), 'gpuaas-doctor-'));
+		const local = { address: `https://127.0.0.1:${port}`, caPem: '', key: 'k' };
+		await writeContexts({ env: { GPUAAS_CONFIG_DIR: config } }, { current: 'local', contexts: { local } });
+		const io = testIo({ GPUAAS_CONFIG_DIR: config });
+		expect(await dispatch(['whoami'], io)).toBe(1);
+		expect(io.err()).toMatch(/^gpuaas: https:.* can't be reached .*; is the control plane running\? .*\n$/);
+		expect(io.err()).not.toContain('correlation');
+	});
+
 	it('finds a server that does not answer, and says how one is started', async () => {
 		const port = await freePort();
 		const found = await diagnose(`https://127.0.0.1:${port}`, {});
 		expect(found.code).toBe(1);
 		expect(found.of('server')).toMatchObject({
 			result: 'fail',
-			finding: expect.stringContaining(`https://127.0.0.1:${port} can't be reached`),
+			finding: `https://127.0.0.1:${port} can't be reached (connect ECONNREFUSED 127.0.0.1:${port})`,
 			advice: expect.stringContaining('gpuaas up'),
 		});
 		expect(found.of('context')).toMatchObject({ result: 'ok' });

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { GpuaasError } from '../../kit/error.ts';
 import { LoginService } from '../../proto/gen/gpuaas/login/v1/login_pb.ts';
 import { HealthCheckSchema, SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
-import { connect } from '../client.ts';
+import { connect, SEE_DOCTOR } from '../client.ts';
 import { type Arguments, type Command, take } from '../command.ts';
 import { configDir, pickContext, readContexts } from '../contexts.ts';
 import { askDaemon } from '../daemon.ts';
@@ -211,7 +211,7 @@ async function checkControlPlane(args: Arguments, io: Io): Promise<Finding[]> {
 	} catch (error) {
 		const { reason, message } = GpuaasError.from(error);
 		if (reason === 'CONFIG_INVALID') return [];
-		return [bad('server', 'fail', message, 'is it running? gpuaas up starts one on this host')];
+		return [bad('server', 'fail', message.replace(SEE_DOCTOR, ''), 'is it running? gpuaas up starts one on this host')];
 	}
 }
 
