@@ -121,6 +121,8 @@ async function* guarded<T>(messages: AsyncIterable<T>, convert: (error: unknown)
 function toGpuaasError(thrown: unknown, context: Context, correlationId: string): GpuaasError {
 	if (thrown instanceof GpuaasError) return thrown;
 	const error = ConnectError.from(thrown);
+	// What kept us from calling at all: a login that has ended, say. Connect wraps it like a failure of the network.
+	if (error.cause instanceof GpuaasError) return error.cause;
 	const info = error.findDetails(ErrorInfoSchema)[0];
 	// Our listeners explain every refusal; what comes without an explanation comes from the transport.
 	if (info === undefined && error.code !== Code.InvalidArgument && error.code !== Code.Unimplemented) {

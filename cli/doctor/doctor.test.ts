@@ -80,6 +80,16 @@ describe('doctor', () => {
 		expect(found.of('port ops')).toMatchObject({ result: 'ok' });
 	});
 
+	it('says of a login that has ended that it has ended, and nothing of a network', async () => {
+		const config = mkdtempSync(join(tmpdir(), 'gpuaas-doctor-'));
+		const login = { issuer: 'https://id.example', clientId: 'cli', accessToken: 'a', expiresAtMs: 1, refreshToken: '' };
+		const old = { address: 'https://127.0.0.1:1', caPem: '', key: '', login };
+		await writeContexts({ env: { GPUAAS_CONFIG_DIR: config } }, { current: 'old', contexts: { old } });
+		const io = testIo({ GPUAAS_CONFIG_DIR: config });
+		expect(await dispatch(['whoami'], io)).toBe(1);
+		expect(io.err()).toBe('gpuaas: the login of this context has ended; log in again with: gpuaas login\n');
+	});
+
 	it('gives a call that nobody heard no correlation id to look for', async () => {
 		const port = await freePort();
 		const config = mkdtempSync(join(tmpdir(), 'gpuaas-doctor-'));

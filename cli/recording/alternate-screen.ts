@@ -2,7 +2,8 @@
  * Whether what was shown so far ended on the alternate screen. Leaving it moves the cursor back to where it was when it
  * was entered: who was never there must not leave, or the prompt lands in the middle of what was shown.
  */
-const SWITCH = new RegExp('\u001b\\[\\?(?:\\d+;)*(?:47|1047|1049)(?:;\\d+)*([hl])', 'g');
+const ESCAPE = '\u001b';
+const SWITCH = new RegExp(`${ESCAPE}\\[\\?(?:\\d+;)*(?:47|1047|1049)(?:;\\d+)*([hl])`, 'g');
 /** Longer than any switch: one may be cut in two by the end of a text. */
 const TAIL_CHARACTERS = 32;
 

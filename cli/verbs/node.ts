@@ -74,7 +74,7 @@ const list: Command = {
 				node.agentVersion || '-',
 				labels(node.labels),
 			]),
-			'no nodes; enroll one with: gpuaas token create, then on the host: gpuaas agent enroll',
+			'no nodes that you may see; operators enroll hosts (gpuaas token create) and assign them to projects (gpuaas node assign)',
 		);
 		return EXIT.ok;
 	},

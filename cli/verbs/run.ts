@@ -121,7 +121,9 @@ async function chooseNodes(args: Arguments, api: Api): Promise<readonly Pick<Nod
 		reason: 'NODE_NOT_FOUND',
 		message:
 			items.length === 0
-				? 'no node matches; see: gpuaas node list'
+				? ways === 0
+					? 'there is no node that you may see; operators enroll hosts and assign them to projects'
+					: 'no node matches; see: gpuaas node list'
 				: `none of the ${items.length} matching nodes takes tasks now; see: gpuaas node list, gpuaas node why NODE`,
 	});
 }

@@ -46,7 +46,8 @@ const list: Command = {
 		else {
 			const node = args.text('node');
 			const on = node === undefined ? '' : ` on ${node}; nodes are listed by: gpuaas node list`;
-			await printTerminals(io, items, `no terminal is open${on}`);
+			const none = args.flag('all') ? 'there was no terminal' : 'no terminal is open';
+			await printTerminals(io, items, `${none}${on}`);
 		}
 		return EXIT.ok;
 	},

@@ -33,7 +33,7 @@ const whoami: Command = {
 					me.login?.steppedUpUntil === undefined ? '' : timestampDate(me.login.steppedUpUntil).toISOString(),
 				],
 				[
-					'key expires',
+					me.login === undefined ? 'key expires' : 'token expires',
 					me.credentialExpiresAt === undefined ? '' : timestampDate(me.credentialExpiresAt).toISOString(),
 				],
 			]),

@@ -8,6 +8,10 @@ import { refusal } from './target.ts';
 test.each([
 	[NodeService.method.getNode, 'NODE_NOT_FOUND', 'there is no such node, or you may not see it; list the nodes'],
 	[ScopeService.method.getScope, 'SCOPE_NOT_FOUND', 'there is no such scope, or you may not see it; list the scopes'],
+	// Of a list the scope is missing, of what stands at it the thing itself.
+	[AccessService.method.listRoles, 'SCOPE_NOT_FOUND', 'there is no such scope,'],
+	[AccessService.method.getRole, 'SCOPE_NOT_FOUND', 'there is no such role, or you may not see it; list the roles'],
+	[AccessService.method.deleteBinding, 'SCOPE_NOT_FOUND', 'there is no such binding,'],
 	// Checked against whatever it is asked about.
 	[AccessService.method.whoCan, 'NOT_FOUND', 'there is no such resource, or you may not see it; list the resources'],
 ])('$name calls what is not there by a name that people know', (method, reason, said) => {

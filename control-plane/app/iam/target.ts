@@ -260,7 +260,7 @@ export function refusal(reason: Denial, policy: CheckedPolicy): GpuaasError {
 				message: 'this call needs a credential; send `Authorization: Bearer <API key>`, or log in with the CLI',
 			});
 		case 'NOT_FOUND': {
-			const kind = policy.target === 'any' ? 'resource' : policy.target;
+			const kind = kindIn(policy);
 			return new GpuaasError({
 				code: 'NOT_FOUND',
 				reason: NOT_FOUND_REASON[policy.target] ?? 'NOT_FOUND',
@@ -304,6 +304,23 @@ export function refusal(reason: Denial, policy: CheckedPolicy): GpuaasError {
 				metadata: { permission: policy.permission },
 			});
 	}
+}
+
+/** What stands at a scope and is named by its own name is decided at the scope, and called by what it is. */
+const AT_A_SCOPE: Readonly<Record<string, string>> = {
+	bindings: 'binding',
+	groups: 'group',
+	guardrails: 'guardrail',
+	invitations: 'invitation',
+	keys: 'key',
+	roles: 'role',
+	serviceaccounts: 'service account',
+};
+
+function kindIn({ target, targetField, permission }: CheckedPolicy): string {
+	if (target === 'any') return 'resource';
+	if (target !== 'scope' || targetField !== 'name') return target;
+	return AT_A_SCOPE[permission.split('.')[0] ?? ''] ?? target;
 }
 
 const NOT_FOUND_REASON: Readonly<Partial<Record<TargetKind, string>>> = {
