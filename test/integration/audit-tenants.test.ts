@@ -159,8 +159,11 @@ describe.each(['sqlite', 'postgres'] as const)('audit of tenants: %s', (dialect)
 		};
 		await refusalOf(client.createScope({ parent: 'organizations/acme', id: 'x', kind: 3, displayName: 'x' }));
 		expect(await recorded()).toEqual(['acme']);
+		// Also of what they may not see there.
+		await refusalOf(client.getScope({ name: 'organizations/acme/projects/nowhere' }));
+		expect(await recorded()).toEqual(['acme', 'acme']);
 		await refusalOf(client.getScope({ name: 'organizations/elsewhere' }));
-		expect(await recorded()).toEqual(['acme', 'acme', 'rival']);
+		expect(await recorded()).toEqual(['acme', 'acme', 'acme', 'rival']);
 	});
 
 	test('what a member of two fails at in one is no matter of the other', async () => {
