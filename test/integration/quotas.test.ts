@@ -393,6 +393,11 @@ test('a key counts until the last of its secrets ends, not the newest', async ()
 		return (await quotaOf(organization, QuotaKind.API_KEYS)).used;
 	};
 	expect(await used(3_600_000)).toBe(1n);
+	// Whatever end was noted of it: what is there counts.
+	await world.deps.store.unit((tx) =>
+		tx.quotas.updateReservation('api_keys', id, { state: 'committed', expiresAtMs: 1 }),
+	);
+	expect(await used(3_600_000)).toBe(1n);
 	expect(await used(2 * 86_400_000)).toBe(0n);
 });
 
