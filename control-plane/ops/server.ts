@@ -6,7 +6,8 @@ import { assert } from '../../kit/assert.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import type { Registry } from '../../kit/exposition.ts';
 import { CONTENT_TYPE, negotiateFormat } from '../../kit/exposition-text.ts';
-import { acceptsGzip, compressed } from '../../kit/gzip.ts';
+import { acceptsGzip, compressed, freePacker } from '../../kit/gzip.ts';
+import type { Text } from '../../kit/gzip-engine.ts';
 import { isUuid } from '../../kit/ids.ts';
 import type { AppDeps } from '../app/deps.ts';
 import type { HealthMonitor } from '../app/health/monitor.ts';
@@ -64,7 +65,7 @@ export const OPS_LIMITS_DEFAULT: OpsLimits = Object.freeze({
 interface Answer {
 	readonly status: number;
 	readonly type: string;
-	readonly body: string;
+	readonly body: Text;
 }
 
 function contextOf({ chainPem, keyPem, clientCaPem }: OpsTls) {
@@ -165,22 +166,31 @@ export class OpsServer implements AsyncDisposable {
 	}
 
 	async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-		let answer: Answer;
-		try {
-			answer = await this.#answer(request);
-		} catch (error) {
-			const { deps } = this.#options;
-			deps.log.warn('an ops page failed', { page: request.url, error: GpuaasError.from(error) });
-			answer = { status: 503, type: TEXT, body: 'this page can not be made now; look at the log\n' };
-		}
-		const headers = { 'content-type': answer.type, 'cache-control': 'no-store', vary: 'accept-encoding' };
 		const isWanted = request.method !== 'HEAD' && acceptsGzip(request.headers['accept-encoding']);
+		// A fleet's pages come by the hundred a second: each is made when it can be packed.
+		using packer = isWanted && NODE_PAGE.test(pathOf(request)) ? await freePacker() : undefined;
+		if (response.destroyed) return;
+		const answer = await this.#answered(request);
+		const headers = { 'content-type': answer.type, 'cache-control': 'no-store', vary: 'accept-encoding' };
 		// What can't be packed is sent as it is.
-		const packed = isWanted ? await compressed(answer.body)?.catch(() => undefined) : undefined;
+		const packed = isWanted
+			? await (packer === undefined ? compressed(answer.body) : packer.compressed(answer.body))?.catch(() => undefined)
+			: undefined;
 		response.writeHead(answer.status, packed === undefined ? headers : { ...headers, 'content-encoding': 'gzip' });
 		const late = this.#options.deps.clock.setTimer(() => request.socket.destroy(), this.#answerTimeoutMs);
 		response.once('close', () => late.cancel());
-		response.end(request.method === 'HEAD' ? undefined : (packed ?? answer.body));
+		response.end(request.method === 'HEAD' ? undefined : (packed ?? whole(answer.body)));
+	}
+
+	/** Never rejects. */
+	async #answered(request: IncomingMessage): Promise<Answer> {
+		try {
+			return await this.#answer(request);
+		} catch (error) {
+			const { deps } = this.#options;
+			deps.log.warn('an ops page failed', { page: request.url, error: GpuaasError.from(error) });
+			return { status: 503, type: TEXT, body: 'this page can not be made now; look at the log\n' };
+		}
 	}
 
 	async #answer(request: IncomingMessage): Promise<Answer> {
@@ -188,8 +198,8 @@ export class OpsServer implements AsyncDisposable {
 		if (refused !== undefined) return { status: refused, type: TEXT, body: 'not for you\n' };
 		if (request.method !== 'GET' && request.method !== 'HEAD')
 			return { status: 405, type: TEXT, body: 'these pages can only be read\n' };
-		const path = request.url?.split('?', 1)[0] ?? '';
-		const nodeId = /^\/metrics\/nodes\/([^/]{1,64})$/.exec(path)?.[1];
+		const path = pathOf(request);
+		const nodeId = NODE_PAGE.exec(path)?.[1];
 		if (nodeId !== undefined) return this.#node(nodeId, request);
 		switch (path) {
 			case '/healthz':
@@ -251,6 +261,16 @@ export class OpsServer implements AsyncDisposable {
 			? { status: 200, type: JSON_TYPE, body: found.json }
 			: { status: 400, type: TEXT, body: found.wrong };
 	}
+}
+
+const NODE_PAGE = /^\/metrics\/nodes\/([^/]{1,64})$/;
+
+function pathOf({ url }: IncomingMessage): string {
+	return url?.split('?', 1)[0] ?? '';
+}
+
+function whole(body: Text): string {
+	return typeof body === 'string' ? body : body.join('');
 }
 
 /** The address by which Prometheus reached this page: the one that it can also scrape. */

@@ -43,7 +43,7 @@ async function run(n: number) {
 		const id = ids[index % n] as string;
 		const sample = present(ingest.latest.get(id), 'a sample');
 		const options = { names: new Set(names), hostnameLabel: 'Hostname', namesCustomers: false, xids, health } as const;
-		return Buffer.from(nodePage(directory.get(id), sample, 100, options));
+		return Buffer.from(nodePage(directory.get(id), sample, 100, options).join(''));
 	};
 	const xids = new XidCounts();
 	// What verdicts add is a twentieth of a page.

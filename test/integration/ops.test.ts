@@ -14,6 +14,7 @@ import { isLoopback, type OpsAccess } from '../../control-plane/ops/access.ts';
 import { type OpsLimits, OpsServer } from '../../control-plane/ops/server.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { Registry } from '../../kit/exposition.ts';
+import { freePacker } from '../../kit/gzip.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
 import {
@@ -365,6 +366,23 @@ describe('pages', () => {
 		expect(plain.encoding).toBeUndefined();
 		expect(plain.bytes.toString()).toMatch(/^gpuaas_nodes \d+$/m);
 		expect(packed.bytes.length).toBeLessThan(plain.bytes.length / 2);
+	});
+
+	test('the page of a node is made once it can be packed, so that hundreds at once don’t wait in memory', async () => {
+		const { id } = await world.addNode();
+		const say = (load: number) => telemetry.ingest.ingest(id, frame(HOST_VALUES_1.map(() => load)));
+		const busy = await Promise.all([freePacker(), freePacker(), freePacker(), freePacker()]);
+		say(0.25);
+		const answer = page(`/metrics/nodes/${id}`, { headers: { 'accept-encoding': 'gzip' } });
+		// Whoever doesn't want it packed waits for nobody: by then the other request has come too.
+		const plain = await page(`/metrics/nodes/${id}`, { headers: { 'accept-encoding': 'identity' } });
+		expect(await plain.text()).toMatch(/^gpuaas_node_load1\{.*\} 0.25$/m);
+		expect((await page('/healthz')).status).toBe(200);
+		say(0.75);
+		for (const packer of busy) packer[Symbol.dispose]();
+		const packed = await answer;
+		expect(packed.headers.get('content-encoding')).toBe('gzip');
+		expect(await packed.text()).toMatch(/^gpuaas_node_load1\{.*\} 0.75$/m);
 	});
 
 	test('other methods and pages are refused', async () => {

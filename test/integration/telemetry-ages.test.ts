@@ -58,7 +58,7 @@ const OPTIONS: NodePageOptions = {
 /** Series of the disk, by name, on the page of its node and on that of its project. */
 function pages(): Readonly<Record<string, string>>[] {
 	const { latest } = ingest;
-	const ofNode = nodePage(entry, newest(), latest.ageMs(newest()), OPTIONS);
+	const ofNode = nodePage(entry, newest(), latest.ageMs(newest()), OPTIONS).join('');
 	const making = projectPage({ directory: { get: () => entry }, latest }, [ASSIGNED], {
 		...{ names: OPTIONS.names, charactersMax: 1e6 },
 	});

@@ -148,7 +148,8 @@ class Judging {
 	}
 
 	#values(table: readonly TelemetryMetric[], sample: PartSample): Float64Array {
-		const values = Float64Array.from(sample.values);
+		// Not Float64Array.from, which asks an iterator for each value.
+		const values = new Float64Array(sample.values);
 		for (let index = 0; index < values.length; index += 1) {
 			const value = values[index] as number;
 			// NaN says that there is no such source.
