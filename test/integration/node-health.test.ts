@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { HealthMonitor } from '../../control-plane/app/health/monitor.ts';
 import { SessionRegistry } from '../../control-plane/app/sessions/registry.ts';
 import { fixtureFrame } from '../../control-plane/app/telemetry/frames-fixture.ts';
 import { Telemetry } from '../../control-plane/app/telemetry/telemetry.ts';
@@ -6,6 +7,7 @@ import { NodeHealthReconciler } from '../../control-plane/reconcilers/node-healt
 import type { NodeRow } from '../../control-plane/store/port/nodes.ts';
 import { DEFAULT_POLICY } from '../../health/default-policy.ts';
 import { present } from '../../kit/assert.ts';
+import { systemClock } from '../../kit/clock.ts';
 import { AssignmentMode } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import {
 	HealthAction,
@@ -35,6 +37,28 @@ const wellNode = (patch: Partial<NodeRow> = {}) => world.addWellNode(patch);
 const gpuOf = (node: NodeRow, id = GPU_0) => world.gpuOf(node, id);
 
 describe('verdicts', () => {
+	test('of many nodes are made in slices, between which others have their turn', async () => {
+		const nodes = [await wellNode(), await wellNode(), await wellNode()];
+		let [turns, elapsedMs] = [0, 0];
+		const defer = (callback: () => void) => {
+			turns += 1;
+			systemClock.defer(callback);
+		};
+		// Each look at it takes longer than a slice.
+		const slow = { ...systemClock, now: () => world.clock.now(), monotonic: () => (elapsedMs += 20), defer };
+		const monitor = new HealthMonitor(monitorDeps(world.api.deps, { clock: slow, quarantine: ROOMY }));
+		const off = monitor.listen();
+		await monitor.tick();
+		const loaded = turns;
+		for (const node of nodes) await world.xid(node, 45);
+		for (const node of nodes) monitor.onRecord(node.id);
+		await monitor.tick();
+		off();
+		expect(loaded).toBeGreaterThan(nodes.length);
+		// Each is read, and each is judged.
+		expect(turns - loaded).toBeGreaterThanOrEqual(2 * nodes.length);
+	});
+
 	test('are made of frames and facts, stored with why, and listed with what is wrong', async () => {
 		const node = await wellNode();
 		expect((await world.health(node)).glance).toMatchObject({ state: HealthState.HEALTHY, schedulable: true });

@@ -120,3 +120,22 @@ test('a node whose reading failed is read with the next hint, whosever it is', a
 	clock.advance(20);
 	await eventually('both were read', () => gpusOf('n') === 2);
 });
+
+test('a sweep of many nodes lets others have their turn between its pages', async () => {
+	const ids = Array.from({ length: 1001 }, (_, index) => `node-${String(index).padStart(4, '0')}`);
+	await store.unit(function* (tx) {
+		for (const id of ids) yield* tx.nodes.insert(nodeRow(id));
+	});
+	// A store in this process answers without a turn of the loop: what comes between two reads is what the sweep let in.
+	await using live = new NodeDirectory({ store, bus, clock: systemClock, log: silentLogger });
+	const seen: number[] = [];
+	let isSwept = false;
+	const watching = (async () => {
+		for (; !isSwept; await yieldTurn(systemClock)) seen.push(live.size);
+	})();
+	await live.reload();
+	isSwept = true;
+	await watching;
+	expect(live.size).toBe(1003);
+	expect(seen.filter((size) => size > 0 && size < 1003).length).toBeGreaterThan(0);
+});

@@ -2,6 +2,7 @@ import { parsePolicy } from '../../../health/parse-policy.ts';
 import type { Policy, PolicyDocument } from '../../../health/policy.ts';
 import type { Verdict } from '../../../health/verdict.ts';
 import { messageOf } from '../../../kit/error.ts';
+import { Slices } from '../../../kit/slices.ts';
 import type { NodeHealthRow } from '../../store/port/node-health.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
@@ -36,6 +37,8 @@ const LOADED_A_READ = 50;
 const RECORDS_AT_ONCE = 200;
 const JUDGED_AT_ONCE = 1000;
 const WRITTEN_TOGETHER = 64;
+/** Of one activation at a time: calls, pages and frames of other nodes wait so long. */
+const SLICE_MS = 8;
 /** A timer that was late by so much: this process stood still, and what nodes said waits in sockets. */
 const STALL_MS = 5000;
 const STALL_GRACE_MS = 15_000;
@@ -180,12 +183,18 @@ export class HealthMonitor {
 		if (!this.#countsSilent) return;
 		const away = [...this.#judges.keys()].filter((nodeId) => !sessions.isConnected(nodeId));
 		const elsewhere = new Set<string>();
+		const slices = this.#slices();
 		for (let from = 0; from < away.length; from += SESSIONS_A_READ) {
 			const some = away.slice(from, from + SESSIONS_A_READ);
 			for (const session of await store.read((tx) => tx.sessions.getMany(some)))
 				if (isHeldElsewhere(session, replicaId)) elsewhere.add(session.nodeId);
+			if (slices.isOver) await slices.next();
 		}
 		this.#elsewhere = elsewhere;
+	}
+
+	#slices(): Slices {
+		return new Slices(this.#deps.clock, SLICE_MS);
 	}
 
 	/** Wall clock at the start, and what passed since: never goes back. */
@@ -245,6 +254,7 @@ export class HealthMonitor {
 		const ids = take(this.#toLoad, LOADED_AT_ONCE);
 		const size = this.#loadedARead;
 		this.#loadedARead = LOADED_A_READ;
+		const slices = this.#slices();
 		for (let from = 0; from < ids.length; from += size) {
 			const some = ids.slice(from, from + size);
 			try {
@@ -263,6 +273,7 @@ export class HealthMonitor {
 				log.error('health of nodes was not read and is tried again', { nodes: some.length, node: only, error });
 				return;
 			}
+			if (slices.isOver) await slices.next();
 		}
 	}
 
@@ -309,6 +320,7 @@ export class HealthMonitor {
 
 	async #read(): Promise<void> {
 		const ids = take(this.#toRead, RECORDS_AT_ONCE);
+		const slices = this.#slices();
 		for (const [index, id] of ids.entries()) {
 			const judge = this.#judges.get(id);
 			if (judge === undefined || this.#readLater.has(id)) continue;
@@ -325,6 +337,7 @@ export class HealthMonitor {
 			}
 			// Forgotten or begun anew meanwhile.
 			if (this.#judges.get(id) === judge) this.#hear(judge, recorded);
+			if (slices.isOver) await slices.next();
 		}
 	}
 
@@ -351,8 +364,15 @@ export class HealthMonitor {
 				if (dueMs <= nowMs) ids.add(nodeId);
 			}
 		const due = [...ids].flatMap((id) => this.#judges.get(id) ?? []);
-		for (let from = 0; from < due.length; from += WRITTEN_TOGETHER)
-			await Promise.all(due.slice(from, from + WRITTEN_TOGETHER).map((judge) => this.#judgeOne(judge)));
+		const slices = this.#slices();
+		for (let from = 0; from < due.length; from += WRITTEN_TOGETHER) {
+			const writing: Promise<void>[] = [];
+			for (const judge of due.slice(from, from + WRITTEN_TOGETHER)) {
+				if (slices.isOver) await slices.next();
+				writing.push(this.#judgeOne(judge));
+			}
+			await Promise.all(writing);
+		}
 	}
 
 	async #judgeOne(judge: NodeJudge): Promise<void> {

@@ -1,4 +1,4 @@
-import { type Clock, every, type Timer } from '../../../kit/clock.ts';
+import { type Clock, every, type Timer, yieldTurn } from '../../../kit/clock.ts';
 import { messageOf } from '../../../kit/error.ts';
 import type { Logger } from '../../../kit/log.ts';
 import type { Bus } from '../../bus/bus.ts';
@@ -162,6 +162,8 @@ export class NodeDirectory implements AsyncDisposable {
 			}
 			if (nodes.length < PAGE) break;
 			afterId = nodes.at(-1)?.id ?? '';
+			// Each page takes some milliseconds; a store in this process answers without a turn of the loop.
+			await yieldTurn(this.#deps.clock);
 		}
 		for (const id of [...this.#entries.keys()]) if (!seen.has(id)) this.#set(id, undefined, false);
 	}
