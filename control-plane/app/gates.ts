@@ -31,7 +31,9 @@ export interface GateAt<K extends TargetKind> {
 	/** The same with what they hold as of now. */
 	granter(tx: Tx): Plan<{ readonly view: PolicyView; readonly actor: PrincipalActor }>;
 	readonly policy: CheckedPolicy;
-	readonly deps: Pick<AppDeps, 'limits' | 'sessions'> & { readonly telemetry: Pick<Telemetry, 'fastPlans'> };
+	readonly deps: Pick<AppDeps, 'limits' | 'sessions' | 'terminals' | 'replicaId'> & {
+		readonly telemetry: Pick<Telemetry, 'fastPlans'>;
+	};
 	readonly nowMs: number;
 }
 

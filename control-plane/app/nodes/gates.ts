@@ -1,8 +1,10 @@
 import { GpuaasError } from '../../../kit/error.ts';
-import { asPlatform } from '../../store/port/unit.ts';
+import type { Tx } from '../../store/port/store.ts';
+import { asPlatform, type Plan } from '../../store/port/unit.ts';
 import type { AppDeps } from '../deps.ts';
 import type { Gate } from '../gates.ts';
 import { checkHealth } from '../health/gate.ts';
+import { assertNotElsewhere } from '../sessions/elsewhere.ts';
 import { checkCustody, checkTakesWork, ownerOf } from './admission.ts';
 import { assertNotRetired } from './change.ts';
 
@@ -54,11 +56,11 @@ export const HEALTHY: NodeGate = {
 	},
 };
 
-/** Of the agent's stream. Throws NODE_UNREACHABLE. */
+/** Of the agent's stream. Throws NODE_UNREACHABLE, NODE_ON_OTHER_REPLICA. */
 export const CONNECTED: NodeGate = {
 	gate: 'connection',
-	check(_tx, { target: { node }, deps }) {
-		assertConnected(deps, node.id);
+	*check(tx, { target: { node }, deps, nowMs }) {
+		yield* assertConnected(tx, deps, node.id, nowMs);
 		return 'its agent is connected';
 	},
 };
@@ -73,9 +75,15 @@ export const ROOM_FOR_TASK: NodeGate = {
 	},
 };
 
-/** Throws NODE_UNREACHABLE. */
-export function assertConnected({ sessions }: Pick<AppDeps, 'sessions'>, nodeId: string): void {
-	if (sessions.isConnected(nodeId)) return;
+/** Throws NODE_UNREACHABLE, NODE_ON_OTHER_REPLICA. */
+export function* assertConnected(
+	tx: Tx,
+	deps: Pick<AppDeps, 'sessions' | 'replicaId'>,
+	nodeId: string,
+	nowMs: number,
+): Plan<void> {
+	if (deps.sessions.isConnected(nodeId)) return;
+	yield* assertNotElsewhere(tx, deps, nodeId, nowMs);
 	throw new GpuaasError({
 		code: 'FAILED_PRECONDITION',
 		reason: 'NODE_UNREACHABLE',

@@ -14,6 +14,7 @@ import { bidi, type LiveCall } from '../stream-case.ts';
 import { MAY_ATTACH, mayAttach } from './may-attach.ts';
 import type { Relay } from './relay.ts';
 import { relayHooks } from './relay-hooks.ts';
+import { RELAYED_HERE } from './relayed-here.ts';
 import { terminalMessage } from './view.ts';
 import { Viewer } from './viewer.ts';
 import { watch } from './watch.ts';
@@ -26,7 +27,7 @@ interface Attachment {
 
 /** Both ways, until the terminal ends, the caller leaves, or may no longer be there. */
 export const attachTerminal = bidi('terminal', TerminalService.method.attachTerminal, {
-	gates: [MAY_ATTACH],
+	gates: [MAY_ATTACH, RELAYED_HERE],
 	*open(tx, { ctx, request }, { terminal }) {
 		if (request.message.case !== 'attach') throw noAttach();
 		const mode = request.message.value.mode === AttachMode.OBSERVE ? 'observe' : 'control';

@@ -1,5 +1,6 @@
 import type { SessionRow } from '../../store/port/sessions.ts';
 import type { TerminalRow } from '../../store/port/terminals.ts';
+import { isElsewhere } from '../sessions/elsewhere.ts';
 import type { Relay } from './relay.ts';
 
 /** What says who is attached to a terminal, as one replica sees it. */
@@ -19,11 +20,5 @@ export function attendance(row: TerminalRow, at: Attendance): { readonly detache
 	const isAttended = (at.relay?.viewers.size ?? 0) > 0;
 	if (isAttended) return row.detachedAtMs === null ? undefined : { detachedAtMs: null };
 	if (row.detachedAtMs !== null) return undefined;
-	return at.relay?.isConnected === true || !isElsewhere(at) ? { detachedAtMs: at.nowMs } : undefined;
-}
-
-/** Whether another replica has the node's streams, and so whoever is attached. */
-function isElsewhere({ session, replicaId, nowMs }: Attendance): boolean {
-	if (session === undefined || session.replicaId === replicaId) return false;
-	return session.disconnectedAtMs === null && session.lostAtMs === null && session.leaseUntilMs > nowMs;
+	return at.relay?.isConnected === true || !isElsewhere(at.session, at) ? { detachedAtMs: at.nowMs } : undefined;
 }

@@ -4,6 +4,7 @@ import { nodeName as nameOfNode } from '../nodes/name.ts';
 import { auditedStream } from '../stream-case.ts';
 import { MAY_OBSERVE } from './may-attach.ts';
 import { relayHooks } from './relay-hooks.ts';
+import { RELAYED_HERE } from './relayed-here.ts';
 import { terminalMessage } from './view.ts';
 import { Viewer } from './viewer.ts';
 import { watch } from './watch.ts';
@@ -12,7 +13,7 @@ type Event = NonNullable<MessageInitShape<typeof ObserveTerminalResponseSchema>[
 
 /** Looks on. What the transport has taken counts as seen; whoever reads too slowly sees the screen again later. */
 export const observeTerminal = auditedStream('terminal', TerminalService.method.observeTerminal, {
-	gates: [MAY_OBSERVE],
+	gates: [MAY_OBSERVE, RELAYED_HERE],
 	*open(tx, _call, { terminal }) {
 		const nodeName = yield* nameOfNode(tx, terminal.nodeId);
 		return {

@@ -58,7 +58,7 @@ type NodeTarget = TargetOf['node'];
 
 const COMMAND_CHARS_MAX = 1024;
 
-/** Throws NODE_UNREACHABLE, PURPOSE_REQUIRED. */
+/** Throws NODE_UNREACHABLE, NODE_ON_OTHER_REPLICA, PURPOSE_REQUIRED. */
 export async function prepareChannel(
 	{ deps, ctx, nowMs }: OpenCall,
 	target: NodeTarget,
@@ -66,7 +66,7 @@ export async function prepareChannel(
 ): Promise<PreparedChannel> {
 	const { node } = target;
 	if (deps.limits.terminalPurposeRequired && request.purpose.trim() === '') throw purposeRequired();
-	assertConnected(deps, node.id);
+	await deps.store.read((tx) => assertConnected(tx, deps, node.id, nowMs));
 	const id = uuidv7(nowMs, deps.rng);
 	const owner = ownerOf(target);
 	const grant = create(ChannelGrantSchema, {
