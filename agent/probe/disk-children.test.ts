@@ -21,10 +21,16 @@ test('a disk that answered has answered, also when its records can not be remove
 	expect(await ask('sdb')).toEqual({ kind: 'ended', stdout: 'it\n' });
 });
 
-test('nobody who asks is thrown at, whatever became of the folder of records', async () => {
+test('nobody who asks is thrown at, whatever becomes of the records or of the start', async () => {
 	const at = join(folder, 'gone');
 	const children = new DiskChildren({ clock: systemClock, folder: at, timeoutMs: 60_000 });
 	rmSync(at, { recursive: true });
 	writeFileSync(at, '');
 	expect(await children.ask('sda', '/bin/sleep', ['1000'])).toMatchObject({ kind: 'not_asked' });
+	// What the kernel refuses in the very call that would start it.
+	const tooLong = 'x'.repeat(4 * 1024 * 1024);
+	expect(await children.ask('sdb', '/bin/true', [tooLong])).toMatchObject({
+		kind: 'not_asked',
+		why: expect.stringContaining('E2BIG'),
+	});
 });

@@ -1,4 +1,4 @@
-import { create } from '@bufbuild/protobuf';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { expect, test } from 'vitest';
 import { systemRng } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
@@ -6,6 +6,7 @@ import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { ChannelRequestSchema, type ChannelResponse } from '../../proto/gen/gpuaas/link/v1/channel_pb.ts';
 import { SessionRegistry } from '../app/sessions/registry.ts';
 import type { NodeEnd } from '../app/terminals/node-end.ts';
+import { protocol } from '../app/terminals/node-output.ts';
 import { Channels } from './channel.ts';
 import type { LinkDeps } from './link-deps.ts';
 import type { ServerStream } from './stream.ts';
@@ -78,4 +79,39 @@ test('of sizes and signals for a node that reads nothing the last of each is kep
 	]);
 	node.send({ case: 'resize', value: { columns: 80, rows: 24 } });
 	expect(sent.at(-1)).toMatchObject({ case: 'resize', value: { columns: 80 } });
+});
+
+test('a rule that is broken on one channel ends that channel, and no other of its node', async () => {
+	const heard: string[] = [];
+	const over: string[] = [];
+	const channels = new Channels({
+		app: { clock: new VirtualClock(), rng: systemRng, log: silentLogger },
+		registry: new SessionRegistry(),
+		limits: { helloTimeoutMs: 1000 },
+		authorizeStream: async () => ({ kind: 'accepted', nodeId: NODE, serial: '1', notAfterMs: 1 }),
+		joinChannel: async (_ctx: unknown, _nodeId: string, { channelId }: { channelId: string }) => ({
+			onFrame: ({ case: name }: { case: string }) => {
+				if (name === 'ack') throw protocol('that was never sent');
+				heard.push(channelId);
+			},
+			onClosed: () => over.push(channelId),
+		}),
+	} as unknown as LinkDeps);
+	const ids = ['0198a1b2-0000-7000-8000-000000000002', '0198a1b2-0000-7000-8000-000000000003'] as const;
+	const ends: unknown[] = [];
+	const [bad, good] = ids.map((channelId) => {
+		const end = (status: unknown) => ends.push([channelId, status]);
+		const stream = { peer: '', leafDer: new Uint8Array(), send: () => true, end };
+		const listener = channels.accept(stream as unknown as ServerStream<ChannelResponse>);
+		const say = (message: NonNullable<MessageInitShape<typeof ChannelRequestSchema>['message']>) =>
+			listener.onFrame(create(ChannelRequestSchema, { message }));
+		say({ case: 'hello', value: { channelId, generation: 1 } });
+		return say;
+	});
+	await new Promise(setImmediate);
+	bad?.({ case: 'ack', value: {} });
+	bad?.({ case: 'output', value: {} });
+	good?.({ case: 'output', value: {} });
+	expect(ends).toMatchObject([[ids[0], { reason: 'INVALID_REQUEST' }]]);
+	expect({ heard, over }).toEqual({ heard: [ids[1]], over: [ids[0]] });
 });

@@ -221,13 +221,31 @@ describe('a relay', () => {
 	test('ends for everybody at once, with the reason, and tells the node', async () => {
 		const world = new World();
 		world.node();
-		const viewer = world.viewer();
+		const room = [world.viewer(), world.viewer(), world.viewer('observe')];
 		world.relay.end('NODE_LOCKED', 'its node was locked');
 		expect(world.said('close')).toMatchObject([{ value: { reason: 'NODE_LOCKED' } }]);
-		const seen: string[] = [];
-		for await (const message of viewer.messages(new AbortController().signal))
-			if (message.case === 'end') seen.push(message.value.reason ?? '');
-		expect(seen).toEqual(['NODE_LOCKED']);
+		for (const viewer of room) {
+			expect(viewer.isClosed).toBe(true);
+			const { messages } = await waiting(viewer);
+			expect(messages.at(-1)).toMatchObject({ case: 'end', value: { reason: 'NODE_LOCKED' } });
+		}
+		// A node that was away is told when it comes.
+		world.node();
+		expect(world.said('close')).toHaveLength(2);
+	});
+
+	test('goes on for those who stay when one leaves, and tells them', async () => {
+		const world = new World();
+		const node = world.node();
+		const [leaver, other] = [world.viewer(), world.viewer()];
+		node.say({ case: 'screen', value: { offset: 0n, data: Buffer.from('$ ') } });
+		world.relay.detach(leaver);
+		expect([leaver.isClosed, other.isClosed]).toEqual([true, false]);
+		node.output(0, 'after');
+		expect(world.said('close')).toEqual([]);
+		const { messages } = await waiting(other);
+		expect(messages).toContainEqual({ case: 'viewers', value: { controlling: 1, observing: 0 } });
+		expect(messages.at(-1)).toMatchObject({ case: 'output', value: { data: Buffer.from('after') } });
 	});
 });
 
