@@ -253,6 +253,7 @@ async function assertRows(url: string, version: number): Promise<void> {
 			features: yield* tx.features.all(10),
 			verdict: yield* tx.nodeHealth.get('fixture'),
 			overrides: yield* tx.nodeHealth.overridesOf(['fixture']),
+			request: yield* tx.requestKeys.get('ada', 'm', 'request'),
 		};
 	});
 	if (version === 0) {
@@ -297,5 +298,6 @@ async function assertRows(url: string, version: number): Promise<void> {
 	expect(rows.features).toHaveLength(version < 10 ? 0 : 1);
 	if (version >= 11) expect(rows.verdict).toMatchObject({ state: 'UNHEALTHY', quarantines: [7], version: 3 });
 	expect(rows.overrides.map(({ reason }) => reason)).toEqual(version < 11 ? [] : ['looks wrong']);
+	if (version >= 16) expect(rows.request).toMatchObject({ leafId: version < 17 ? null : 'leaf', expiresAtMs: 9 });
 	await store.check();
 }
