@@ -9,6 +9,7 @@ import { recordNewLog } from './app/audit/new-log.ts';
 import { systemContext } from './context.ts';
 import type { ControlPlaneDeps } from './open-app.ts';
 import { foldersOf } from './settings.ts';
+import { lockDatabase } from './store/database-lock.ts';
 import { openStore } from './store/open.ts';
 
 /**
@@ -28,6 +29,7 @@ export async function newAuditLog(options: ControlPlaneDeps, reason: string): Pr
 	const { config, clock, rng, log } = options;
 	const { heads, storeUrl } = foldersOf(config);
 	await using scope = new Scope((name, error) => log.error('a part failed', { part: name, error }));
+	scope.defer(lockDatabase(storeUrl, uuidv7(clock.now(), rng)));
 	const store = scope.use(await openStore(storeUrl, { clock, rng, log }));
 	const former = await readLogNumber(heads);
 	const anchor = scope.use(await AnchorFile.open(heads));

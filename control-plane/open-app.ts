@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import type { Clock } from '../kit/clock.ts';
-import type { Rng } from '../kit/ids.ts';
+import { type Rng, uuidv7 } from '../kit/ids.ts';
 import type { Logger } from '../kit/log.ts';
 import type { Scope } from '../kit/scope.ts';
 import { KeyFolder } from '../pki/keys/file.ts';
@@ -26,6 +26,7 @@ import { appLimits, auditSigning, healthPolicy, loginSettings } from './parts.ts
 import { SealReconciler } from './reconcilers/seal.ts';
 import { recordingStore, recordTerminals } from './record-terminals.ts';
 import { foldersOf } from './settings.ts';
+import { lockDatabase } from './store/database-lock.ts';
 import { openStore } from './store/open.ts';
 import { RollupFile } from './store/sqlite/rollups.ts';
 
@@ -51,6 +52,7 @@ export async function openApp(options: ControlPlaneDeps, scope: Scope): Promise<
 	const { config, version, clock, rng, log } = options;
 	const folders = foldersOf(config);
 	await mkdir(config.core.data, { recursive: true, mode: 0o700 });
+	scope.defer(lockDatabase(folders.storeUrl, uuidv7(clock.now(), rng)));
 	const store = scope.use(await openStore(folders.storeUrl, { clock, rng, log }));
 	const appendAudit = createAppendAudit({ clock, rng });
 	const keys = new KeyFolder(folders.keys, rng);

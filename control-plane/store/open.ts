@@ -12,12 +12,12 @@ import type { Store } from './port/store.ts';
  */
 export async function openStore(url: string, deps: StoreDeps): Promise<Store> {
 	// Imported when used: a control plane on one dialect doesn't load the other's driver.
-	if (/^postgres(ql)?:\/\//.test(url)) {
+	if (isPostgres(url)) {
 		const { openPgStore } = await import('./pg/store.ts');
 		return await openPgStore(url, deps);
 	}
-	const path = url.startsWith('sqlite:') ? url.slice('sqlite:'.length) : url;
-	if (!path.startsWith('/')) {
+	const path = sqlitePath(url);
+	if (path === undefined) {
 		throw new GpuaasError({
 			code: 'INVALID_ARGUMENT',
 			reason: 'CONFIG_INVALID',
@@ -28,9 +28,20 @@ export async function openStore(url: string, deps: StoreDeps): Promise<Store> {
 	return new SqliteStore({ at: { path }, clock: deps.clock });
 }
 
+function isPostgres(url: string): boolean {
+	return /^postgres(ql)?:\/\//.test(url);
+}
+
+/** Undefined for a database that is no file, and for what is no database. */
+export function sqlitePath(url: string): string | undefined {
+	if (isPostgres(url)) return undefined;
+	const path = url.startsWith('sqlite:') ? url.slice('sqlite:'.length) : url;
+	return path.startsWith('/') ? path : undefined;
+}
+
 /** What may be logged about where the store is: never the password, nor anything else of a URL's query. */
 export function storeName(url: string): string {
-	if (!/^postgres(ql)?:\/\//.test(url)) return url.startsWith('sqlite:') ? url : `sqlite:${url}`;
+	if (!isPostgres(url)) return url.startsWith('sqlite:') ? url : `sqlite:${url}`;
 	try {
 		const { hostname, pathname } = new URL(url);
 		return `postgres://${hostname}${pathname}`;

@@ -60,6 +60,15 @@ describe('gpuaas up', () => {
 		expect(world.pids('control-plane/main')).toHaveLength(1);
 	});
 
+	test('a second control plane on its database is refused, also on ports of its own', async () => {
+		const config = join(world.data, 'control-plane.toml');
+		const ports = ['api', 'gateway', 'enroll', 'ops'].flatMap((name) => ['--set', `${name}.port=0`]);
+		const second = await world.run('control-plane', 'serve', '--config', config, ...ports);
+		expect(second.code).toBe(1);
+		const [first] = world.pids('control-plane/main');
+		expect(second.stderr).toContain(`process ${first} runs a control plane on ${world.data}`);
+	});
+
 	test('refuses other ports for a live folder, and says what to do', async () => {
 		const other = await world.run('up', '--data', world.data, '--api-port', '1');
 		expect(other.code).toBe(1);
