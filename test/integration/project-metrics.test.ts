@@ -8,6 +8,7 @@ import {
 } from '../../control-plane/app/telemetry/frames-fixture.ts';
 import type { AssignmentRow } from '../../control-plane/store/port/assignments.ts';
 import type { NodeRow } from '../../control-plane/store/port/nodes.ts';
+import { present } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { systemRng, uuidv7 } from '../../kit/ids.ts';
 import { InventorySchema } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_pb.ts';
@@ -248,9 +249,16 @@ test('is bounded in size and in number, and says how to ask', async () => {
 		status: 429,
 		text: expect.stringMatching(/^TELEMETRY_PAGE_TOO_LARGE: .*shard=0&of=4/),
 	});
-	let last = await scrape(rivalKey, `${rival}?shard=0&of=1000`);
-	for (let count = 0; count < 200 && last.status === 200; count += 1)
-		last = await scrape(rivalKey, `${rival}?shard=0&of=1000`);
+	const parts = [0, 1, 2, 3, 4].map((shard) => `${rival}?shard=${shard}&of=1000`);
+	const pages = [];
+	for (const part of parts) pages.push({ part, ...(await scrape(rivalKey, part)) });
+	// Four nodes: at least one of five parts has none of them, and is small whatever their ids are.
+	const { part: small } = present(
+		pages.sort((one, other) => one.text.length - other.text.length).find(({ status }) => status === 200),
+		'of five parts one is empty',
+	);
+	let last = await scrape(rivalKey, small);
+	for (let count = 0; count < 200 && last.status === 200; count += 1) last = await scrape(rivalKey, small);
 	expect(last).toMatchObject({ status: 429, text: expect.stringMatching(/^RATE_LIMITED: /) });
 	expect(last.headers['retry-after']).toMatch(/^\d+$/);
 	// Nobody else's page waits for it.

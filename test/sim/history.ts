@@ -104,6 +104,8 @@ export class History {
 	onUp(node: string, { message }: ConnectRequest): void {
 		if (message.case === 'fact') this.#onFact(node, message.value);
 		else if (message.case === 'facts') for (const fact of message.value.facts) this.#onFact(node, fact);
+		// A refusal that a full disk kept from its journal.
+		else if (message.case === 'taskDeclined') this.refused.add(`${message.value.taskId}/${message.value.attempt}`);
 	}
 
 	#onFact(node: string, sent: Fact): void {
