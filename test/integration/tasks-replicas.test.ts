@@ -99,14 +99,20 @@ it('loses what the same process no longer knows, as after the restore of a backu
 	expect(await tasks.task(id)).toMatchObject({ state: 'lost', reason: 'JOURNAL_LOST' });
 });
 
-it('keeps what is on its way to a process that goes on, and loses it with one that does not', async () => {
+it('sends again what was on its way, to a process that goes on and to one that does not', async () => {
 	const { identity } = await tasks.newNode();
 	await settled(identity, second, { instanceId: 'one' });
 	const id = await tasks.submit(identity.nodeId, run('/bin/true'));
 	await eventually('it was offered', async () => (await tasks.task(id)).state === 'leased');
-	await tasks.world.store.unit((tx) => tx.tasks.update(id, { state: 'cancelling' }, ['leased']));
-	await settled(identity, third, { instanceId: 'one' });
-	expect((await tasks.task(id)).state).toBe('cancelling');
-	await settled(identity, second, { instanceId: 'two' });
-	expect(await tasks.task(id)).toMatchObject({ state: 'lost', reason: 'JOURNAL_LOST' });
+	const cancelling = { state: 'cancelling', cancelRequestedAtMs: systemClock.now(), cancelGraceMs: 1000 } as const;
+	await tasks.world.store.unit((tx) => tx.tasks.update(id, cancelling, ['leased']));
+	for (const instanceId of ['one', 'two']) {
+		const link = connect(identity, third.address);
+		await link.hello({ instanceId }).welcomed();
+		// The cancel alone could not be answered with certainty.
+		const sent = () =>
+			link.frames.flatMap(({ message }) => (message.case === 'command' ? [message.value.command.case] : []));
+		await eventually('offer and cancel went out', () => sent().includes('taskOffer') && sent().includes('taskCancel'));
+		expect(await tasks.task(id)).toMatchObject({ state: 'cancelling', reason: '' });
+	}
 });

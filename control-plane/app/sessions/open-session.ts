@@ -125,7 +125,7 @@ function* open(tx: Tx, deps: AppDeps, request: OpenSessionRequest, { nowMs, even
 	// A journal is only ever lost with a restart. A Hello of the same process that is behind came late: the agent took
 	// more over the session before, maybe one of another replica, after it wrote this.
 	const isLate = isBehind && !journalRestarted;
-	const unknown = isLate ? [] : unknownAttempts(active, hello.attempts, hello.instanceId !== node.instanceId);
+	const unknown = isLate ? [] : unknownAttempts(active, hello.attempts);
 	const lost = yield* applyEndings(tx, signedOf(unknown, endings));
 	yield* tx.outbox.append({ id: eventId, topic: 'nodes.changed', key: nodeId, atMs: nowMs });
 	const { name: nodeName, fencingSeq } = node;

@@ -24,18 +24,17 @@ export async function loseTasksOfNode(
 
 /**
  * Of a node's open tasks those that its agent once accepted and, by its Hello, doesn't know any more: its journal is
- * gone, and with it any receipt. `known` is what the Hello listed; a full Hello proves nothing about what it left out.
+ * gone, and with it any receipt. What it never said to have accepted may be on its way, also to an agent that started
+ * again: offer and cancel go out anew, and a journal that is new answers for what it can't know. `known` is what the
+ * Hello listed; a full Hello proves nothing about what it left out.
  */
 export function unknownAttempts(
 	active: readonly TaskRow[],
 	known: readonly { readonly taskId: string; readonly attempt: number }[],
-	isRestarted: boolean,
 ): readonly TaskRow[] {
 	if (known.length >= HELLO_ATTEMPTS_MAX) return [];
 	const attempts = new Set(known.map(({ taskId, attempt }) => `${taskId}/${attempt}`));
-	// Of a process that goes on, only what it said to have accepted: the rest may be on its way.
-	const isIts = (task: TaskRow) => (isRestarted ? isInAgentsHands(task) : task.acceptedAtMs !== null);
-	return active.filter((task) => isIts(task) && !attempts.has(`${task.id}/${task.attempt}`));
+	return active.filter((task) => task.acceptedAtMs !== null && !attempts.has(`${task.id}/${task.attempt}`));
 }
 
 export const JOURNAL_LOST: Ending = Object.freeze({
