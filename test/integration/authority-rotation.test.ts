@@ -220,6 +220,8 @@ describe('the rotation that nobody has to think of', () => {
 		world.clock.shiftMs += SETTLE_MS;
 		const self = { ...deps(world), authority: other.authority };
 		await expect(rotateBySelf(self)).rejects.toMatchObject({ reason: 'KEY_FILE_INVALID' });
+		await deps(world).authority.reload();
+		expect(phaseOf(world)).toBe('prepared');
 		cpSync(join(world.folder, 'keys'), copy, { recursive: true });
 		expect(await caOf()).toMatchObject({ ok: true });
 	});
