@@ -1,6 +1,6 @@
 import type { Scope } from '../kit/scope.ts';
 import { ownVersion } from '../kit/version.ts';
-import type { Command } from '../proto/gen/gpuaas/link/v1/link_pb.ts';
+import type { ChannelOpen } from '../proto/gen/gpuaas/link/v1/channel_pb.ts';
 import type { AgentDeps } from './agent-deps.ts';
 import type { CommandSink } from './control/command-sink.ts';
 import { programLooks } from './host-side.ts';
@@ -69,16 +69,7 @@ export function terminalSide(
 	const connect = () => startPtyHost({ directory, clock, config: { channelsMax: config.terminal.channelsMax }, unit });
 	return {
 		terminals,
-		commands: (sink) => ({
-			handle(command: Command) {
-				if (command.command.case === 'channelOpen') terminals.open(command.command.value);
-				else sink.handle(command);
-			},
-			commit: () => sink.commit?.(),
-			welcomed: (fencingSeq) => sink.welcomed?.(fencingSeq),
-			attempts: () => sink.attempts(),
-			runningCount: () => sink.runningCount(),
-		}),
+		commands: (sink) => withChannels(sink, (opened) => terminals.open(opened)),
 		start(scope, stopping) {
 			scope.use(helpers);
 			const succession = new Succession(clock, version, () => ownVersion(import.meta.url));
@@ -96,5 +87,20 @@ export function terminalSide(
 				log.warn('the pty host could not be stopped', { error });
 			}
 		},
+	};
+}
+
+/** Each member by its name: what is left out here never reaches the link. */
+export function withChannels(sink: CommandSink, open: (opened: ChannelOpen) => void): CommandSink {
+	return {
+		handle(command) {
+			if (command.command.case === 'channelOpen') open(command.command.value);
+			else sink.handle(command);
+		},
+		commit: () => sink.commit?.(),
+		takeDeclined: () => sink.takeDeclined(),
+		welcomed: (fencingSeq) => sink.welcomed?.(fencingSeq),
+		attempts: () => sink.attempts(),
+		runningCount: () => sink.runningCount(),
 	};
 }

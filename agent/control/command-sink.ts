@@ -12,7 +12,7 @@ export interface CommandSink {
 	 */
 	commit?(): void;
 	/** Offers that were not taken since the last call, because the journal can't be written; told once, after `commit`. */
-	takeDeclined?(): readonly DeclinedOffer[];
+	takeDeclined(): readonly DeclinedOffer[];
 	/** At each Welcome, before any command: the highest fencing token that this node was given. */
 	welcomed?(fencingSeq: bigint): void;
 	/** Attempts that the process host has or the journal holds open: goes into Hello. */

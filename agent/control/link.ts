@@ -267,7 +267,7 @@ export class Link {
 			if (!isKept || this.#state !== 'open') return;
 			this.#keptSeq = this.#handledSeq;
 			this.#pump();
-			for (const value of this.#deps.commands.takeDeclined?.() ?? []) this.#send({ case: 'taskDeclined', value });
+			for (const value of this.#deps.commands.takeDeclined()) this.#send({ case: 'taskDeclined', value });
 			const commandAck = this.#takeCommandAck();
 			if (this.#state === 'open' && commandAck > 0n) this.#send({ case: 'commandAck', value: commandAck });
 		});

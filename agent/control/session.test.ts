@@ -88,7 +88,7 @@ function start({ clock = new VirtualClock(), confirmCredential = (_serial: strin
 		transport: { open: () => ({ connect, close: () => {} }) as unknown as LinkConnection },
 		identity,
 		journal: new MemoryJournal(),
-		commands: { attempts: () => [], runningCount: () => 0, handle: () => {} },
+		commands: { attempts: () => [], takeDeclined: () => [], runningCount: () => 0, handle: () => {} },
 		host: { bootId: 'boot', agentVersion: 'test', capabilities: [], hostname: 'host', instanceId: 'instance' },
 		limits: CONTROL_LIMITS_DEFAULT,
 		onRenewNow: (reason) => void renewals.push(reason),

@@ -141,6 +141,10 @@ class InstantTasks implements CommandSink {
 		return [];
 	}
 
+	takeDeclined(): readonly [] {
+		return [];
+	}
+
 	runningCount(): number {
 		return 0;
 	}

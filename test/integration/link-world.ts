@@ -329,6 +329,7 @@ export function makeAgent(
 	const commands: CommandSink = {
 		handle: (command) => void handled.push(command),
 		attempts: () => [],
+		takeDeclined: () => [],
 		runningCount: () => 0,
 	};
 	const control = new ControlClass({
