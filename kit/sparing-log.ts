@@ -4,9 +4,10 @@ import { TokenBucket } from './limits.ts';
 import type { LogFields, Logger } from './log.ts';
 
 /**
- * For what somebody outside can cause as often as they like: refused connections, calls, streams. Of each message some lines
- * are written at once and then a few a minute; the others are counted, and the next line says how many there were. Without
- * it a stranger fills the disk that the log is on, and keeps the process writing.
+ * For what somebody outside can cause as often as they like (refused connections, calls, streams), and for what comes again
+ * as often as it is tried, like a write to a full disk. Of each message some lines are written at once and then a few a
+ * minute; the others are counted, and the next line says how many there were. Without it a stranger fills the disk that the
+ * log is on, a disk that is full is filled further, and the process is kept writing.
  */
 const LINES_AT_ONCE = 20;
 const LINES_PER_MINUTE = 12;
@@ -24,12 +25,20 @@ export class SparingLog {
 	}
 
 	warn(message: string, fields: LogFields): void {
+		this.#say('warn', message, fields);
+	}
+
+	error(message: string, fields: LogFields): void {
+		this.#say('error', message, fields);
+	}
+
+	#say(level: 'warn' | 'error', message: string, fields: LogFields): void {
 		const said = this.#said(message);
 		if (said.bucket.take() > 0) {
 			said.leftOut += 1;
 			return;
 		}
-		this.#log.warn(message, said.leftOut === 0 ? fields : { ...fields, leftOut: said.leftOut });
+		this.#log[level](message, said.leftOut === 0 ? fields : { ...fields, leftOut: said.leftOut });
 		said.leftOut = 0;
 	}
 

@@ -2,6 +2,7 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { durationMs } from '@bufbuild/protobuf/wkt';
 import { assert } from '../../kit/assert.ts';
 import type { GpuaasError } from '../../kit/error.ts';
+import { SparingLog } from '../../kit/sparing-log.ts';
 import type { Fact, TaskCancel, TaskOffer } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import {
 	TaskResult as Result,
@@ -42,6 +43,8 @@ interface Answer {
 
 export class Intake {
 	readonly #deps: RunnerDeps;
+	/** Its disk is full: a line for every task would go onto it. */
+	readonly #floods: SparingLog;
 	readonly #openCount: () => number;
 	readonly #later: (change: () => void) => void;
 	#answers: Answer[] = [];
@@ -56,6 +59,7 @@ export class Intake {
 	/** `openCount`: attempts accepted and not ended. `later`: writes once the journal can be written again. */
 	constructor(deps: RunnerDeps, openCount: () => number, later: (change: () => void) => void) {
 		this.#deps = deps;
+		this.#floods = new SparingLog(deps.log, deps.clock);
 		this.#later = later;
 		const floor = deps.journal.getSetting(FLOOR);
 		this.#floor = floor === undefined ? undefined : BigInt(floor);
@@ -129,7 +133,7 @@ export class Intake {
 	}
 
 	#unwritten({ declined, row, fact }: Answer, error: GpuaasError): void {
-		const { journal, log } = this.#deps;
+		const { journal } = this.#deps;
 		if (declined === undefined) {
 			this.#later(() => {
 				const kept = row && journal.getAttempt(row.taskId, row.attempt);
@@ -139,7 +143,7 @@ export class Intake {
 			});
 			return;
 		}
-		log.error('a task was declined: the journal can not be written', { task: declined.taskId, error });
+		this.#floods.error('a task was declined: the journal can not be written', { task: declined.taskId, error });
 		this.#declinedUntold.push(declined);
 		this.#declined.set(`${declined.taskId}/${declined.attempt}`, declined);
 		for (const oldest of this.#declined.keys()) {

@@ -1,5 +1,5 @@
 import { beforeEach, expect, it } from 'vitest';
-import { silentLogger } from '../../kit/log.ts';
+import { createLogger } from '../../kit/log.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { MemoryJournal } from '../journal/memory.ts';
 import { START_LINGER_MS, WriteBehind } from './write-behind.ts';
@@ -9,12 +9,15 @@ let commits: string[][];
 let isBusy: boolean;
 let isFull: boolean;
 let writes: WriteBehind;
+let lines: string[];
 
 beforeEach(() => {
 	clock = new VirtualClock();
 	commits = [];
 	isBusy = false;
 	isFull = false;
+	lines = [];
+	const log = createLogger({ name: 'test', clock, destination: { write: (line) => void lines.push(line) } });
 	let inside: string[] | undefined;
 	const journal = new MemoryJournal({ fault: () => (isFull ? 'FULL' : undefined) });
 	const { transaction } = MemoryJournal.prototype;
@@ -25,7 +28,7 @@ beforeEach(() => {
 		commits.push(names);
 		return result;
 	};
-	writes = new WriteBehind(clock, journal, silentLogger, () => isBusy);
+	writes = new WriteBehind(clock, journal, log, () => isBusy);
 	write = (name, lingerMs) => writes.add({ change: () => inside?.push(name) }, lingerMs);
 });
 let write: (name: string, lingerMs?: number) => void;
@@ -72,4 +75,13 @@ it('keeps what a full disk refused, and commits it in order with what came since
 	isFull = false;
 	clock.advance(100);
 	expect(commits).toEqual([['start', 'end']]);
+});
+
+it('fills a disk that is full for an hour with few lines', () => {
+	isFull = true;
+	write('start');
+	clock.advance(3_600_000);
+	expect(commits).toEqual([]);
+	expect(lines.length).toBeGreaterThan(20);
+	expect(lines.length).toBeLessThan(20 + 60 * 12 + 1);
 });

@@ -1,5 +1,6 @@
 import type { Clock, Timer } from '../../kit/clock.ts';
 import type { Logger } from '../../kit/log.ts';
+import { SparingLog } from '../../kit/sparing-log.ts';
 import type { Journal } from '../journal/journal.ts';
 
 /**
@@ -25,7 +26,7 @@ export const START_LINGER_MS = 5;
 export class WriteBehind {
 	readonly #clock: Clock;
 	readonly #journal: Journal;
-	readonly #log: Logger;
+	readonly #floods: SparingLog;
 	#writes: Write[] = [];
 	#isScheduled = false;
 	#retry: Timer | undefined;
@@ -42,7 +43,7 @@ export class WriteBehind {
 		this.#isBusy = isBusy;
 		this.#clock = clock;
 		this.#journal = journal;
-		this.#log = log;
+		this.#floods = new SparingLog(log, clock);
 	}
 
 	/** `lingerMs`: how long it may wait for others to share its commit. */
@@ -85,7 +86,7 @@ export class WriteBehind {
 			});
 		} catch (error) {
 			this.#writes = [...writes, ...this.#writes];
-			this.#log.error('the journal could not be written and is tried again', { error, writes: writes.length });
+			this.#floods.error('the journal could not be written and is tried again', { error, writes: writes.length });
 			this.#retry ??= this.#clock.setTimer(() => {
 				this.#retry = undefined;
 				this.flush();

@@ -1,6 +1,6 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
-import { GpuaasError, messageOf } from '../../kit/error.ts';
+import { GpuaasError } from '../../kit/error.ts';
 import {
 	CloseCode,
 	type ConnectRequest,
@@ -35,6 +35,8 @@ type Out = NonNullable<MessageInitShape<typeof ConnectResponseSchema>['message']
 export interface SessionListener {
 	/** One came that the next renewal should answer. */
 	heartbeat(session: LinkSession): void;
+	/** Facts that the store doesn't take now are tried again, as often as that takes. */
+	uncommitted(session: LinkSession, error: unknown): void;
 	/** Once, and last. */
 	end(session: LinkSession): void;
 }
@@ -317,7 +319,7 @@ export class LinkSession implements LiveSession {
 	#isTransient(error: unknown): boolean {
 		const fault = GpuaasError.from(error);
 		if (this.#state !== 'open') return false;
-		this.#ctx.log.warn('facts were not committed', { node: this.nodeId, error: messageOf(error) });
+		this.#on.uncommitted(this, error);
 		if (fault.reason === 'SESSION_SUPERSEDED') {
 			this.close(CloseCode.SUPERSEDED, fault.message);
 			return false;

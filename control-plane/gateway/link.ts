@@ -4,6 +4,7 @@ import { every, type Timer } from '../../kit/clock.ts';
 import { GpuaasError, messageOf } from '../../kit/error.ts';
 import { uuidv7 } from '../../kit/ids.ts';
 import { KeyedBuckets } from '../../kit/limits.ts';
+import { SparingLog } from '../../kit/sparing-log.ts';
 import {
 	CloseCode,
 	type ConnectRequest,
@@ -57,6 +58,8 @@ export class AgentLink {
 	readonly #deps: LinkDeps;
 	readonly #admission: HelloAdmission;
 	readonly #perNode: KeyedBuckets;
+	/** What every agent of a fleet can bring about, again and again: by connecting, or by a store that takes nothing. */
+	readonly #floods: SparingLog;
 	readonly #openings = new Set<Opening>();
 	readonly #sessions = new Set<LinkSession>();
 	/** Those that the next renewal asks: at each tick who sent a heartbeat, at each sweep everybody. */
@@ -74,6 +77,7 @@ export class AgentLink {
 	constructor(deps: LinkDeps) {
 		this.#deps = deps;
 		const { clock, rng, limits } = deps.app;
+		this.#floods = new SparingLog(deps.app.log, clock);
 		this.#admission = new HelloAdmission(clock, rng, limits.hellosPerSecondMax);
 		const { sessionsPerMinutePerNode, sessionsBurstPerNode } = deps.limits;
 		// As many keys as a fleet has nodes: a bucket that is forgotten early is a full one.
@@ -165,7 +169,7 @@ export class AgentLink {
 		opening.state = 'opening';
 		this.#open(opening, judged.hello).catch((error: unknown) => {
 			const fault = GpuaasError.from(error);
-			this.#deps.app.log.warn('session was not opened', { peer: opening.stream.peer, error });
+			this.#floods.warn('session was not opened', { peer: opening.stream.peer, error });
 			this.#refuse(opening, CloseCode.OVERLOADED, fault.message, this.#pace.leaseTtlMs / 3);
 		});
 	}
@@ -203,13 +207,15 @@ export class AgentLink {
 		app.heads.witness(hello.auditHead);
 		const authorized = await this.#deps.authorizeStream(anonymous, stream.leafDer);
 		if (authorized.kind === 'refused') {
-			app.log.warn('agent stream refused', { peer: stream.peer, node: authorized.nodeId, reason: authorized.reason });
+			const { nodeId: node, reason } = authorized;
+			this.#floods.warn('agent stream refused', { peer: stream.peer, node, reason });
 			this.#refuse(opening, authorized.closeCode, authorized.message, undefined, authorized.reason);
 			return;
 		}
 		const peer = authorized;
 		if (hello.nodeId !== peer.nodeId) {
-			app.log.warn('agent named another node', { peer: stream.peer, node: peer.nodeId, named: hello.nodeId });
+			const named = { node: peer.nodeId, named: hello.nodeId };
+			this.#floods.warn('agent named another node', { peer: stream.peer, ...named });
 			this.#refuse(opening, CloseCode.PROTOCOL, "Hello names another node than the stream's certificate");
 			return;
 		}
@@ -238,6 +244,8 @@ export class AgentLink {
 		const opened = { peer, epoch: result.epoch, factSeq: result.factSeq, bundleSeq, commandStream };
 		const session = new LinkSession(this.#deps, ctx, stream, opened, {
 			heartbeat: (heard) => this.#due.add(heard),
+			uncommitted: ({ nodeId: node }, error) =>
+				this.#floods.warn('facts were not committed', { node, error: messageOf(error) }),
 			end: (ended) => this.#ended(ended),
 		});
 		opening.session = session;
@@ -300,7 +308,7 @@ export class AgentLink {
 		const tracked = work
 			.catch((error: unknown) => {
 				// The lease runs out by itself: nothing is lost but the time of the disconnect.
-				this.#deps.app.log.warn('the end of a session was not recorded', { error: messageOf(error) });
+				this.#floods.warn('the end of a session was not recorded', { error: messageOf(error) });
 			})
 			.finally(() => this.#ending.delete(tracked));
 		this.#ending.add(tracked);
@@ -363,7 +371,7 @@ export class AgentLink {
 				else session.close(CloseCode.SUPERSEDED, 'a newer session of this node is on another replica');
 			}
 		} catch (error) {
-			this.#deps.app.log.warn('leases were not renewed; trying again', { sessions: sessions.length, error });
+			this.#floods.warn('leases were not renewed; trying again', { sessions: sessions.length, error });
 			for (const [index, session] of sessions.entries()) {
 				const renewal = renewals[index];
 				if (renewal !== undefined) session.restoreRenewal(renewal);

@@ -2,6 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import type { Timer } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import { uuidv7 } from '../../kit/ids.ts';
+import { SparingLog } from '../../kit/sparing-log.ts';
 import {
 	CloseCode,
 	type OutputHello,
@@ -29,13 +30,16 @@ import type { ServerStream, StreamListener, StreamStatus } from './stream.ts';
  */
 export class OutputUploads {
 	readonly #deps: LinkDeps;
+	/** On a full disk every upload of the fleet fails, and comes again a second later. */
+	readonly #floods: SparingLog;
 
 	constructor(deps: LinkDeps) {
 		this.#deps = deps;
+		this.#floods = new SparingLog(deps.app.log, deps.app.clock);
 	}
 
 	accept(stream: ServerStream<UploadOutputResponse>): StreamListener<UploadOutputRequest> {
-		const upload = new Upload(this.#deps, stream);
+		const upload = new Upload(this.#deps, stream, this.#floods);
 		upload.start();
 		return {
 			onFrame: (frame) => upload.onFrame(frame),
@@ -49,6 +53,7 @@ export class OutputUploads {
 class Upload {
 	readonly #deps: LinkDeps;
 	readonly #stream: ServerStream<UploadOutputResponse>;
+	readonly #floods: SparingLog;
 	#state: 'waiting' | 'opening' | 'open' | 'ended' = 'waiting';
 	#output: OutputUpload | undefined;
 	/** What came before the node was known. */
@@ -71,9 +76,10 @@ class Upload {
 	/** Set once the agent has said that nothing more comes. */
 	#endOffset: bigint | undefined;
 
-	constructor(deps: LinkDeps, stream: ServerStream<UploadOutputResponse>) {
+	constructor(deps: LinkDeps, stream: ServerStream<UploadOutputResponse>, floods: SparingLog) {
 		this.#deps = deps;
 		this.#stream = stream;
+		this.#floods = floods;
 		this.#correlationId = uuidv7(deps.app.clock.now(), deps.app.rng);
 	}
 
@@ -240,7 +246,7 @@ class Upload {
 
 	#failed(error: unknown): void {
 		if (this.#state === 'ended') return;
-		this.#deps.app.log.warn('upload failed', { peer: this.#stream.peer, error });
+		this.#floods.warn('upload failed', { peer: this.#stream.peer, node: this.#peer?.nodeId, error });
 		const { code, reason, message } = GpuaasError.from(error);
 		this.#end({ code, reason, message, retryAfterMs: 1000 });
 	}

@@ -9,6 +9,7 @@ import {
 import { assert } from '../../kit/assert.ts';
 import { sleep } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
+import { SparingLog } from '../../kit/sparing-log.ts';
 import { Caller, RateClass } from '../../proto/gen/gpuaas/common/v1/policy_pb.ts';
 import type { ChannelRequest, ChannelResponse } from '../../proto/gen/gpuaas/link/v1/channel_pb.ts';
 import {
@@ -123,6 +124,8 @@ export async function startGateway(deps: LinkDeps, options: GatewayOptions): Pro
 	const uploads = new OutputUploads(deps);
 	const channels = new Channels(deps);
 	const renewals = new Renewals(deps);
+	// An agent that is refused asks again for as long as it lives.
+	const floods = new SparingLog(log, clock);
 	const direct = { messageBytesMax: wire.messageBytesMax, unreadGraceMs: deps.limits.helloTimeoutMs };
 	const serve = <In, Out>(
 		call: ServerDuplexStream<In, Out>,
@@ -150,7 +153,7 @@ export async function startGateway(deps: LinkDeps, options: GatewayOptions): Pro
 				(response) => done(null, response),
 				(error: unknown) => {
 					const fault = GpuaasError.from(error);
-					log.warn('renewal refused', { peer: call.getPeer(), error });
+					floods.warn('renewal refused', { peer: call.getPeer(), error });
 					done(statusOfError(fault));
 				},
 			);

@@ -7,6 +7,7 @@ import { recordFacts } from '../../control-plane/app/tasks/record-facts.ts';
 import { GATEWAY_WIRE_LIMITS_DEFAULT } from '../../control-plane/gateway/server.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
+import { createLogger } from '../../kit/log.ts';
 import { generateNodeKey } from '../../pki/keys/node-key.ts';
 import { createCsr } from '../../pki/x509/csr.ts';
 import { CloseCode, RenewCertificateRequestSchema } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
@@ -199,6 +200,29 @@ test('while the store is down facts wait and the session stays', async () => {
 	isDown = false;
 	await eventually('all are acknowledged', () => agent.journal.usage().unackedFacts === 0);
 	expect(agent.control.state().epoch).toBe(1);
+});
+
+test('a store that is down for long is counted in the log, not written there at every try', async () => {
+	const lines: Record<string, unknown>[] = [];
+	const destination = { write: (line: string) => void lines.push(JSON.parse(line)) };
+	const log = createLogger({ name: 'test', destination });
+	let refused = 0;
+	await using world = await startWorld({ limits: { tickMs: 5 } });
+	const gateway = await world.startGateway({
+		app: { ...world.app, log },
+		recordFacts: async () => {
+			refused += 1;
+			throw new GpuaasError({ code: 'RESOURCE_EXHAUSTED', reason: 'DISK_FULL', message: 'no room' });
+		},
+	});
+	const agent = world.agent(await world.enroll({ gateways: [`127.0.0.1:${gateway.port}`] }));
+	agent.start();
+	await connected(agent);
+	agent.journal.appendFacts(auditFacts(10));
+	await eventually('it was tried often', () => refused > 100);
+	const told = lines.filter(({ message }) => message === 'facts were not committed');
+	expect(told.length).toBeLessThan(50);
+	expect(told[0]).toMatchObject({ level: 'warn', node: agent.identity.nodeId, error: 'no room' });
 });
 
 test('500 Hellos at once: the admitted rate opens sessions, the rest are told when to return, live streams go on', async () => {
