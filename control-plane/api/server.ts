@@ -1,16 +1,8 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import {
-	createSecureServer,
-	type Http2SecureServer,
-	type Http2ServerRequest,
-	type Http2ServerResponse,
-	type ServerHttp2Session,
-} from 'node:http2';
+import { createSecureServer, type Http2SecureServer, type ServerHttp2Session } from 'node:http2';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import { Code, ConnectError, type ContextValues, createContextValues } from '@connectrpc/connect';
-import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { assert } from '../../kit/assert.ts';
 import { sleep } from '../../kit/clock.ts';
 import type { Registry } from '../../kit/exposition.ts';
@@ -19,6 +11,7 @@ import { isCorrelationId, withCorrelation } from '../../kit/log.ts';
 import type { Authenticator } from '../app/iam/authenticate.ts';
 import { EDGE_HEADERS } from '../app/login/edge-gate.ts';
 import type { UseCase, UseCaseDeps } from '../app/use-case.ts';
+import { connectAdapter, type Request, type Response } from '../connect/adapter.ts';
 import { AuthGate } from './auth-gate.ts';
 import { answerAuth } from './auth-http.ts';
 import type { AuthRoutes } from './auth-routes.ts';
@@ -72,9 +65,6 @@ export interface ApiTls {
 	readonly chainPem: string;
 	readonly keyPem: string;
 }
-
-type Request = IncomingMessage | Http2ServerRequest;
-type Response = ServerResponse | Http2ServerResponse;
 
 /** Forward secrecy and authenticated encryption only, for the 1.2 that some clients still speak. */
 const TLS12_CIPHERS =
@@ -250,11 +240,15 @@ function requestHandler(
 	const direct = directRoutes(methods, deps, limits, { ...chain, onFault });
 	const pages = metricsPages(deps, { ...chain, onFault });
 	const contextValues = (request: Request) => createContextValues().set(CALL_STATE, states.get(request));
-	const adapter = connectNodeAdapter({
+	const adapter = connectAdapter({
 		...chain,
 		routes: (router) => registerRoutes(router, methods, deps, limits),
 		contextValues,
 		fallback: (_request, response) => answerUnreadable(response, NO_SUCH_METHOD),
+		onUnsent: (request, error, isGone) => {
+			if (!isGone) onFault(contextValues(request), error);
+			else deps.log.debug('a caller left while they were answered', { path: request.url, error });
+		},
 	});
 	return (request, response) => {
 		const sent = request.headers['x-correlation-id'];

@@ -1,21 +1,14 @@
-import type { IncomingMessage } from 'node:http';
-import {
-	createSecureServer,
-	type Http2SecureServer,
-	type Http2ServerRequest,
-	type Http2Session,
-	type SecureServerOptions,
-} from 'node:http2';
+import { createSecureServer, type Http2SecureServer, type Http2Session, type SecureServerOptions } from 'node:http2';
 import type { AddressInfo, Socket } from 'node:net';
 import type { SecureContextOptions } from 'node:tls';
 import { createContextValues } from '@connectrpc/connect';
-import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { addressGroup } from '../../kit/address-group.ts';
 import type { Clock } from '../../kit/clock.ts';
 import { KeyedBuckets } from '../../kit/limits.ts';
 import type { Logger } from '../../kit/log.ts';
 import { SparingLog } from '../../kit/sparing-log.ts';
 import type { EnrollmentDeps } from '../app/enrollment/deps.ts';
+import { connectAdapter } from '../connect/adapter.ts';
 import { channelKey, channelOf } from './channel.ts';
 import { enrollmentRoutes } from './routes.ts';
 
@@ -89,12 +82,20 @@ export class EnrollServer implements AsyncDisposable {
 		const calls = new KeyedBuckets(clock, limits.callsPerSecondPerAddress, limits.callsBurstPerAddress);
 		server.on(
 			'request',
-			connectNodeAdapter({
+			connectAdapter({
 				routes: enrollmentRoutes(options.deps, calls),
 				grpcWeb: false,
 				readMaxBytes: limits.requestBytesMax,
-				contextValues: (request: IncomingMessage | Http2ServerRequest) =>
+				contextValues: (request) =>
 					createContextValues().set(channelKey, channelOf('stream' in request ? request.stream.session : undefined)),
+				fallback: (_request, response) => {
+					response.statusCode = 404;
+					response.end();
+				},
+				onUnsent: (request, error, isGone) => {
+					if (!isGone) log.error('an answer could not be sent', { path: request.url, error });
+					else log.debug('a host left while it was answered', { path: request.url, error });
+				},
 			}),
 		);
 		await new Promise<void>((resolve, reject) => {
