@@ -17,6 +17,8 @@ export interface Command {
 	readonly examples: readonly (readonly [string, string])[];
 	/** Calls no control plane that a context names: `--context` and `--approval` mean nothing to it. */
 	readonly isLocal?: true;
+	/** Where what it shows is no document: it has no `--json`, and this says what a program uses instead. */
+	readonly noJson?: string;
 	/** What it ends with when we refuse or fail, where 1 and 2 could be taken for something else. */
 	readonly failureExit?: number;
 	/** Beyond 0, 1 and 2. */
@@ -56,7 +58,13 @@ export const OF_CALLS: Readonly<Record<string, Option>> = {
 };
 
 export function optionsOf(command: Command): Readonly<Record<string, Option>> {
-	return { ...command.options, ...COMMON, ...(command.isLocal === true ? {} : OF_CALLS) };
+	const { json, ...others } = COMMON;
+	return {
+		...command.options,
+		...others,
+		...(json === undefined || command.noJson !== undefined ? {} : { json }),
+		...(command.isLocal === true ? {} : OF_CALLS),
+	};
 }
 
 /** Throws INVALID_ARGUMENT, with the way to the help, for anything that the command doesn't know. */
@@ -92,15 +100,16 @@ export function parseCommandLine(command: Command, argv: readonly string[]): Arg
 			flag: (name) => given[name] === true,
 		};
 	} catch (error) {
-		throw usageError(command, problemOf(error, Object.keys(options)));
+		throw usageError(command, problemOf(error, command, Object.keys(options)));
 	}
 }
 
-function problemOf(error: unknown, names: readonly string[]): string {
+function problemOf(error: unknown, { noJson }: Command, names: readonly string[]): string {
 	if (!(error instanceof Error)) return String(error);
 	const [detail = ''] = error.message.split('. To specify');
 	const unknown = /^Unknown option '(-[^']*)'/.exec(detail)?.[1];
 	if (unknown === undefined) return detail;
+	if (unknown === '--json' && noJson !== undefined) return noJson;
 	const [near] = nearest(unknown.replace(/^--/, ''), names);
 	return `there is no option ${unknown}${near === undefined ? '' : `, did you mean --${near}?`}`;
 }

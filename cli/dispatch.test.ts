@@ -108,6 +108,18 @@ describe('dispatch', () => {
 		expect(io.err()).toBe('');
 	});
 
+	it.each([
+		['shell gpu-07 --json', 255, 'gpuaas exec --json'],
+		['exec gpu-07 --tty --json -- htop', 255, '--json goes without --tty'],
+		['terminal replay ID --json', 2, 'gpuaas terminal export ID -o -'],
+	])('says of %s, which shows no document, what a program uses instead', async (line, exit, instead) => {
+		const io = testIo(empty());
+		expect(await dispatch(line.split(' '), io)).toBe(exit);
+		expect(JSON.parse(io.out())).toMatchObject({
+			error: { code: 'INVALID_ARGUMENT', message: expect.stringContaining(instead) },
+		});
+	});
+
 	it('leaves words after -- alone', async () => {
 		const io = testIo(empty());
 		await dispatch(['run', '--', 'prog', '--help', '--json'], io);

@@ -40,6 +40,8 @@ describe('completion in a real bash', () => {
 		expect(await offered('run', '--max')).toEqual(['--max-attempts']);
 		expect(await offered('task', 'receipt', 'verify', '--c')).toEqual(['--ca', '--context']);
 		expect(await offered('up', '--con'), 'up uses no context').toEqual([]);
+		expect(await offered('shell', '--js'), 'a shell is no document').toEqual([]);
+		expect(await offered('exec', '--js')).toEqual(['--json']);
 	});
 
 	it('offers nothing of its own where a name or a file is meant, and after --', async () => {
@@ -56,7 +58,8 @@ describe('completion', () => {
 		for (const verb of VERBS) {
 			for (const command of (await verb.load()).commands) {
 				const own = Object.keys(command.options ?? {});
-				known[command.name] = [...own, ...(command.isLocal === true ? ['!'] : [])].join(' ');
+				const marks = [...(command.isLocal === true ? ['!'] : []), ...(command.noJson === undefined ? [] : ['-'])];
+				known[command.name] = [...own, ...marks].join(' ');
 			}
 		}
 		expect(OPTIONS).toEqual(known);

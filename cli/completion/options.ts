@@ -1,18 +1,19 @@
 /**
  * The options of every verb, for completion: loading the verbs themselves would take longer than a person waits for it.
- * A test holds it against them. `!` stands for a verb that calls no control plane: the options of calls aren't its.
+ * A test holds it against them. `!` stands for a verb that calls no control plane: the options of calls aren't its; `-`
+ * for one without `--json`.
  */
 export const OPTIONS: Readonly<Record<string, string>> = {
 	up: 'data api-port gateway-port enroll-port ops-port log-level store !',
 	run: 'node selector all timeout env user cwd max-attempts detach',
-	shell: 'user purpose shell',
+	shell: 'user purpose shell -',
 	exec: 'user purpose tty no-stdin cwd',
 	'terminal list': 'node all',
 	'terminal attach': 'observe',
 	'terminal share': 'control withdraw',
 	'terminal kill': 'reason',
 	'terminal recordings': 'node terminal limit',
-	'terminal replay': 'speed idle-limit',
+	'terminal replay': 'speed idle-limit -',
 	'terminal export': 'output force',
 	'terminal verify': 'manifest key',
 	'terminal hold': 'reason',
@@ -164,5 +165,5 @@ export const OPTIONS: Readonly<Record<string, string>> = {
 	'agent pty-host': 'config data set print-config !',
 	doctor: 'data enroll',
 	version: '!',
-	completion: '!',
+	completion: '! -',
 };

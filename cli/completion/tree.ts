@@ -21,9 +21,11 @@ export function wordsByPath(): ReadonlyMap<string, readonly string[]> {
 export function optionsByVerb(): ReadonlyMap<string, readonly string[]> {
 	return new Map(
 		Object.entries(OPTIONS).map(([verb, text]) => {
-			const own = text.split(' ').filter((name) => name !== '' && name !== '!');
-			const calls = text.endsWith('!') ? [] : Object.keys(OF_CALLS);
-			return [verb, [...own, ...Object.keys(COMMON), ...calls].map((name) => `--${name}`)];
+			const words = text.split(' ');
+			const own = words.filter((name) => name !== '' && name !== '!' && name !== '-');
+			const common = Object.keys(COMMON).filter((name) => name !== 'json' || !words.includes('-'));
+			const calls = words.includes('!') ? [] : Object.keys(OF_CALLS);
+			return [verb, [...own, ...common, ...calls].map((name) => `--${name}`)];
 		}),
 	);
 }

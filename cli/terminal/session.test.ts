@@ -3,6 +3,7 @@ import { PassThrough } from 'node:stream';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { Code, ConnectError, createClient, createRouterTransport } from '@connectrpc/connect';
 import { expect, test } from 'vitest';
+import { type ChannelEndSchema, Stream } from '../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
 import {
 	AttachMode,
 	type AttachTerminalRequest,
@@ -119,7 +120,7 @@ function oneProgram(io: Pick<Io, 'clock'>, program: (asked: string) => ReturnTyp
 	return { asked, attach };
 }
 
-const ended = (value: { readonly reason: string; readonly signal?: number; readonly message?: string }) => ({
+const ended = (value: MessageInitShape<typeof ChannelEndSchema>) => ({
 	case: 'end' as const,
 	value,
 });
@@ -159,4 +160,34 @@ test.each([
 	const { attach } = oneProgram(io, (what) => (what === 'attach' ? ended({ reason, message: 'why' }) : undefined));
 	expect(await attach()).toBe(code);
 	expect(io.err()).toBe(said);
+});
+
+test.each([
+	[{ reason: 'TERMINAL_EXITED', exitCode: 3 }, 3, {}],
+	[{ reason: 'TERMINAL_EXITED', signal: 9 }, 137, { signal: 9 }],
+	[{ reason: 'COMMAND_NOT_FOUND', message: 'why' }, 127, { message: 'why' }],
+])('for a program %j is its output and one last event', async (end, code, more) => {
+	const io = testIo();
+	async function* attachTerminal(): AsyncGenerator<MessageInitShape<typeof AttachTerminalResponseSchema>> {
+		yield { message: { case: 'attached' as const, value: {} } };
+		const pieces = [
+			[Stream.STDOUT, Uint8Array.of(0xff, 10)],
+			[Stream.STDERR, Buffer.from('no')],
+		] as const;
+		for (const [stream, data] of pieces)
+			yield { message: { case: 'output' as const, value: { stream, data: Uint8Array.from(data) } } };
+		yield { message: ended(end) };
+	}
+	const transport = createRouterTransport(({ service }) => service(TerminalService, { attachTerminal }));
+	const api = { client: () => createClient(TerminalService, transport) } as unknown as Api;
+	const terminal = { id: 'one', nodeName: 'node', tty: false };
+	const options = { mode: AttachMode.CONTROL, readsStdin: false, asEvents: true };
+	expect(await attachTo(io, api, terminal, options)).toBe(code);
+	const lines = io.out().trimEnd().split('\n');
+	expect(lines.map((line) => JSON.parse(line))).toEqual([
+		{ event: 'output', terminalId: 'one', stream: 'stdout', base64: '/wo=' },
+		{ event: 'output', terminalId: 'one', stream: 'stderr', base64: 'bm8=' },
+		{ event: 'ended', terminalId: 'one', exitCode: code, reason: end.reason, message: '', ...more },
+	]);
+	expect(io.err()).toBe('');
 });

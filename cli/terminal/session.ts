@@ -3,16 +3,19 @@ import type { ChannelEnd } from '../../proto/gen/gpuaas/terminals/v1/channel_pb.
 import { AttachMode, type Terminal, TerminalService } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import type { Api } from '../client.ts';
 import { EXIT } from '../exit-codes.ts';
-import { type Io, printable, READER_LEFT, write } from '../io.ts';
+import { type Io, printable, printJson, READER_LEFT, write } from '../io.ts';
 import { ChannelClient } from './channel-client.ts';
 import { ESCAPE_HELP, EscapeFilter } from './escapes.ts';
 import { takeTerminal } from './local-terminal.ts';
+import { endedEvent, outcomeOf, outputEvent } from './outcome.ts';
 
 export interface AttachOptions {
 	readonly mode: AttachMode;
 	readonly readsStdin: boolean;
 	/** A program without a terminal is ended when nobody reads its output any more, as a local one is by SIGPIPE. */
 	readonly endsWithReader?: boolean;
+	/** For a program: an event a line on standard output. Only without a terminal. */
+	readonly asEvents?: boolean;
 }
 
 /** Puts our terminal, or our three streams, at the end of a remote one until it ends or we leave. The exit code. */
@@ -151,14 +154,17 @@ async function piped(
 	io: Io,
 	api: Api,
 	{ id, nodeName }: Pick<Terminal, 'id' | 'nodeName'>,
-	{ mode, readsStdin, endsWithReader = false }: AttachOptions,
+	{ mode, readsStdin, endsWithReader = false, asEvents = false }: AttachOptions,
 ): Promise<number> {
 	const client = new ChannelClient(
 		io,
 		api.client(TerminalService),
 		{ terminalId: id, mode, tty: false },
 		{
-			output: (stream, data) => write(stream === 'stderr' ? io.stderr : io.stdout, data),
+			output: (stream, data) =>
+				asEvents
+					? printJson(io, outputEvent(id, stream, data))
+					: write(stream === 'stderr' ? io.stderr : io.stdout, data),
 			outage: (error) => void write(io.stderr, `gpuaas: ${printable(error.message)}; trying again\n`),
 		},
 	);
@@ -182,7 +188,11 @@ async function piped(
 				`gpuaas: it could not be ended now, and goes on; end it with: gpuaas terminal kill ${id}\n`,
 			);
 		if (readerLeft()) return EXIT.brokenPipe;
-		return result.kind === 'ended' ? await conclude(io, nodeName, result.end) : EXIT.interrupted;
+		if (result.kind !== 'ended') return EXIT.interrupted;
+		if (!asEvents) return await conclude(io, nodeName, result.end);
+		const { code } = outcomeOf(nodeName, result.end);
+		await printJson(io, endedEvent(id, code, result.end));
+		return code;
 	} finally {
 		io.interrupt.removeEventListener('abort', onInterrupt);
 		io.stdin.pause();
@@ -194,22 +204,11 @@ async function feed(io: Io, client: ChannelClient): Promise<void> {
 	await client.write(new Uint8Array(), true);
 }
 
-/** What a shell would exit with; why, where the program didn't end by itself. */
 async function conclude(io: Io, nodeName: string, end: ChannelEnd): Promise<number> {
-	if (end.reason === 'TERMINAL_EXITED') {
-		if (end.message !== '') await write(io.stderr, `gpuaas: ${printable(end.message)}\n`);
-		if (end.signal !== undefined) return EXIT.signalBase + end.signal;
-		return end.exitCode ?? EXIT.ok;
-	}
-	const why = end.message === '' ? end.reason : end.message;
-	const notRun = NOT_RUN[end.reason];
-	const what = notRun === undefined ? `the terminal on ${nodeName} was ended` : `not run on ${nodeName}`;
-	await write(io.stderr, `gpuaas: ${printable(`${what}: ${why}`)}\n`);
-	return notRun ?? EXIT.channelFailed;
+	const { code, said } = outcomeOf(nodeName, end);
+	if (said !== '') await write(io.stderr, `gpuaas: ${printable(said)}\n`);
+	return code;
 }
-
-/** As shells say it. */
-const NOT_RUN: Readonly<Record<string, number>> = { COMMAND_NOT_FOUND: 127, COMMAND_NOT_EXECUTABLE: 126 };
 
 export function present(terminal: Terminal | undefined): Terminal {
 	if (terminal !== undefined) return terminal;

@@ -6,6 +6,7 @@ import { write } from '../io.ts';
 const completion: Command = {
 	name: 'completion',
 	isLocal: true,
+	noJson: 'a script is what a shell reads, not a document: leave --json out',
 	summary: 'Print a completion script for bash, zsh or fish',
 	usage: 'bash|zsh|fish',
 	examples: [

@@ -3,6 +3,7 @@ import { assertTyped } from '../argument-bytes.ts';
 import { connect } from '../client.ts';
 import { type Command, take, usageError } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
+import { printJson } from '../io.ts';
 import { newRequestId } from '../request-id.ts';
 import { broughtEnv, OPEN_OPTIONS, windowSize } from '../terminal/open-options.ts';
 import { attachTo, present } from '../terminal/session.ts';
@@ -12,7 +13,7 @@ const exec: Command = {
 	summary: 'Run one command on a node, with its standard streams here',
 	usage: 'NODE -- ARGV...',
 	description:
-		"Without a shell around it. Standard input, output and error are kept apart and pass as they are, so pipes work; the exit code is the command's. Unlike a task it lives with the person at its end: for what must go on, there is gpuaas run.",
+		"Without a shell around it. Standard input, output and error are kept apart and pass as they are, so pipes work; the exit code is the command's. Unlike a task it lives with the person at its end: for what must go on, there is gpuaas run. With --json standard output has an event a line, as of gpuaas run --json: created, output (bytes in base64) of either stream, ended with the exit code and the reason.",
 	options: {
 		...OPEN_OPTIONS,
 		tty: { type: 'boolean', short: 't', help: 'With a terminal, for programs that want one (vim, htop)' },
@@ -23,6 +24,7 @@ const exec: Command = {
 		['gpuaas exec gpu-07 -- nvidia-smi', 'One command'],
 		['tar c . | gpuaas exec gpu-07 -- tar x', 'A pipe through it'],
 		['gpuaas exec gpu-07 -t -- htop', 'With a terminal'],
+		['gpuaas exec gpu-07 --json -- nvidia-smi -q', 'For a program: its output and how it ended, as events'],
 	],
 	failureExit: EXIT.channelFailed,
 	exitCodes: [
@@ -37,7 +39,8 @@ const exec: Command = {
 		const argv = args.rest ?? [];
 		if (argv.length === 0) throw usageError(exec, 'the command is missing: put it after --');
 		await assertTyped(argv, [node, args.text('user') ?? '', args.text('cwd') ?? '']);
-		const tty = args.flag('tty');
+		const [tty, asEvents] = [args.flag('tty'), args.flag('json')];
+		if (tty && asEvents) throw usageError(exec, 'what a terminal shows is no document: --json goes without --tty');
 		if (tty && (io.stdin.isTTY !== true || io.stdout.isTTY !== true))
 			throw usageError(exec, '--tty needs a terminal on both sides; leave it out for pipes');
 		const api = await connect(io, args);
@@ -54,11 +57,14 @@ const exec: Command = {
 			purpose: args.text('purpose') ?? '',
 			requestId: newRequestId(io),
 		});
+		const opened = present(terminal);
+		if (asEvents) await printJson(io, { event: 'created', terminalId: opened.id, node: opened.nodeName });
 		const readsStdin = !args.flag('no-stdin');
-		return await attachTo(io, api, present(terminal), {
+		return await attachTo(io, api, opened, {
 			mode: AttachMode.CONTROL,
 			readsStdin,
 			endsWithReader: true,
+			asEvents,
 		});
 	},
 };

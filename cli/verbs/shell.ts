@@ -12,6 +12,7 @@ const shell: Command = {
 	usage: 'NODE',
 	description:
 		'As the account that the policy of the node names. Close the laptop: the shell goes on, and gpuaas terminal attach comes back to it with the screen as it is. Right after Enter, ~? lists what can be done, ~d detaches, ~. ends it.',
+	noJson: 'a shell is for a person; for programs there is: gpuaas exec --json NODE -- ARGV...',
 	options: {
 		...OPEN_OPTIONS,
 		shell: { type: 'string', value: 'PATH', help: 'Another login shell, if the policy of the node allows it' },

@@ -71,6 +71,7 @@ const recordings: Command = {
 const replay: Command = {
 	name: 'terminal replay',
 	summary: 'Show again what a terminal showed',
+	noJson: 'a replay is for people; programs read the recording itself: gpuaas terminal export ID -o -',
 	usage: 'ID|FILE',
 	description: `ID is that of a recording, or of a terminal: then all its parts. While it plays, ${PLAYER_KEYS}. Into a pipe it goes without pauses.`,
 	options: {
@@ -296,7 +297,8 @@ function holding(name: 'hold' | 'release', summary: string): Command {
 			const request = { recordingId, reason };
 			const { recording } =
 				name === 'hold' ? await client.holdRecording(request) : await client.releaseRecording(request);
-			if (args.flag('json')) await printJson(io, recording === undefined ? {} : json(RecordingSchema, recording));
+			if (args.flag('json'))
+				await printJson(io, { recording: recording === undefined ? null : json(RecordingSchema, recording) });
 			else
 				await write(
 					io.stdout,

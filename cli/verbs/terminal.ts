@@ -27,7 +27,7 @@ const list: Command = {
 	async run(args, io) {
 		take(list, args);
 		const client = (await connect(io, args)).client(TerminalService);
-		const { items } = await collect(
+		const { items, more } = await collect(
 			(pageToken) =>
 				client.listTerminals({
 					pageToken,
@@ -39,10 +39,7 @@ const list: Command = {
 			ITEMS_MAX,
 		);
 		if (args.flag('json'))
-			await printJson(
-				io,
-				items.map((terminal) => json(TerminalSchema, terminal)),
-			);
+			await printJson(io, { terminals: items.map((terminal) => json(TerminalSchema, terminal)), more });
 		else {
 			const node = args.text('node');
 			const on = node === undefined ? '' : ` on ${node}; nodes are listed by: gpuaas node list`;
@@ -72,7 +69,8 @@ const attach: Command = {
 	name: 'terminal attach',
 	summary: 'Come back to a terminal, with its screen as it is',
 	usage: '[ID]',
-	description: 'Without an id: to the only one that is open. --observe looks on; leave with q.',
+	description:
+		'Without an id: to the only one that is open. --observe looks on; leave with q. With --json, of a command without a terminal: its output and end as events, as of gpuaas exec --json.',
 	options: { observe: { type: 'boolean', help: 'Look on without typing' } },
 	examples: [['gpuaas terminal attach', 'To the only one that is open']],
 	failureExit: EXIT.channelFailed,
@@ -87,7 +85,10 @@ const attach: Command = {
 		if (terminal.tty && io.stdout.isTTY !== true)
 			throw usageError(attach, 'the terminal is a full-screen one; attach from a terminal');
 		const mode = args.flag('observe') ? AttachMode.OBSERVE : AttachMode.CONTROL;
-		return await attachTo(io, api, terminal, { mode, readsStdin: true });
+		const asEvents = args.flag('json');
+		if (terminal.tty && asEvents)
+			throw usageError(attach, 'what a terminal shows is no document: --json is for commands without one');
+		return await attachTo(io, api, terminal, { mode, readsStdin: true, asEvents });
 	},
 };
 
@@ -119,7 +120,7 @@ const share: Command = {
 				: AttachMode.OBSERVE;
 		const client = (await connect(io, args)).client(TerminalService);
 		const { terminal } = await client.shareTerminal({ terminalId, principalId, mode });
-		if (args.flag('json')) await printJson(io, json(TerminalSchema, present(terminal)));
+		if (args.flag('json')) await printJson(io, { terminal: json(TerminalSchema, present(terminal)) });
 		else if (!args.flag('withdraw'))
 			await write(
 				io.stdout,
@@ -139,7 +140,7 @@ const kill: Command = {
 		const [terminalId = ''] = take(kill, args, 'ID');
 		const client = (await connect(io, args)).client(TerminalService);
 		const { terminal } = await client.killTerminal({ terminalId, reason: args.text('reason') ?? '' });
-		if (args.flag('json')) await printJson(io, json(TerminalSchema, present(terminal)));
+		if (args.flag('json')) await printJson(io, { terminal: json(TerminalSchema, present(terminal)) });
 		return EXIT.ok;
 	},
 };

@@ -119,8 +119,8 @@ describe('cp', () => {
 		expect(existsSync(join(there, 'big'))).toBe(false);
 		// On a busy machine it takes the server longer than the next command would wait (cli/copy/abandoned.ts).
 		await eventually('it is seen that nobody is there', async () => {
-			const open = await world.json<readonly { viewers?: number }[]>('terminal', 'list', '-n', node);
-			return open.every(({ viewers = 0 }) => viewers === 0);
+			const open = await world.json<{ terminals: { viewers?: number }[] }>('terminal', 'list', '-n', node);
+			return open.terminals.every(({ viewers = 0 }) => viewers === 0);
 		});
 		const again = await world.json<{ files: number; bytes: number }>('cp', join(here, 'big'), `${node}:${there}/big`);
 		expect(again.files).toBe(1);

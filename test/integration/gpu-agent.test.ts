@@ -115,7 +115,7 @@ test('processes on a GPU are shown with the task and the terminal that they are 
 		return found.processes.length === 3 && found.processes;
 	});
 	const { tasks } = await world.json<{ tasks: { id: string }[] }>('task', 'list');
-	const terminals = await world.json<{ id: string }[]>('terminal', 'list');
+	const { terminals } = await world.json<{ terminals: { id: string }[] }>('terminal', 'list');
 	expect(shown).toMatchObject([
 		{ pid: task.pid, memoryBytes: 2048 * 2 ** 20, smUtilisation: 0.37, taskId: tasks[0]?.id },
 		{ pid: terminal.pid, memoryBytes: 64 * 2 ** 20, terminalId: terminals[0]?.id },

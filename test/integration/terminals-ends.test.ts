@@ -75,6 +75,6 @@ test('where a reason must be given, nothing opens without one, and the one that 
 	}
 	const purpose = 'looking into ticket 4711';
 	expect((await world.up.run('exec', world.node, '-n', '--purpose', purpose, '--', 'true')).code).toBe(0);
-	const listed = await world.up.json<{ purpose?: string }[]>('terminal', 'list', '--all');
-	expect(listed.map((terminal) => terminal.purpose)).toContain(purpose);
+	const listed = await world.up.json<{ terminals: { purpose?: string }[] }>('terminal', 'list', '--all');
+	expect(listed.terminals.map((terminal) => terminal.purpose)).toContain(purpose);
 });

@@ -97,6 +97,30 @@ describe('exec', () => {
 		expect(ran).toMatchObject({ code: 7, stdout: 'out\n', stderr: 'err\n' });
 	});
 
+	test('is, for a program, events of both streams and of its end', async () => {
+		const ran = await world.up.run(
+			'exec',
+			world.node,
+			'-n',
+			'--json',
+			'--',
+			'sh',
+			'-c',
+			'echo out; echo err >&2; exit 7',
+		);
+		expect(ran).toMatchObject({ code: 7, stderr: '' });
+		const events = ran.stdout
+			.trimEnd()
+			.split('\n')
+			.map((line) => JSON.parse(line));
+		expect(events[0]).toEqual({ event: 'created', terminalId: expect.any(String), node: world.node });
+		const terminalId = events[0].terminalId;
+		const output = (stream: string, text: string) => ({ event: 'output', terminalId, stream, base64: btoa(text) });
+		// Which of the two streams comes first is the node's.
+		expect(events.slice(1, -1)).toEqual(expect.arrayContaining([output('stdout', 'out\n'), output('stderr', 'err\n')]));
+		expect(events.at(-1)).toMatchObject({ event: 'ended', terminalId, exitCode: 7, reason: 'TERMINAL_EXITED' });
+	});
+
 	test('is a pipe: its input ends when ours does', async () => {
 		const started = world.up.start(['exec', world.node, '--', 'wc', '-c']);
 		// `start` gives no input at all: /dev/null.
