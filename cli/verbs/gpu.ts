@@ -12,6 +12,7 @@ import { type Command, pairs, take } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
 import { stateName } from '../health/show-verdict.ts';
 import { paint, printJson, printTable, write } from '../io.ts';
+import { byNodeName } from '../node-order.ts';
 import { measured, quantity } from '../quantity.ts';
 import { fields, json } from '../show.ts';
 
@@ -28,7 +29,7 @@ async function allGpus(api: Api, selector: Record<string, string>): Promise<read
 		(response) => response.nodes,
 		NODES_MAX,
 	);
-	return items.flatMap((node) => node.gpus.map((gpu) => ({ node, gpu })));
+	return items.toSorted(byNodeName).flatMap((node) => node.gpus.map((gpu) => ({ node, gpu })));
 }
 
 const shown = (value: number | undefined, unit: string) => (value === undefined ? '-' : quantity(value, unit));

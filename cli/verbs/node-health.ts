@@ -22,6 +22,7 @@ import {
 	verdictText,
 } from '../health/show-verdict.ts';
 import { type Io, paint, printable, printJson, printTable, write } from '../io.ts';
+import { byNodeName } from '../node-order.ts';
 import { ago, enumName, json } from '../show.ts';
 
 const NODES_MAX = 100_000;
@@ -70,7 +71,7 @@ async function list(api: Api, args: Arguments, io: Io): Promise<number> {
 	const worst = items.toSorted(
 		(left, right) =>
 			(right.health?.state ?? HealthState.UNSPECIFIED) - (left.health?.state ?? HealthState.UNSPECIFIED) ||
-			left.name.localeCompare(right.name, 'en', { numeric: true }),
+			byNodeName(left, right),
 	);
 	await printTable(
 		io,

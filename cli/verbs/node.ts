@@ -15,6 +15,7 @@ import { type Arguments, type Command, pairs, take, usageError } from '../comman
 import { EXIT } from '../exit-codes.ts';
 import { glanceText } from '../health/show-verdict.ts';
 import { type Io, paint, printJson, printTable, write } from '../io.ts';
+import { byNodeName } from '../node-order.ts';
 import { newRequestId } from '../request-id.ts';
 import { ago, enumName, fields, json, labels, when } from '../show.ts';
 import { drain, REASON } from './node-drain.ts';
@@ -34,7 +35,7 @@ async function report(args: Arguments, io: Io, node: Node | undefined, sentence:
 
 const list: Command = {
 	name: 'node list',
-	summary: 'List nodes',
+	summary: 'List nodes, by name',
 	options: {
 		selector: {
 			type: 'string',
@@ -52,11 +53,12 @@ const list: Command = {
 		take(list, args);
 		const { client } = await connect(io, args);
 		const selector = pairs(list, 'selector', args.texts('selector'));
-		const { items } = await collect(
+		const { items: unsorted } = await collect(
 			(pageToken) => client(NodeService).listNodes({ pageToken, pageSize: 1000, selector }),
 			(response) => response.nodes,
 			100_000,
 		);
+		const items = unsorted.toSorted(byNodeName);
 		if (args.flag('json')) {
 			await printJson(io, { nodes: items.map((node) => json(NodeSchema, node)) });
 			return EXIT.ok;

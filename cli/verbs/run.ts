@@ -15,6 +15,7 @@ import { type Arguments, type Command, durationMs, pairs, take, usageError } fro
 import { EXIT } from '../exit-codes.ts';
 import { type Io, printable, printJson, write } from '../io.ts';
 import { LinePrefixer } from '../line-prefixer.ts';
+import { byNodeName } from '../node-order.ts';
 import { newRequestId } from '../request-id.ts';
 import { enumName, json } from '../show.ts';
 import { copyOutput, exitCodeOf, followTask, outputEvent } from '../task-stream.ts';
@@ -110,7 +111,7 @@ async function chooseNodes(args: Arguments, api: Api): Promise<readonly Pick<Nod
 		(response) => response.nodes,
 		100_000,
 	);
-	const usable = items.filter(takesTasks).sort(byName);
+	const usable = items.filter(takesTasks).sort(byNodeName);
 	if (ways === 0 && items.length > 1) {
 		throw usageError(run, `there are ${items.length} nodes; say which with --node, --selector or --all`);
 	}
@@ -128,10 +129,6 @@ async function chooseNodes(args: Arguments, api: Api): Promise<readonly Pick<Nod
 	});
 }
 
-function byName(a: Pick<Node, 'name'>, b: Pick<Node, 'name'>): number {
-	return a.name < b.name ? -1 : 1;
-}
-
 /** Each node once, however often it was named, by name or by id. One that isn't there ends it before anything is started. */
 async function namedNodes(api: Api, named: readonly string[]): Promise<readonly Pick<Node, 'id' | 'name'>[]> {
 	// One needs no name: it has no prefix and no neighbours.
@@ -146,7 +143,7 @@ async function namedNodes(api: Api, named: readonly string[]): Promise<readonly 
 			}),
 	);
 	const nodes = new Map(found.flatMap(({ node }) => (node === undefined ? [] : [[node.id, node] as const])));
-	return [...nodes.values()].sort(byName);
+	return [...nodes.values()].sort(byNodeName);
 }
 
 /** Calls `work` for each node, at most PARALLEL_MAX at once; answers in the order of `nodes`. */

@@ -65,11 +65,12 @@ const list: Command = {
 		else {
 			await printTable(
 				io,
-				['ID', 'STATE', 'NODE', 'LABELS', 'EXPIRES', 'CREATED BY'],
+				['ID', 'STATE', 'FOR', 'USED BY', 'LABELS', 'EXPIRES', 'CREATED BY'],
 				items.map((token) => [
 					token.id,
 					enumName(TokenState, token.state),
-					token.nodeId || token.nodeName || '-',
+					token.nodeName || 'any host',
+					token.nodeId || '-',
 					labels(token.labels),
 					ago(io, token.expiresAt),
 					token.createdBy,
