@@ -58,7 +58,10 @@ async function main(argv: readonly string[]): Promise<number> {
 	}
 	process.umask(0o077);
 	const ring = new LogRing(new StandardError(), RECENT_LOG_BYTES_MAX);
-	const log = createLogger({ name: 'node-agent', level: config.core.logLevel, destination: ring });
+	// Whoever enrolls by hand reads the sentence below; a log is for a program, or for whoever sets its level.
+	const isForPerson = verb === 'enroll' && !args.json && loaded.sources['core.log_level'] === 'default';
+	const level = isForPerson ? 'warn' : config.core.logLevel;
+	const log = createLogger({ name: 'node-agent', level, destination: ring });
 	const recentLog = () => ring.text();
 	const base = { config, version: ownVersion(import.meta.url), clock: systemClock, rng: systemRng, log, recentLog };
 	if (verb === 'enroll') {

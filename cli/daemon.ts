@@ -45,14 +45,15 @@ export function becomeDaemon(daemon: Daemon, argv: readonly string[]): never {
 const ASK_TIMEOUT_MS = 30_000;
 
 /** Runs a daemon's entry for one short answer on its standard output. */
-export function askDaemon(daemon: Daemon, argv: readonly string[]): Promise<string> {
+export function askDaemon(daemon: Daemon, argv: readonly string[], timeoutMs = ASK_TIMEOUT_MS): Promise<string> {
 	return new Promise((resolve, reject) => {
 		execFile(
 			process.execPath,
 			[...loaderArgs(), daemonPath(daemon), ...argv],
-			{ timeout: ASK_TIMEOUT_MS },
+			{ timeout: timeoutMs },
 			(error, stdout, stderr) => {
 				if (error === null) resolve(stdout);
+				else if (error.killed === true) reject(tooSlow(daemon, argv, timeoutMs));
 				else {
 					reject(
 						new GpuaasError({
@@ -64,5 +65,13 @@ export function askDaemon(daemon: Daemon, argv: readonly string[]): Promise<stri
 				}
 			},
 		);
+	});
+}
+
+function tooSlow(daemon: Daemon, [asked = '']: readonly string[], timeoutMs: number): GpuaasError {
+	return new GpuaasError({
+		code: 'DEADLINE_EXCEEDED',
+		reason: 'TIMED_OUT',
+		message: `the ${daemon} did not answer ${asked} within ${timeoutMs / 1000} s and was stopped: this machine is too busy, or a disk hangs; when it is quieter (uptime, cat /proc/pressure/*), run the same command again`,
 	});
 }

@@ -30,3 +30,9 @@ test('a counter is shown as its rate', () => {
 test('links of one GPU have their number, the first has none', () => {
 	expect([0, 3].map((index) => historyName(series({ index })))).toEqual(['power.usage GPU-1', 'power.usage GPU-1 3']);
 });
+
+test('a moment stays one over its history', () => {
+	const [at, average] = [[0n], [1_764_237_601]];
+	const boot = series({ key: 'boot.time', id: '', unit: 'seconds', atMs: at, average, maximum: average });
+	expect(historyLine(boot, STEP_MS, 0)).toMatch(/last 2025-11-27T10:00:01Z$/);
+});

@@ -20,11 +20,17 @@ test('numbers are short and carry the unit that people use', () => {
 });
 
 test('a value that is older than its sample says so, in seconds as long as they matter', () => {
-	const of = (ageSeconds?: number) => measured({ value: 34, unit: 'celsius', ageSeconds });
+	const of = (ageSeconds?: number) => measured({ key: 'temperature.gpu', value: 34, unit: 'celsius', ageSeconds });
 	expect([undefined, 4.4, 119, 121, 7000, 26_000].map(of)).toEqual([
 		...['34 °C', '34 °C, 4 s old', '34 °C, 119 s old'],
 		...['34 °C, 2 min old', '34 °C, 117 min old', '34 °C, 7 h old'],
 	]);
+});
+
+test('a metric that is a moment is shown as one', () => {
+	const boot = { key: 'boot.time', value: 1_764_237_601, unit: 'seconds' };
+	expect(measured(boot)).toBe('2025-11-27T10:00:01Z');
+	expect(measured({ ...boot, key: 'probe.age', value: 3 })).toBe('3 s');
 });
 
 test('a sparkline goes from the least to the most, with gaps where nothing was measured', () => {

@@ -34,13 +34,23 @@ export function rate(value: number, unit: string): string {
 	return `${short(value)}/s`;
 }
 
+/** Metrics that are moments, in seconds since 1970: a duration to their unit, which is Prometheus's for both. */
+const MOMENTS: ReadonlySet<string> = new Set(['boot.time']);
+
+/** A value of the metric `key`, where quantities are shown without their metric a plain `quantity`. */
+export function metricText(key: string, value: number, unit: string): string {
+	if (!MOMENTS.has(key)) return quantity(value, unit);
+	return new Date(Math.round(value) * 1000).toISOString().replace('.000Z', 'Z');
+}
+
 /** A value of a sample, with its age where that is more than the sample's. */
-export function measured({ value, unit, ageSeconds }: Measured): string {
+export function measured({ key, value, unit, ageSeconds }: Measured): string {
 	const age = ageSeconds === undefined ? '' : `, ${ageText(ageSeconds)} old`;
-	return `${quantity(value, unit)}${age}`;
+	return `${metricText(key, value, unit)}${age}`;
 }
 
 interface Measured {
+	readonly key: string;
 	readonly value: number;
 	readonly unit: string;
 	readonly ageSeconds?: number | undefined;

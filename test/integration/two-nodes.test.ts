@@ -232,4 +232,19 @@ describe('two nodes', () => {
 		const refused = await world.run('run', '-n', 'second', '--', 'true');
 		expect(refused.code).toBe(125);
 	});
+
+	test('a person who enrolls a host reads sentences, and its log where a level was asked for', async () => {
+		const said = async (name: string, ...flags: string[]) => {
+			const token = join(world.root, `${name}-token`);
+			writeFileSync(token, (await world.run('token', 'create', '--name', name)).stdout, { mode: 0o600 });
+			const where = ['--data', join(world.root, name), '--address', ready.enroll, '--token-file', token];
+			return await world.run('agent', 'enroll', ...where, ...flags);
+		};
+		const quiet = await said('by-hand');
+		expect(quiet).toMatchObject({ code: 0, stderr: '' });
+		expect(quiet.stdout).toMatch(/^enrolled as node by-hand \([0-9a-f-]{36}\)\nnext: /);
+		const logged = await said('by-log', '--set', 'core.log_level=info');
+		expect(logged.stdout).toContain('enrolled as node by-log');
+		expect(JSON.parse(logged.stderr)).toMatchObject({ message: 'enrolled', name: 'by-log' });
+	});
 });
