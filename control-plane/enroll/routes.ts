@@ -14,6 +14,7 @@ import {
 	CompleteEnrollmentRequestSchema,
 	EnrollmentService,
 } from '../../proto/gen/gpuaas/enrollment/v1/enrollment_pb.ts';
+import { violationText } from '../../proto/violation-text.ts';
 import { beginEnrollment } from '../app/enrollment/begin.ts';
 import { completeEnrollment } from '../app/enrollment/complete.ts';
 import type { EnrollmentDeps } from '../app/enrollment/deps.ts';
@@ -105,7 +106,13 @@ function limit(calls: KeyedBuckets, peer: string): void {
 function validate<D extends DescMessage>(desc: D, request: MessageShape<D>): void {
 	const result = validator.validate(desc, request);
 	if (result.kind === 'valid') return;
-	const what = result.kind === 'invalid' ? result.violations.map(String).join('; ') : 'its rules could not be checked';
+	const what =
+		result.kind === 'invalid'
+			? result.violations
+					.map(violationText)
+					.map(({ field, description }) => `${field}: ${description}`)
+					.join('; ')
+			: 'its rules could not be checked';
 	throw new GpuaasError({
 		code: result.kind === 'invalid' ? 'INVALID_ARGUMENT' : 'INTERNAL',
 		reason: 'INVALID_REQUEST',

@@ -5,9 +5,10 @@ import {
 	getOption,
 	hasOption,
 	ScalarType,
+	toJson,
 } from '@bufbuild/protobuf';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { field as fieldRules } from '../../proto/gen/buf/validate/validate_pb.ts';
+import { FieldRulesSchema, field as fieldRules } from '../../proto/gen/buf/validate/validate_pb.ts';
 import {
 	AuditClass,
 	Caller,
@@ -16,6 +17,7 @@ import {
 	ScopeSource,
 	StepUp,
 } from '../../proto/gen/gpuaas/common/v1/policy_pb.ts';
+import { PATTERN_WORDS } from '../../proto/violation-text.ts';
 import { dataClassOf, listMessages, listMethods, nameOf, policyOf, readContract } from './contract.ts';
 import { unboundedFields } from './request-bounds.ts';
 import { addedTo, grownEntries, readAllowList } from './shrink.ts';
@@ -259,4 +261,20 @@ function textOf(paths: RegExp): string {
 		.filter((path) => paths.test(path) && /\.(ts|py|sh|go)$/.test(path))
 		.map(readText)
 		.join('\n');
+}
+
+test('every pattern of the contract is told in words, and no words are of none', () => {
+	const patterns = messages
+		.flatMap(({ fields }) => fields)
+		.filter((field) => hasOption(field, fieldRules))
+		.flatMap((field) => patternsIn(toJson(FieldRulesSchema, getOption(field, fieldRules))));
+	expect(Object.keys(PATTERN_WORDS).sort(), 'proto/violation-text.ts').toEqual([...new Set(patterns)].sort());
+});
+
+/** At whatever depth: of a string, of the items of a list, of keys and values of a map. */
+function patternsIn(rules: unknown): string[] {
+	if (typeof rules !== 'object' || rules === null) return [];
+	return Object.entries(rules).flatMap(([name, value]) =>
+		name === 'pattern' && typeof value === 'string' ? [value] : patternsIn(value),
+	);
 }

@@ -253,7 +253,10 @@ describe('tasks', () => {
 			client.createTask({ node: '', spec: { kind: { case: 'run', value: { argv: [] } } } }),
 		);
 		expect(refused).toMatchObject({ code: 'InvalidArgument', reason: 'INVALID_REQUEST' });
-		expect(refused.message).toContain('node');
-		expect(refused.message).toContain('argv');
+		expect(refused.message).toContain('node: must not be empty');
+		expect(refused.message).toContain('argv: must have at least one');
+		const spec = { kind: { case: 'run' as const, value: { argv: ['true'], user: 'A b' } } };
+		const named = await refusalOf(client.createTask({ node: 'n', spec }));
+		expect(named.message).toMatch(/correct spec\.run\.user: must be the name of an account: [^^$[]+$/);
 	});
 });

@@ -1,7 +1,7 @@
 import type { DescMessage, Message } from '@bufbuild/protobuf';
-import { pathToString } from '@bufbuild/protobuf/reflect';
 import { createValidator, type Validator } from '@bufbuild/protovalidate';
 import type { Interceptor } from '@connectrpc/connect';
+import { violationText } from '../../../proto/violation-text.ts';
 import { stateOf } from '../call-state.ts';
 import { InvalidRequest } from '../errors.ts';
 
@@ -41,7 +41,5 @@ function check(validator: Validator, desc: DescMessage, message: Message): void 
 	const result = validator.validate(desc, message);
 	if (result.kind === 'valid') return;
 	if (result.kind === 'error') throw result.error;
-	throw new InvalidRequest(
-		result.violations.map(({ field, message: description }) => ({ field: pathToString(field), description })),
-	);
+	throw new InvalidRequest(result.violations.map(violationText));
 }
