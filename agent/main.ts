@@ -7,6 +7,7 @@ import { GpuaasError } from '../kit/error.ts';
 import { systemRng } from '../kit/ids.ts';
 import { createLogger, StandardError } from '../kit/log.ts';
 import { LogRing } from '../kit/log-ring.ts';
+import { outliveReaders } from '../kit/standard-streams.ts';
 import { ownVersion } from '../kit/version.ts';
 import { AGENT_SCHEMA, type AgentConfig } from './config.ts';
 import { enrollByToken } from './identify.ts';
@@ -102,6 +103,7 @@ function enrolledText(identity: StoredIdentity, { core }: AgentConfig): string {
 const RECENT_LOG_BYTES_MAX = 512 * 1024;
 
 using _alive = keepAlive();
+outliveReaders();
 try {
 	process.exitCode = await main(process.argv.slice(2));
 } catch (error) {

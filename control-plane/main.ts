@@ -4,6 +4,7 @@ import { parseDaemonArgs } from '../kit/config-args.ts';
 import { GpuaasError } from '../kit/error.ts';
 import { systemRng } from '../kit/ids.ts';
 import { createLogger } from '../kit/log.ts';
+import { outliveReaders } from '../kit/standard-streams.ts';
 import { ownVersion } from '../kit/version.ts';
 import { CONTROL_PLANE_SCHEMA } from './config.ts';
 import { newAuditLog } from './new-audit-log.ts';
@@ -48,6 +49,7 @@ async function main(argv: readonly string[]): Promise<number> {
 }
 
 using _alive = keepAlive();
+outliveReaders();
 try {
 	process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
