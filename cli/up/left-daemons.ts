@@ -25,41 +25,60 @@ export function markOf(root: string): Readonly<Record<string, string>> {
 
 export function leftDaemons(root: string, procRoot = '/proc'): readonly LeftDaemon[] {
 	const mark = `${MARK}=${realpathSync(root)}`;
-	const found: LeftDaemon[] = [];
-	for (const name of readdirSync(procRoot)) {
+	return runningPrograms(procRoot).flatMap(({ identity, argv }) => {
+		const daemon = (['agent', 'control-plane'] as const).find((each) => argv.includes(daemonPath(each)));
+		const isOurs = daemon !== undefined && strings(`${procRoot}/${identity.pid}/environ`).includes(mark);
+		return isOurs ? [{ ...identity, daemon }] : [];
+	});
+}
+
+/** All but this one. */
+export function runningPrograms(
+	procRoot: string,
+): readonly { readonly identity: ProcessIdentity; readonly argv: readonly string[] }[] {
+	return readdirSync(procRoot).flatMap((name) => {
 		// Taken first: what is read afterwards is of this process, or of one that `isSameProcess` tells apart.
 		const identity = processIdentity(Number(name), procRoot);
-		if (identity === undefined || identity.pid === process.pid) continue;
-		const argv = strings(`${procRoot}/${name}/cmdline`);
-		const daemon = (['agent', 'control-plane'] as const).find((each) => argv.includes(daemonPath(each)));
-		if (daemon !== undefined && strings(`${procRoot}/${name}/environ`).includes(mark))
-			found.push({ ...identity, daemon });
-	}
-	return found;
+		if (identity === undefined || identity.pid === process.pid) return [];
+		return [{ identity, argv: strings(`${procRoot}/${name}/cmdline`) }];
+	});
 }
 
 /**
  * Ends them and waits until they are gone. The control plane as Ctrl-C would, so that it completes what it records; the agent
  * as a crash would: asked to stop it would end the tasks and terminals as well, which go on under the next one.
  */
-export async function endLeftDaemons(clock: Clock, left: readonly LeftDaemon[]): Promise<void> {
-	for (const each of left) signalGroup(each, each.daemon === 'agent' ? 'SIGKILL' : 'SIGTERM');
+export function endLeftDaemons(clock: Clock, left: readonly LeftDaemon[]): Promise<void> {
+	// Each leads a group of its own, with the helpers that it started.
+	return endAll(clock, left, ({ pid, daemon }, signal) => process.kill(-pid, daemon === 'agent' ? 'SIGKILL' : signal));
+}
+
+/** SIGTERM, SIGKILL for who is there after the time that a stop has, and waits until all are gone. */
+export async function endAll<P extends ProcessIdentity>(
+	clock: Clock,
+	left: readonly P[],
+	kill: (process: P, signal: NodeJS.Signals) => void,
+): Promise<void> {
+	for (const each of left) killIfSame(each, 'SIGTERM', kill);
 	const startedAtMs = clock.monotonic();
 	let isPatient = true;
 	while (left.some((each) => isSameProcess(each))) {
 		if (isPatient && clock.monotonic() - startedAtMs > GRACE_MS_MAX) {
 			isPatient = false;
-			for (const each of left) signalGroup(each, 'SIGKILL');
+			for (const each of left) killIfSame(each, 'SIGKILL', kill);
 		}
 		await sleep(clock, POLL_MS);
 	}
 }
 
-/** Each leads a group of its own, with the helpers that it started. */
-function signalGroup(left: LeftDaemon, signal: NodeJS.Signals): void {
+function killIfSame<P extends ProcessIdentity>(
+	left: P,
+	signal: NodeJS.Signals,
+	kill: (process: P, signal: NodeJS.Signals) => void,
+): void {
 	if (!isSameProcess(left)) return;
 	try {
-		process.kill(-left.pid, signal);
+		kill(left, signal);
 	} catch (error) {
 		// It ended by itself.
 		if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;

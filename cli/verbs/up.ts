@@ -26,6 +26,7 @@ import {
 } from '../up/data-folder.ts';
 import { type FirstTask, openTasks, runFirstTask, waitForNode } from '../up/first-run.ts';
 import { endLeftDaemons, leftDaemons } from '../up/left-daemons.ts';
+import { endHosts, hostsToEnd, type LeftHost, leftHosts } from '../up/left-hosts.ts';
 import { isFree, PORT_NAMES, type Ports } from '../up/ports.ts';
 import { chooseStore, keepStore, readStore } from '../up/store-choice.ts';
 import { storeUrl } from './control-plane.ts';
@@ -72,9 +73,11 @@ const up: Command = {
 		const startedAt = new Date(io.clock.now()).toISOString();
 		const release = await takeFolder(root, { startedAt, store }, uuidv7(io.clock.now(), io.rng));
 		if (release === undefined) return attach(args, io, root, chosen);
+		const before = leftHosts(root);
 		try {
 			return await start(args, io, root, chosen, await chooseStore(root, named));
 		} finally {
+			await endOwnHosts(args, io, root, before);
 			release();
 		}
 	},
@@ -178,6 +181,17 @@ async function takeOver(args: Arguments, io: Io, root: string): Promise<void> {
 	const names = left.map(({ daemon, pid }) => `${daemon === 'agent' ? 'agent' : 'control plane'} (process ${pid})`);
 	await say(args, io, `an earlier up was killed; taking over from its ${names.join(' and ')}`);
 	await endLeftDaemons(io.clock, left);
+}
+
+/** What an agent left that was dead when it should have stopped: nobody else ends it, or knows of it. */
+async function endOwnHosts(args: Arguments, io: Io, root: string, before: readonly LeftHost[]): Promise<void> {
+	const left = leftHosts(root);
+	const ending = hostsToEnd(left, before, io.interrupt.aborted);
+	await endHosts(io.clock, ending);
+	const staying = left.filter((host) => !ending.includes(host));
+	if (staying.length === 0) return;
+	const named = staying.map(({ name, pid }) => `${name} (process ${pid})`).join(' and ');
+	await say(args, io, `what ran here before goes on in its ${named}; the next gpuaas up takes over`);
 }
 
 /** Ctrl-C while something starts ends the wait; what was started is stopped by its owner's scope. */
