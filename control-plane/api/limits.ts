@@ -18,6 +18,13 @@ export interface ApiLimits {
 	/** HTTP/2 PING while requests are open: finds peers that went away without a word. */
 	readonly pingPeriodMs: number;
 	readonly pingTimeoutMs: number;
+	/**
+	 * Past these a request is answered by 431 on HTTP/1. On HTTP/2, and while its client doesn't know the limit yet, by 431
+	 * too; from then on its stream ends with ENHANCE_YOUR_CALM, which gRPC and Connect clients read as RESOURCE_EXHAUSTED,
+	 * because Node hands such a request to nobody who could answer. What can't be refused alone is one header above 64 KiB,
+	 * the most that nghttp2 unpacks (NGHTTP2_HD_MAX_NV): the connection ends with COMPRESSION_ERROR, and all that was under
+	 * way on it.
+	 */
 	readonly headerBytesMax: number;
 	readonly headersMax: number;
 	/** A task's argv and env (1 MiB) fit four times: JSON and base64 are longer than bytes. */
