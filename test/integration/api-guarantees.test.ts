@@ -17,6 +17,7 @@ import { AssignmentMode, NodeService, NodeState } from '../../proto/gen/gpuaas/n
 import { OperationService, OperationState } from '../../proto/gen/gpuaas/operations/v1/operations_pb.ts';
 import { TaskService, TaskSpecSchema, TaskState } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
+import { assignmentRow } from '../contract/store/rows.ts';
 import { rawSqlite } from '../contract/store/stores.ts';
 import { eventually } from '../eventually.ts';
 import { NEEDS_MORE_THAN_A_KEY } from './api-samples.ts';
@@ -466,6 +467,21 @@ describe('removing a node', () => {
 		expect(await refusalOf(tasks.createTask({ node: node.id, spec: RUN }))).toMatchObject({ reason: 'NODE_RETIRED' });
 		expect(await refusalOf(nodes.removeNode({ node: node.id }))).toMatchObject({ reason: 'NODE_RETIRED' });
 		expect((await nodes.explainNode({ node: node.id })).explanations.length).toBeGreaterThan(2);
+	});
+
+	test('ends every assignment that is open, also those of its slices', async () => {
+		const node = await world.addNode();
+		const slices = ['mig-1', 'mig-2'];
+		await world.deps.store.unit(function* (tx) {
+			for (const sliceId of slices)
+				yield* tx.assignments.insert(assignmentRow(`of-${sliceId}`, node.id, { sliceId, mode: 'slice' }));
+		});
+		const told: string[] = [];
+		const unsubscribe = world.deps.bus.subscribe('assignments.ended', ({ key }) => told.push(key));
+		await operator().nodes.removeNode({ node: node.id });
+		unsubscribe();
+		expect(await world.deps.store.read((tx) => tx.assignments.openOfNodes([node.id]))).toEqual([]);
+		expect(told).toEqual(['of-mig-1', 'of-mig-2']);
 	});
 });
 

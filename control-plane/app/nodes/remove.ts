@@ -14,7 +14,7 @@ import { changeNode } from './change.ts';
 import { NOT_RETIRED } from './gates.ts';
 
 /**
- * Retires the node for good: its certificates are revoked, its assignment and drain end, its open tasks end
+ * Retires the node for good: its certificates are revoked, its assignments and drain end, its open tasks end
  * with a closing each, and its live stream is cut after the commit. A task that was queued or moved on between `prepare` and
  * the unit is left to the reconcilers (queue and lease expiry): a retired node never claims.
  */
@@ -24,7 +24,7 @@ export const removeNode = mutation('node', NodeService.method.removeNode, {
 		return await prepareEndings(deps, open, endingOf);
 	},
 	gates: [NOT_RETIRED],
-	*apply(tx, { deps, request, nowMs }, { node, assignment }, endings) {
+	*apply(tx, { deps, request, nowMs }, { node }, endings) {
 		const revoked: string[] = [];
 		for (const { serial } of yield* tx.certificates.listLive(node.id, nowMs)) {
 			yield* tx.certificates.update(serial, {
@@ -34,10 +34,10 @@ export const removeNode = mutation('node', NodeService.method.removeNode, {
 			});
 			revoked.push(serial);
 		}
-		if (assignment !== undefined) {
-			yield* tx.assignments.close(assignment.id, nowMs);
-			yield* giveBackAssignment(tx, [assignment.id]);
-		}
+		// All of them: that of the whole node, and those of its slices.
+		const assignments = (yield* tx.assignments.openOfNodes([node.id])).map(({ id }) => id);
+		for (const id of assignments) yield* tx.assignments.close(id, nowMs);
+		yield* giveBackAssignment(tx, assignments);
 		const drain = yield* tx.operations.runningOfTarget(node.id, 'nodes.drain');
 		if (drain !== undefined) yield* endDrain(tx, drain, 'cancelled', 'the node was removed', nowMs);
 		const ended = yield* applyEndings(tx, endings);
@@ -53,7 +53,7 @@ export const removeNode = mutation('node', NodeService.method.removeNode, {
 			events: [
 				...change.events,
 				{ topic: 'certificates.revoked', key: node.id },
-				...(assignment === undefined ? [] : [{ topic: 'assignments.ended', key: assignment.id }]),
+				...assignments.map((key) => ({ topic: 'assignments.ended', key })),
 			],
 			effects() {
 				for (const { id } of ended) deps.bus.publish({ topic: 'tasks.changed', key: id });
