@@ -3,6 +3,7 @@ import { uuidv7 } from '../../../kit/ids.ts';
 import { type RequestContext, systemContext } from '../../context.ts';
 import type { AppendAudit } from '../audit/event.ts';
 import type { AppDeps } from '../deps.ts';
+import { CLOCK_OFFSET_MAX_MS, clockOffsetMs } from '../system/clock-offset.ts';
 import { encodeDocument, endOf, isIdle, issuingSet, isUsable } from './document.ts';
 import { laggardNames } from './laggards.ts';
 import { signerRow } from './record.ts';
@@ -27,9 +28,6 @@ export type SelfRotated =
 	| { readonly kind: 'nothing'; readonly plan: RotationPlan }
 	/** Another replica, or a person, was first. */
 	| { readonly kind: 'changed' };
-
-/** Of two clocks that disagree neither says when a CA ends. The same bound as health's. */
-const CLOCK_OFFSET_MAX_MS = 5000;
 
 /** Takes the step that is due, if nobody has to be waited for. Throws what keeps it from that. */
 export async function rotateBySelf(deps: SelfRotationDeps): Promise<SelfRotated> {
@@ -81,7 +79,8 @@ async function carryOut(
 	ctx: RequestContext,
 ): Promise<SelfRotated> {
 	const { authority, clock, rng, store, bus, log, appendAudit } = deps;
-	const offsetMs = Math.abs((await store.now()) - clock.now());
+	const offsetMs = await clockOffsetMs(deps);
+	// Of two clocks that disagree neither says when a CA ends.
 	if (offsetMs > CLOCK_OFFSET_MAX_MS) throw clocksDisagree(offsetMs);
 	authority.assertKeys();
 	const { version, document } = authority.document();

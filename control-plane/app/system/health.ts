@@ -6,6 +6,7 @@ import { laggardNames } from '../certificates/laggards.ts';
 import { outlookOf, type RotationOutlook } from '../certificates/rotation-outlook.ts';
 import type { AppDeps } from '../deps.ts';
 import { query } from '../use-case.ts';
+import { CLOCK_OFFSET_MAX_MS, clockOffsetMs } from './clock-offset.ts';
 
 /** One thing that must be well for this replica to take work, looked at now. */
 export interface HealthFinding {
@@ -17,8 +18,6 @@ export interface HealthFinding {
 	readonly toSeeTo?: string;
 }
 
-/** Past this, leases and certificates judged by the two clocks would disagree. */
-const CLOCK_OFFSET_MAX_MS = 5000;
 const DAY_MS = 86_400_000;
 /** Time for a rotation whose every step waits for all nodes: some are off for a week. A CA lives for 90 days. */
 const AUTHORITY_END_NEAR_MS = 20 * DAY_MS;
@@ -38,7 +37,7 @@ export async function checkHealth(deps: AppDeps): Promise<readonly HealthFinding
 			return await authorityToSeeTo(deps);
 		}),
 		find('clock', 'it agrees with the store', 'repair time synchronisation on the host that is off', async () => {
-			const offsetMs = Math.abs((await deps.store.now()) - deps.clock.now());
+			const offsetMs = await clockOffsetMs(deps);
 			if (offsetMs > CLOCK_OFFSET_MAX_MS) throw new Error(`it is ${offsetMs} ms off the store's`);
 		}),
 		find('disk', 'there is room for output', 'free space where output is kept', () => deps.output.check()),

@@ -1,5 +1,6 @@
 import { uuidv7 } from '../../../kit/ids.ts';
 import type { TaskRefused } from '../../../proto/gen/gpuaas/link/v1/link_pb.ts';
+import type { Hint } from '../../bus/bus.ts';
 import type { RequestContext } from '../../context.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { TaskRow } from '../../store/port/tasks.ts';
@@ -26,13 +27,15 @@ export async function recordDeclined(
 	const eventIds = declined.map(() => uuidv7(nowMs, deps.rng)).sort();
 	try {
 		const changed = await deps.store.unit((tx) => apply(tx, source, { declined, eventIds, nowMs }));
-		for (const { id, nodeId, state } of changed)
-			deps.bus.publish(
-				state === 'queued' ? { topic: 'tasks.queued', key: nodeId } : { topic: 'tasks.changed', key: id },
-			);
+		for (const task of changed) deps.bus.publish(hintOf(task));
 	} catch (error) {
 		ctx.log.warn('declined offers were not recorded', { node: source.nodeId, error });
 	}
+}
+
+/** In the outbox, and on the bus of this replica at once. */
+function hintOf({ id, nodeId, state }: TaskRow): Hint {
+	return state === 'queued' ? { topic: 'tasks.queued', key: nodeId } : { topic: 'tasks.changed', key: id };
 }
 
 function* apply(
@@ -48,9 +51,7 @@ function* apply(
 		const patch = transition(task, { kind: 'refused', fact }, batch.nowMs);
 		const after = patch && (yield* tx.tasks.update(task.id, { ...patch, custody: node.custody }, [task.state]));
 		if (after === undefined) continue;
-		const event =
-			after.state === 'queued' ? { topic: 'tasks.queued', key: node.id } : { topic: 'tasks.changed', key: after.id };
-		yield* tx.outbox.append({ id: batch.eventIds[changed.length] ?? '', ...event, atMs: batch.nowMs });
+		yield* tx.outbox.append({ id: batch.eventIds[changed.length] ?? '', ...hintOf(after), atMs: batch.nowMs });
 		changed.push(after);
 	}
 	yield* releaseTasks(
