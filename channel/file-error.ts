@@ -11,7 +11,11 @@ export function fileError(path: string, thrown: unknown): unknown {
 		case 'EACCES':
 		case 'EPERM':
 		case 'EROFS':
-			return refuse('PERMISSION_DENIED', 'FILE_NOT_PERMITTED', `the account may not do this with ${name} (${code})`);
+			return refuse(
+				'PERMISSION_DENIED',
+				'FILE_NOT_PERMITTED',
+				`the account may not do this with ${name} (${code}); choose another path, or by --user another account of the node`,
+			);
 		case 'ENOSPC':
 		case 'EDQUOT':
 			return refuse('RESOURCE_EXHAUSTED', 'DISK_FULL', `the disk of ${name} is full; free space there and copy again`);

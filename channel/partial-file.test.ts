@@ -52,7 +52,9 @@ test('a link under the very name of the partial file is not written through', as
 	const secret = join(folder, 'secret');
 	writeFileSync(secret, 'secret');
 	symlinkSync(secret, join(folder, `.x.${owner.pid}-${owner.startTimeTicks}-${owner.bootId}.gpuaas-partial`));
-	await expect(PartialFile.open(target, 3, owner, systemClock)).rejects.toThrow();
+	// Called by the name that people know.
+	const message = `${target} is not what the copy needs there (ELOOP)`;
+	await expect(PartialFile.open(target, 3, owner, systemClock)).rejects.toMatchObject({ message });
 	expect(readFileSync(secret, 'utf8')).toBe('secret');
 });
 

@@ -24,12 +24,15 @@ const QUIET_MS = 600_000;
 
 export class PartialFile {
 	readonly path: string;
+	/** What people call it, also where something goes wrong before it is whole. */
+	readonly #target: string;
 	readonly #file: FileHandle;
 	#hash: Hash;
 	#bytes: number;
 
-	private constructor(path: string, file: FileHandle, hash: Hash, bytes: number) {
+	private constructor(path: string, target: string, file: FileHandle, hash: Hash, bytes: number) {
 		this.path = path;
+		this.#target = target;
 		this.#file = file;
 		this.#hash = hash;
 		this.#bytes = bytes;
@@ -43,12 +46,12 @@ export class PartialFile {
 		const claimed = () => claim(folder, stem, path, owner.bootId, clock.now() - QUIET_MS);
 		while ((await claimed()) === 'busy' && clock.monotonic() < endMs) await sleep(clock, LOOK_MS);
 		const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
-		return await about(path, async () => {
+		return await about(target, async () => {
 			const file = await open(bytesOf(path), flags, 0o600);
 			try {
 				const { size } = await file.stat();
 				const bytes = size > sizeMax ? 0 : size;
-				const partial = new PartialFile(path, file, createHash('sha256'), bytes);
+				const partial = new PartialFile(path, target, file, createHash('sha256'), bytes);
 				if (bytes === 0) await partial.restart();
 				else await partial.#hashAll();
 				return partial;
@@ -76,7 +79,7 @@ export class PartialFile {
 
 	/** A run of zeros becomes a hole: sparse files stay sparse. */
 	async append(data: Uint8Array): Promise<void> {
-		await about(this.path, async () => {
+		await about(this.#target, async () => {
 			const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
 			if (!isZero(bytes)) {
 				for (let written = 0; written < bytes.length; ) {
@@ -125,7 +128,8 @@ export class PartialFile {
 		const buffer = Buffer.allocUnsafe(CHUNK_BYTES);
 		for (let at = 0; at < this.#bytes; ) {
 			const { bytesRead } = await this.#file.read(buffer, 0, Math.min(CHUNK_BYTES, this.#bytes - at), at);
-			if (bytesRead === 0) throw refuse('ABORTED', 'FILE_CHANGED', `${shownPath(this.path)} changed; copy again`);
+			if (bytesRead === 0)
+				throw refuse('ABORTED', 'FILE_CHANGED', `what was there of ${shownPath(this.#target)} changed; copy again`);
 			this.#hash.update(buffer.subarray(0, bytesRead));
 			at += bytesRead;
 		}

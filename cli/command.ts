@@ -100,17 +100,25 @@ export function parseCommandLine(command: Command, argv: readonly string[]): Arg
 			flag: (name) => given[name] === true,
 		};
 	} catch (error) {
-		throw usageError(command, problemOf(error, command, Object.keys(options)));
+		throw usageError(command, problemOf(error, command, Object.keys(options), dashes !== -1));
 	}
 }
 
-function problemOf(error: unknown, { noJson }: Command, names: readonly string[]): string {
+function problemOf(
+	error: unknown,
+	{ noJson, usage = '' }: Command,
+	names: readonly string[],
+	hasProgram: boolean,
+): string {
 	if (!(error instanceof Error)) return String(error);
 	const [detail = ''] = error.message.split('. To specify');
 	const unknown = /^Unknown option '(-[^']*)'/.exec(detail)?.[1];
 	if (unknown === undefined) return detail;
 	if (unknown === '--json' && noJson !== undefined) return noJson;
 	const [near] = nearest(unknown.replace(/^--/, ''), names);
+	// `exec gpu-07 ls -l`: most likely the program's.
+	if (near === undefined && !hasProgram && usage.includes('-- '))
+		return `there is no option ${unknown}; those of the program go after --`;
 	return `there is no option ${unknown}${near === undefined ? '' : `, did you mean --${near}?`}`;
 }
 
@@ -121,6 +129,23 @@ export function usageError(command: Pick<Command, 'name'>, detail: string): Gpua
 		message: `${detail}; see: gpuaas ${command.name} --help`,
 		metadata: { exit: '2' },
 	});
+}
+
+/** What comes before a program's command line, which must be there; where `--` was forgotten, how it is called with it. */
+export function takeProgram(command: Command, args: Arguments, ...names: readonly string[]): readonly string[] {
+	const { positionals, rest } = args;
+	if (rest === undefined && positionals.length > names.length) {
+		const program = positionals.slice(names.length).map(quoted).join(' ');
+		throw usageError(command, `the program comes after --, as in: -- ${program}`);
+	}
+	const given = take(command, args, ...names);
+	if (rest === undefined || rest.length === 0) throw usageError(command, 'the program is missing: put it after --');
+	return given;
+}
+
+/** For a POSIX shell. */
+function quoted(word: string): string {
+	return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 /** Exactly these positionals, each named for the message. */

@@ -120,6 +120,18 @@ describe('dispatch', () => {
 		});
 	});
 
+	it.each([
+		['exec gpu-07 ls', 255, 'the program comes after --, as in: -- ls;'],
+		['exec gpu-07 ls -l', 255, 'there is no option -l; those of the program go after --;'],
+		['exec gpu-07 --', 255, 'the program is missing: put it after --;'],
+		['run -n gpu-07 hostname it;s', 125, "the program comes after --, as in: -- hostname 'it;s';"],
+		['node show -l', 2, 'there is no option -l; see'],
+	])('says of %s where a program goes', async (line, exit, said) => {
+		const io = testIo(empty());
+		expect(await dispatch(line.split(' '), io)).toBe(exit);
+		expect(io.err()).toContain(`gpuaas: ${said}`);
+	});
+
 	it('leaves words after -- alone', async () => {
 		const io = testIo(empty());
 		await dispatch(['run', '--', 'prog', '--help', '--json'], io);

@@ -83,7 +83,7 @@ async function fail(io: Io, argv: readonly string[], thrown: unknown, failureExi
 	const error = thrown instanceof GpuaasError ? thrown : fileProblem(thrown);
 	const code = error?.code ?? 'INTERNAL';
 	const reason = error?.reason ?? 'INTERNAL';
-	const message = error?.message ?? `unexpected: ${messageOf(thrown)}`;
+	const message = error === undefined ? `unexpected: ${messageOf(thrown)}` : `${error.message}${whereToLook(error)}`;
 	const own = error?.metadata.exit === undefined ? EXIT.failed : Number(error.metadata.exit);
 	const exit = failureExit !== undefined && (own === EXIT.failed || own === EXIT.usage) ? failureExit : own;
 	const dashes = argv.indexOf('--');
@@ -99,4 +99,18 @@ async function fail(io: Io, argv: readonly string[], thrown: unknown, failureExi
 		await write(io.stderr, `${thrown.stack ?? ''}\n`);
 	}
 	return exit;
+}
+
+const LISTS: Readonly<Record<string, string>> = {
+	NODE_NOT_FOUND: 'gpuaas node list',
+	TASK_NOT_FOUND: 'gpuaas task list',
+	OPERATION_NOT_FOUND: 'gpuaas operation list',
+	TERMINAL_NOT_FOUND: 'gpuaas terminal list --all',
+	RECORDING_NOT_FOUND: 'gpuaas terminal recordings',
+};
+
+/** The control plane says to look at a list; which verb that is, we know. */
+function whereToLook({ reason, message }: GpuaasError): string {
+	const list = LISTS[reason];
+	return list === undefined || !message.endsWith('that you can see') ? '' : `: ${list}`;
 }

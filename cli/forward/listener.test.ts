@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { connect } from 'node:net';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { expect, test } from 'vitest';
 import { Mux } from '../../channel/mux.ts';
@@ -33,3 +33,22 @@ test('disposing ends the connections that are open, bridged or not', async () =>
 	down.end();
 	await running;
 }, 30_000);
+
+test('an address that cannot be listened on says what is wrong with it, and what to do', async () => {
+	const [up, down] = [new PassThrough(), new PassThrough()];
+	const mux = new Mux({ pipe: streamPipe(up, down) });
+	const taken = createServer();
+	await once(taken.listen(0, '127.0.0.1'), 'listening');
+	const { port } = taken.address() as AddressInfo;
+	const listen = (address: { readonly host: string; readonly port: number }) => listenFor(mux, address, () => {});
+	await expect(listen({ host: '127.0.0.1', port })).rejects.toMatchObject({
+		code: 'ALREADY_EXISTS',
+		message: expect.stringMatching(/is in use here; choose another port, 0 for any free one$/),
+	});
+	// TEST-NET-1 (RFC 5737): no machine has it.
+	await expect(listen({ host: '192.0.2.1', port: 0 })).rejects.toMatchObject({
+		code: 'FAILED_PRECONDITION',
+		message: expect.stringMatching(/no such address \(EADDRNOTAVAIL\); choose another --bind/),
+	});
+	taken.close();
+});

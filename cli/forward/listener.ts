@@ -49,15 +49,24 @@ export async function listenFor(
 function listening(server: Server, { host, port }: { readonly host: string; readonly port: number }): Promise<void> {
 	return new Promise((resolve, reject) => {
 		server.once('error', (error: NodeJS.ErrnoException) => {
-			const why = error.code === 'EADDRINUSE' ? 'is in use' : `can't be listened on (${error.code ?? error.message})`;
 			reject(
 				new GpuaasError({
-					code: 'ALREADY_EXISTS',
+					code: error.code === 'EADDRINUSE' ? 'ALREADY_EXISTS' : 'FAILED_PRECONDITION',
 					reason: 'FORWARD_UNREACHABLE',
-					message: `${host}:${port} ${why} here; choose another port, as in 0:${port} for any free one`,
+					message: `${host}:${port} ${whyNot(error)}`,
 				}),
 			);
 		});
 		server.listen(port, host, () => resolve());
 	});
+}
+
+/** What is wrong with it here, and what to do. */
+function whyNot({ code, message }: NodeJS.ErrnoException): string {
+	if (code === 'EADDRINUSE') return 'is in use here; choose another port, 0 for any free one';
+	if (code === 'EACCES')
+		return 'is not for you to listen on here (EACCES); choose a port from 1024 on, 0 for any free one';
+	if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND' || code === 'EAI_AGAIN')
+		return `can't be listened on: this machine has no such address (${code}); choose another --bind, without it it is 127.0.0.1`;
+	return `can't be listened on here (${code ?? message})`;
 }

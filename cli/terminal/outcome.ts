@@ -1,8 +1,21 @@
 import type { ChannelEnd } from '../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
 import { EXIT } from '../exit-codes.ts';
 
-/** As shells say it. */
-const NOT_RUN: Readonly<Record<string, number>> = { COMMAND_NOT_FOUND: 127, COMMAND_NOT_EXECUTABLE: 126 };
+/** The first two as shells say them; of all of them nothing was ever started. */
+const NOT_RUN: Readonly<Record<string, number>> = {
+	COMMAND_NOT_FOUND: 127,
+	COMMAND_NOT_EXECUTABLE: 126,
+	CWD_MISSING: EXIT.channelFailed,
+	USER_UNKNOWN: EXIT.channelFailed,
+	SHELL_MISSING: EXIT.channelFailed,
+	SPAWN_FAILED: EXIT.channelFailed,
+	TOO_MANY_TERMINALS: EXIT.channelFailed,
+	DEVICE_ISOLATION_UNAVAILABLE: EXIT.channelFailed,
+	POLICY_TERMINAL: EXIT.channelFailed,
+	POLICY_USER: EXIT.channelFailed,
+	POLICY_SHELL: EXIT.channelFailed,
+	POLICY_BINARY: EXIT.channelFailed,
+};
 
 /** What a shell would exit with; why, where the program didn't end by itself. */
 export function outcomeOf(nodeName: string, end: ChannelEnd): { readonly code: number; readonly said: string } {

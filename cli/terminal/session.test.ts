@@ -154,6 +154,8 @@ test('whoever only attached leaves a program as it is when nobody reads on', asy
 test.each([
 	['COMMAND_NOT_FOUND', 127, 'gpuaas: not run on node: why\n'],
 	['COMMAND_NOT_EXECUTABLE', 126, 'gpuaas: not run on node: why\n'],
+	['CWD_MISSING', 255, 'gpuaas: not run on node: why\n'],
+	['POLICY_USER', 255, 'gpuaas: not run on node: why\n'],
 	['TERMINAL_KILLED', 255, 'gpuaas: the terminal on node was ended: why\n'],
 ])('%s ends with %i and says whether anything ran', async (reason, code, said) => {
 	const io = testIo();

@@ -23,6 +23,7 @@ describe('what up says', () => {
 		const said = screen('ok: hello');
 		for (const part of [':65001', ':65004/metrics', folder.root, folder.ca, 'first task  ok: hello', 'Ctrl-C stops'])
 			expect(said).toContain(part);
+		expect(said).toContain('./gpuaas shell gpu-07');
 		expect(screen('')).toContain('Ctrl-C detaches; everything goes on.');
 		expect(screen('')).not.toContain('first task');
 	});

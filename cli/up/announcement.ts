@@ -31,6 +31,8 @@ export function announcement({ folder, nodeName, command, firstTask, bold }: Ann
 		'Try, in another terminal:',
 		`  ${command} run -- sh -c 'echo hi; exit 3'`,
 		'      a program through the real path, with its exit code',
+		`  ${command} shell ${nodeName}`,
+		'      a login shell; ~? right after Enter lists what can be done',
 		`  ${command} node why ${nodeName}`,
 		'      what the control plane knows of this host',
 		`  ${command} audit verify`,

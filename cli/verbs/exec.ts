@@ -1,7 +1,7 @@
 import { AttachMode, TerminalService } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import { assertTyped } from '../argument-bytes.ts';
 import { connect } from '../client.ts';
-import { type Command, take, usageError } from '../command.ts';
+import { type Command, takeProgram, usageError } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
 import { printJson } from '../io.ts';
 import { newRequestId } from '../request-id.ts';
@@ -35,9 +35,8 @@ const exec: Command = {
 		'255 also not run',
 	],
 	async run(args, io) {
-		const [node = ''] = take(exec, args, 'NODE');
+		const [node = ''] = takeProgram(exec, args, 'NODE');
 		const argv = args.rest ?? [];
-		if (argv.length === 0) throw usageError(exec, 'the command is missing: put it after --');
 		await assertTyped(argv, [node, args.text('user') ?? '', args.text('cwd') ?? '']);
 		const [tty, asEvents] = [args.flag('tty'), args.flag('json')];
 		if (tty && asEvents) throw usageError(exec, 'what a terminal shows is no document: --json goes without --tty');

@@ -11,7 +11,7 @@ import {
 } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { assertTyped } from '../argument-bytes.ts';
 import { type Api, collect, connect } from '../client.ts';
-import { type Arguments, type Command, durationMs, pairs, take, usageError } from '../command.ts';
+import { type Arguments, type Command, durationMs, pairs, takeProgram, usageError } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
 import { type Io, printable, printJson, write } from '../io.ts';
 import { LinePrefixer } from '../line-prefixer.ts';
@@ -78,10 +78,8 @@ const run: Command = {
 		'130 interrupted',
 	],
 	async run(args, io) {
-		take(run, args);
-		if (args.rest === undefined || args.rest.length === 0)
-			throw usageError(run, 'the program is missing: put it after --');
-		await assertTyped(args.rest, [
+		takeProgram(run, args);
+		await assertTyped(args.rest ?? [], [
 			...['env', 'node', 'selector'].flatMap((name) => args.texts(name)),
 			...['user', 'cwd'].map((name) => args.text(name) ?? ''),
 		]);

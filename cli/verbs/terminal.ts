@@ -10,8 +10,9 @@ import {
 import { collect, connect } from '../client.ts';
 import { type Command, take, usageError } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
-import { type Io, printJson, printTable, relativeTime, write } from '../io.ts';
+import { type Io, printable, printJson, printTable, relativeTime, write } from '../io.ts';
 import { enumName, json } from '../show.ts';
+import { signalName } from '../signal-name.ts';
 import { attachTo, present } from '../terminal/session.ts';
 
 const ITEMS_MAX = 1000;
@@ -57,12 +58,24 @@ async function printTerminals(io: Io, terminals: readonly Terminal[], none: stri
 		terminal.nodeName,
 		enumName(TerminalKind, terminal.kind),
 		terminal.user,
-		terminal.state === TerminalState.CLOSED ? `closed ${terminal.reason}` : enumName(TerminalState, terminal.state),
+		stateText(terminal),
 		String(terminal.viewers),
 		terminal.createdAt === undefined ? '' : relativeTime(nowMs, timestampMs(terminal.createdAt)),
 		terminal.command,
 	]);
 	await printTable(io, ['ID', 'NODE', 'KIND', 'USER', 'STATE', 'ATTACHED', 'OPENED', 'COMMAND'], rows, none);
+}
+
+function stateText(terminal: Terminal): string {
+	if (terminal.state !== TerminalState.CLOSED) return enumName(TerminalState, terminal.state);
+	return `closed, ${endText(terminal)}`;
+}
+
+/** How it ended: the program by itself, or why it was ended. */
+function endText({ exitCode, signal, reason }: Terminal): string {
+	if (reason !== 'TERMINAL_EXITED') return reason;
+	if (signal !== undefined) return signalName(signal);
+	return exitCode === undefined ? 'exited' : `exit ${exitCode}`;
 }
 
 const attach: Command = {
@@ -88,6 +101,9 @@ const attach: Command = {
 		const asEvents = args.flag('json');
 		if (terminal.tty && asEvents)
 			throw usageError(attach, 'what a terminal shows is no document: --json is for commands without one');
+		// Else what it ended with would be all that is seen of it.
+		if (terminal.state === TerminalState.CLOSED && !asEvents && terminal.reason === 'TERMINAL_EXITED')
+			await write(io.stderr, `gpuaas: terminal ${terminal.id} has ended already: ${endText(terminal)}\n`);
 		return await attachTo(io, api, terminal, { mode, readsStdin: true, asEvents });
 	},
 };
@@ -121,7 +137,8 @@ const share: Command = {
 		const client = (await connect(io, args)).client(TerminalService);
 		const { terminal } = await client.shareTerminal({ terminalId, principalId, mode });
 		if (args.flag('json')) await printJson(io, { terminal: json(TerminalSchema, present(terminal)) });
-		else if (!args.flag('withdraw'))
+		else if (args.flag('withdraw')) await write(io.stdout, `${printable(principalId)} can attach no longer\n`);
+		else
 			await write(
 				io.stdout,
 				`they can attach with: gpuaas terminal attach ${terminalId}${args.flag('control') ? '' : ' --observe'}\n`,
@@ -139,8 +156,12 @@ const kill: Command = {
 	async run(args, io) {
 		const [terminalId = ''] = take(kill, args, 'ID');
 		const client = (await connect(io, args)).client(TerminalService);
-		const { terminal } = await client.killTerminal({ terminalId, reason: args.text('reason') ?? '' });
-		if (args.flag('json')) await printJson(io, { terminal: json(TerminalSchema, present(terminal)) });
+		const ended = present((await client.killTerminal({ terminalId, reason: args.text('reason') ?? '' })).terminal);
+		if (args.flag('json')) await printJson(io, { terminal: json(TerminalSchema, ended) });
+		else {
+			const how = ended.message === '' ? endText(ended) : printable(ended.message);
+			await write(io.stdout, `terminal ${ended.id} on ${printable(ended.nodeName)} has ended: ${how}\n`);
+		}
 		return EXIT.ok;
 	},
 };

@@ -137,6 +137,7 @@ describe('exec', () => {
 		const unknown = await world.up.run('exec', 'nowhere', '-n', '--', 'true');
 		expect(unknown).toMatchObject({ code: 255 });
 		expect(unknown.stderr).toContain('no such node');
+		expect(unknown.stderr).toContain('list the nodes that you can see: gpuaas node list');
 		await expect(
 			world.client().openTerminal({
 				node: world.node,
@@ -144,6 +145,17 @@ describe('exec', () => {
 			}),
 		).rejects.toThrow(/columns/);
 	});
+});
+
+test('what has ended is told so, by how it ended, and is not taken for what is there', async () => {
+	await world.up.run('exec', world.node, '-n', '--', 'sh', '-c', 'exit 7 # ends');
+	const listed = (await world.up.run('terminal', 'list', '--all')).stdout.split('\n');
+	const id = listed.find((line) => line.includes('exit 7 # ends'))?.split(' ')[0] ?? '';
+	expect(listed.find((line) => line.startsWith(id))).toContain('closed, exit 7');
+	const attached = await world.up.run('terminal', 'attach', id);
+	expect(attached).toMatchObject({ code: 7, stdout: '', stderr: `gpuaas: terminal ${id} has ended already: exit 7\n` });
+	const killed = await world.up.run('terminal', 'kill', id);
+	expect(killed).toMatchObject({ code: 0, stdout: `terminal ${id} on ${world.node} has ended: exit 7\n` });
 });
 
 describe('several people', () => {
