@@ -5,6 +5,7 @@ import { configJson, printConfig } from '../kit/config.ts';
 import { parseDaemonArgs } from '../kit/config-args.ts';
 import { GpuaasError } from '../kit/error.ts';
 import { systemRng } from '../kit/ids.ts';
+import { jsonLine } from '../kit/json-line.ts';
 import { createLogger, StandardError } from '../kit/log.ts';
 import { LogRing } from '../kit/log-ring.ts';
 import { outliveReaders } from '../kit/standard-streams.ts';
@@ -32,7 +33,7 @@ async function main(argv: readonly string[]): Promise<number> {
 	const config = loaded.values;
 	if (args.printConfig) {
 		const settings = args.json
-			? `${JSON.stringify({ settings: configJson(AGENT_SCHEMA, loaded) })}\n`
+			? jsonLine({ settings: configJson(AGENT_SCHEMA, loaded) })
 			: printConfig(AGENT_SCHEMA, loaded);
 		process.stdout.write(settings);
 		return 0;
@@ -54,7 +55,7 @@ async function main(argv: readonly string[]): Promise<number> {
 	}
 	if (verb === 'status') {
 		const status = await readAgentStatus(config, systemClock, systemRng);
-		process.stdout.write(args.json ? `${JSON.stringify(status)}\n` : statusText(status));
+		process.stdout.write(args.json ? jsonLine(status) : statusText(status));
 		return 0;
 	}
 	process.umask(0o077);
@@ -69,9 +70,7 @@ async function main(argv: readonly string[]): Promise<number> {
 		await mkdir(config.core.data, { recursive: true, mode: 0o700 });
 		const identity = await enrollByToken({ ...base, facts: readPlatformFacts() });
 		process.stdout.write(
-			args.json
-				? `${JSON.stringify({ nodeId: identity.nodeId, nodeName: identity.nodeName })}\n`
-				: enrolledText(identity, config),
+			args.json ? jsonLine({ nodeId: identity.nodeId, nodeName: identity.nodeName }) : enrolledText(identity, config),
 		);
 		return 0;
 	}
@@ -82,7 +81,7 @@ async function main(argv: readonly string[]): Promise<number> {
 	const stop = new AbortController();
 	for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort());
 	const onReady = (identity: { readonly nodeId: string; readonly nodeName: string }) => {
-		process.stdout.write(`${JSON.stringify({ ready: true, nodeId: identity.nodeId, nodeName: identity.nodeName })}\n`);
+		process.stdout.write(jsonLine({ ready: true, nodeId: identity.nodeId, nodeName: identity.nodeName }));
 	};
 	await runAgent({ ...base, onReady }, stop.signal);
 	return 0;
@@ -109,8 +108,7 @@ try {
 } catch (error) {
 	const { message, code, reason } = GpuaasError.from(error);
 	// As every verb of the command answers that was asked for JSON.
-	if (process.argv.includes('--json'))
-		process.stdout.write(`${JSON.stringify({ error: { code, reason, message } })}\n`);
+	if (process.argv.includes('--json')) process.stdout.write(jsonLine({ error: { code, reason, message } }));
 	else process.stderr.write(`gpuaas agent: ${error instanceof GpuaasError ? message : (error as Error).stack}\n`);
 	process.exitCode = code === 'INVALID_ARGUMENT' ? 2 : 1;
 }

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { durationMs, parseCommandLine } from './command.ts';
 import { dispatch } from './dispatch.ts';
 import { commandHelp } from './help.ts';
-import { printable } from './io.ts';
+import { printable, printJson } from './io.ts';
 import { testIo } from './test-io.ts';
 import { VERBS } from './verbs.ts';
 
@@ -106,6 +106,16 @@ describe('dispatch', () => {
 		expect(await dispatch(['whoami', '--json'], io)).toBe(1);
 		expect(JSON.parse(io.out())).toMatchObject({ error: { code: 'FAILED_PRECONDITION', reason: 'CONFIG_INVALID' } });
 		expect(io.err()).toBe('');
+	});
+
+	it('lets nothing of a document drive the terminal that it is read in', async () => {
+		const io = testIo(empty());
+		expect(await dispatch(['\u009b31mnod', '--json'], io)).toBe(2);
+		expect(io.out()).toContain('\\u009b31mnod');
+		expect(io.out()).not.toContain('\u009b');
+		const shown = testIo();
+		await printJson(shown, { title: '\u202egnp.sh\u009b' });
+		expect(shown.out()).toBe('{"title":"\\u202egnp.sh\\u009b"}\n');
 	});
 
 	it.each([

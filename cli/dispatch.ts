@@ -4,7 +4,7 @@ import { type Command, parseCommandLine } from './command.ts';
 import { EXIT } from './exit-codes.ts';
 import { fileProblem } from './file-problem.ts';
 import { commandHelp, groupHelp, helpWidth, overview } from './help.ts';
-import { type Io, printable, write } from './io.ts';
+import { type Io, printable, printJson, write } from './io.ts';
 import { VERBS, type Verb } from './verbs.ts';
 
 /** Runs one command line and returns its exit code; never throws. */
@@ -89,7 +89,7 @@ async function fail(io: Io, argv: readonly string[], thrown: unknown, failureExi
 	const dashes = argv.indexOf('--');
 	if ((dashes === -1 ? argv : argv.slice(0, dashes)).includes('--json')) {
 		const { exit: _, ...metadata } = error?.metadata ?? {};
-		await write(io.stdout, `${JSON.stringify({ error: { code, reason, message, metadata } })}\n`);
+		await printJson(io, { error: { code, reason, message, metadata } });
 		return exit;
 	}
 	const correlationId = error?.metadata.correlation_id;

@@ -1,5 +1,6 @@
 import type { Clock } from '../kit/clock.ts';
 import type { Rng } from '../kit/ids.ts';
+import { jsonLine } from '../kit/json-line.ts';
 import { displayWidth, padCells } from './display-width.ts';
 
 /** Everything a verb touches of the outside world, so that tests can watch it. */
@@ -38,7 +39,7 @@ export function write(stream: NodeJS.WritableStream, chunk: string | Uint8Array)
 }
 
 export function printJson(io: Io, document: unknown): Promise<void> {
-	return write(io.stdout, `${JSON.stringify(document)}\n`);
+	return write(io.stdout, jsonLine(document));
 }
 
 const ESCAPES = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const;

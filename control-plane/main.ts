@@ -3,6 +3,7 @@ import { configJson, printConfig } from '../kit/config.ts';
 import { parseDaemonArgs } from '../kit/config-args.ts';
 import { GpuaasError } from '../kit/error.ts';
 import { systemRng } from '../kit/ids.ts';
+import { jsonLine } from '../kit/json-line.ts';
 import { createLogger } from '../kit/log.ts';
 import { outliveReaders } from '../kit/standard-streams.ts';
 import { ownVersion } from '../kit/version.ts';
@@ -18,7 +19,7 @@ async function main(argv: readonly string[]): Promise<number> {
 	const loaded = loadSettings(args, process.env);
 	if (args.printConfig) {
 		const settings = args.json
-			? `${JSON.stringify({ settings: configJson(CONTROL_PLANE_SCHEMA, loaded) })}\n`
+			? jsonLine({ settings: configJson(CONTROL_PLANE_SCHEMA, loaded) })
 			: printConfig(CONTROL_PLANE_SCHEMA, loaded);
 		process.stdout.write(settings);
 		return 0;
@@ -29,11 +30,11 @@ async function main(argv: readonly string[]): Promise<number> {
 	const deps = { config, version: ownVersion(import.meta.url), clock: systemClock, rng: systemRng, log };
 	const [verb, reason = ''] = args.positionals;
 	if (verb === 'new-audit-log') {
-		process.stdout.write(`${JSON.stringify(await newAuditLog(deps, reason))}\n`);
+		process.stdout.write(jsonLine(await newAuditLog(deps, reason)));
 		return 0;
 	}
 	if (verb === 'renew-authority') {
-		process.stdout.write(`${JSON.stringify(await renewAuthority(deps))}\n`);
+		process.stdout.write(jsonLine(await renewAuthority(deps)));
 		return 0;
 	}
 	const stop = new AbortController();
@@ -41,7 +42,7 @@ async function main(argv: readonly string[]): Promise<number> {
 	await serve(
 		{
 			...deps,
-			onReady: (addresses) => process.stdout.write(`${JSON.stringify({ ready: true, ...addresses })}\n`),
+			onReady: (addresses) => process.stdout.write(jsonLine({ ready: true, ...addresses })),
 		},
 		stop.signal,
 	);
@@ -55,8 +56,7 @@ try {
 } catch (error) {
 	const { message, code, reason } = GpuaasError.from(error);
 	// As every verb of the command answers that was asked for JSON.
-	if (process.argv.includes('--json'))
-		process.stdout.write(`${JSON.stringify({ error: { code, reason, message } })}\n`);
+	if (process.argv.includes('--json')) process.stdout.write(jsonLine({ error: { code, reason, message } }));
 	else
 		process.stderr.write(`gpuaas control-plane: ${error instanceof GpuaasError ? message : (error as Error).stack}\n`);
 	process.exitCode = code === 'INVALID_ARGUMENT' ? 2 : 1;
