@@ -218,7 +218,10 @@ describe('a copy that was cut', () => {
 		const [left = ''] = partials();
 		const writer = spawn('sleep', ['600']);
 		const { pid, startTimeTicks } = present(processIdentity(writer.pid ?? 0), 'it runs');
-		execFileSync('mv', [at(String(left)), at(`.b.${pid}-${startTimeTicks}-${owner.bootId}.gpuaas-partial`)]);
+		execFileSync('mv', [
+			at(String(left)),
+			at(`.b.${pid}-${startTimeTicks}-${owner.bootId}-0123456789abcdef.gpuaas-partial`),
+		]);
 		const ended = once(writer, 'exit');
 		let looks = 0;
 		const clock: Clock = {
@@ -250,11 +253,11 @@ describe('a copy that was cut', () => {
 
 	test('takes over neither a file that is being written nor a link', async () => {
 		writeFileSync(at('a'), 'content');
-		writeFileSync(at('secret'), 'secret');
+		writeFileSync(at('secret'), 'secret', { mode: 0o600 });
 		const living = present(processIdentity(1), 'init runs');
-		const busy = `.b.1-${living.startTimeTicks}-${living.bootId}.gpuaas-partial`;
-		writeFileSync(at(busy), 'con');
-		symlinkSync(at('secret'), at(`.b.999999999-1-${owner.bootId}.gpuaas-partial`));
+		const busy = `.b.1-${living.startTimeTicks}-${living.bootId}-0123456789abcdef.gpuaas-partial`;
+		writeFileSync(at(busy), 'con', { mode: 0o600 });
+		symlinkSync(at('secret'), at(`.b.999999999-1-${owner.bootId}-0123456789abcdef.gpuaas-partial`));
 		// Its writer is waited for, which costs nothing here.
 		let nowMs = 0;
 		const clock = { ...systemClock, monotonic: () => (nowMs += 1000) };

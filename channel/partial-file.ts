@@ -1,26 +1,33 @@
 import { createHash, type Hash } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, link, lstat, open, readdir, rename, rm } from 'node:fs/promises';
+import { type FileHandle, link, open, readdir, rename, rm } from 'node:fs/promises';
 import { type Clock, sleep } from '../kit/clock.ts';
+import { hex, type Rng, systemRng } from '../kit/ids.ts';
 import { isSameProcess, type ProcessIdentity } from '../kit/process-identity.ts';
 import { bytesOf, type CopyEntry, shownPath } from './copy-entry.ts';
 import { about, refuse } from './file-error.ts';
 
 /**
- * A file that isn't whole yet, beside the one that it will become: `.<name>.<pid>-<start time>-<boot>.gpuaas-partial`,
+ * A file that isn't whole yet, beside the one that it will become: `.<name>.<pid>-<start time>-<boot>-<random>.gpuaas-partial`,
  * readable by its owner alone. The name says who writes it, so that the next copy can take over what a killed one left
  * and leaves alone what another is writing. In a home that several machines share that one may run on another, where we
  * can't look: what was written to a moment ago is its own. Nothing of it is under the final name before it is whole and durable.
+ * Others may write in that folder too: a new one is made by us alone (O_EXCL), one that is taken over is looked at once it is open.
  */
 const SUFFIX = '.gpuaas-partial';
 const NAME_BYTES_MAX = 255;
-const OWNER = /^\.(\d{1,10})-(\d{1,20})-([0-9a-f-]{36})\.gpuaas-partial$/;
+const OWNER = /^\.(\d{1,10})-(\d{1,20})-([0-9a-f-]{36})-[0-9a-f]{16}\.gpuaas-partial$/;
+const RANDOM_BYTES = 8;
+/** Of its owner alone: what others may open, they may have open already, and would read what is written to it. */
+const MODE = 0o600;
 const CHUNK_BYTES = 1024 * 1024;
 /** Who was told to end is gone by then; who really writes is not, and keeps its file. */
 const WRITER_ENDS_MS = 2000;
 const LOOK_MS = 50;
 /** Whoever writes on another machine has written something, or is gone, by then. */
 const QUIET_MS = 600_000;
+/** Nobody foretells 64 random bits once. */
+const CREATE_ATTEMPTS = 3;
 
 export class PartialFile {
 	readonly path: string;
@@ -39,15 +46,30 @@ export class PartialFile {
 	}
 
 	/** Takes over what an earlier copy of `target` left, when it isn't longer than `sizeMax`; else begins an empty one. */
-	static async open(target: string, sizeMax: number, owner: ProcessIdentity, clock: Clock): Promise<PartialFile> {
-		const { folder, stem } = placeOf(target);
-		const path = `${folder}${stem}.${owner.pid}-${owner.startTimeTicks}-${owner.bootId}${SUFFIX}`;
+	static async open(
+		target: string,
+		sizeMax: number,
+		owner: ProcessIdentity,
+		clock: Clock,
+		rng: Rng = systemRng,
+	): Promise<PartialFile> {
+		const place = placeOf(target);
+		const name = () =>
+			`${place.folder}${place.stem}.${owner.pid}-${owner.startTimeTicks}-${owner.bootId}-${hex(rng.bytes(RANDOM_BYTES))}${SUFFIX}`;
 		const endMs = clock.monotonic() + WRITER_ENDS_MS;
-		const claimed = () => claim(folder, stem, path, owner.bootId, clock.now() - QUIET_MS);
-		while ((await claimed()) === 'busy' && clock.monotonic() < endMs) await sleep(clock, LOOK_MS);
-		const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
+		for (;;) {
+			const path = name();
+			const taken = await claim(place, path, owner.bootId, clock.now() - QUIET_MS);
+			if (taken === 'busy' && clock.monotonic() < endMs) await sleep(clock, LOOK_MS);
+			else if (taken === 'busy' || taken === 'none') break;
+			else return await PartialFile.#of(path, target, taken, sizeMax);
+		}
+		const { path, file } = await about(target, () => create(name));
+		return await PartialFile.#of(path, target, file, sizeMax);
+	}
+
+	static async #of(path: string, target: string, file: FileHandle, sizeMax: number): Promise<PartialFile> {
 		return await about(target, async () => {
-			const file = await open(bytesOf(path), flags, 0o600);
 			try {
 				const { size } = await file.stat();
 				const bytes = size > sizeMax ? 0 : size;
@@ -104,8 +126,10 @@ export class PartialFile {
 	async commit(target: string, { mode, mtimeMs }: CopyEntry, force: boolean): Promise<void> {
 		await about(target, async () => {
 			await this.#file.truncate(this.#bytes);
-			await this.#file.chmod(mode);
 			await this.#file.utimes(mtimeMs / 1000, mtimeMs / 1000);
+			await this.#file.sync();
+			// Only now: a copy that is killed while it syncs is taken over by the next, which wants MODE.
+			await this.#file.chmod(mode);
 			await this.#file.sync();
 			await this.#file.close();
 			if (force) await rename(bytesOf(this.path), bytesOf(target));
@@ -136,43 +160,72 @@ export class PartialFile {
 	}
 }
 
-/** Another process may take it first; then there is nothing to take over. */
+/** Only one that nobody made before: whoever may write in the folder could have put a file of their own, or a link, there. */
+async function create(name: () => string): Promise<{ readonly path: string; readonly file: FileHandle }> {
+	const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+	for (let attempt = 1; ; attempt += 1) {
+		const path = name();
+		try {
+			return { path, file: await open(bytesOf(path), flags, MODE) };
+		} catch (error) {
+			if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || attempt === CREATE_ATTEMPTS) throw error;
+		}
+	}
+}
+
+/** What an ended process left, open and under the name `own`. Another may take it first; then there is nothing to take over. */
 async function claim(
-	folder: string,
-	stem: string,
+	{ folder, stem }: Place,
 	own: string,
 	ownBootId: string,
 	quietSinceMs: number,
-): Promise<'taken' | 'busy' | 'none'> {
+): Promise<FileHandle | 'busy' | 'none'> {
 	let found: 'busy' | 'none' = 'none';
 	const place = folder === '' ? '.' : folder;
 	for (const name of await about(place, () => readdir(bytesOf(place), 'latin1'))) {
 		const [, pid, ticks, bootId] = name.startsWith(stem) ? (OWNER.exec(name.slice(stem.length)) ?? []) : [];
 		if (pid === undefined || ticks === undefined || bootId === undefined) continue;
-		const writer = { pid: Number(pid), startTimeTicks: Number(ticks), bootId };
 		const path = bytesOf(`${folder}${name}`);
-		const stats = await lstat(path).catch(() => undefined);
-		// Only what we could have written ourselves: a link or somebody else's file is a trap.
-		if (stats?.isFile() !== true || stats.nlink !== 1 || stats.uid !== process.getuid?.()) continue;
-		if (isSameProcess(writer)) {
-			found = 'busy';
-			continue;
-		}
-		if (bootId !== ownBootId && stats.mtimeMs > quietSinceMs) continue;
-		const taken = await rename(path, bytesOf(own)).then(
-			() => true,
-			() => false,
-		);
-		if (taken) return 'taken';
+		const file = await openOwn(path);
+		if (file === undefined) continue;
+		const isBusy = isSameProcess({ pid: Number(pid), startTimeTicks: Number(ticks), bootId });
+		if (isBusy) found = 'busy';
+		const isQuiet = bootId === ownBootId || (await file.stat()).mtimeMs <= quietSinceMs;
+		const isTaken =
+			!isBusy &&
+			isQuiet &&
+			(await rename(path, bytesOf(own)).then(
+				() => true,
+				() => false,
+			));
+		if (isTaken) return file;
+		await file.close();
 	}
 	return found;
 }
 
-function placeOf(target: string): { readonly folder: string; readonly stem: string } {
+/** Only what we could have written ourselves: a link, somebody else's file or one that others may read is a trap. */
+async function openOwn(path: Buffer): Promise<FileHandle | undefined> {
+	// O_NONBLOCK: a FIFO must not hang us.
+	const flags = constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+	const file = await open(path, flags).catch(() => undefined);
+	if (file === undefined) return undefined;
+	const { uid, nlink, mode } = await file.stat();
+	if (mode === (constants.S_IFREG | MODE) && nlink === 1 && uid === process.geteuid?.()) return file;
+	await file.close();
+	return undefined;
+}
+
+interface Place {
+	readonly folder: string;
+	readonly stem: string;
+}
+
+function placeOf(target: string): Place {
 	const at = target.lastIndexOf('/') + 1;
 	const name = target.slice(at);
-	// Pid, start time and boot id take 70 bytes.
-	const stem = name.length <= NAME_BYTES_MAX - 90 ? name : createHash('sha256').update(bytesOf(name)).digest('hex');
+	// What says who writes it takes up to 101 bytes.
+	const stem = name.length <= NAME_BYTES_MAX - 102 ? name : createHash('sha256').update(bytesOf(name)).digest('hex');
 	return { folder: target.slice(0, at), stem: `.${stem}` };
 }
 
