@@ -7,6 +7,7 @@ import { systemClock } from '../kit/clock.ts';
 import { bridge } from './bridge.ts';
 import { encodeFrame, FRAME_PAYLOAD_BYTES_MAX, type Frame, FrameDecoder } from './frame.ts';
 import { Mux } from './mux.ts';
+import { MUX_WINDOW_BYTES } from './mux-channel.ts';
 import { streamPipe } from './pipe.ts';
 import { decodeRefusal, encodeRefusal } from './refusal.ts';
 
@@ -19,7 +20,11 @@ afterEach(() => {
 });
 
 /** A service behind a mux pair: each channel is a connection to `serve`, as `forward` makes them. */
-async function forwarded(serve: (socket: Socket) => void, channelsMax = 256) {
+async function forwarded(
+	serve: (socket: Socket) => void,
+	channelsMax = 256,
+	onDialled: (socket: Socket) => void = () => {},
+) {
 	const up = new PassThrough();
 	const down = new PassThrough();
 	const service = createServer({ allowHalfOpen: true }, (socket) => {
@@ -36,6 +41,7 @@ async function forwarded(serve: (socket: Socket) => void, channelsMax = 256) {
 			const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
 			open.push(socket);
 			await once(socket, 'connect');
+			onDialled(socket);
 			return { start: () => void bridge(socket, channel) };
 		},
 	});
@@ -171,6 +177,33 @@ describe('a mux', () => {
 		const socket = await dial();
 		socket.end(Buffer.alloc(1_000_000));
 		expect((await all(socket)).toString()).toBe('1000000');
+	});
+
+	test('the last of an answer waits for its reader, also once both ends of the connection are over', async () => {
+		const answerBytes = MUX_WINDOW_BYTES + 1;
+		const gone = Promise.withResolvers<void>();
+		const { client } = await forwarded(
+			(socket) => {
+				all(socket).then(() => socket.end(Buffer.alloc(answerBytes)));
+			},
+			256,
+			(socket) => socket.once('close', gone.resolve),
+		);
+		const channel = await client.open();
+		const came: number[] = [];
+		const last = Promise.withResolvers<string>();
+		let isReading = false;
+		channel.listen((event) => {
+			if (event.kind !== 'data') last.resolve(event.kind);
+			else if (came.push(event.bytes.length) > 0 && isReading) channel.consumed(event.bytes.length);
+		});
+		await channel.end();
+		await gone.promise;
+		isReading = true;
+		for (const bytes of came.slice()) channel.consumed(bytes);
+		expect(await last.promise).toBe('end');
+		expect(came.reduce((sum, bytes) => sum + bytes, 0)).toBe(answerBytes);
+		expect(client.channelCount).toBe(0);
 	});
 
 	test('a reset passes through, in both directions', async () => {
