@@ -270,7 +270,12 @@ async function verdictOf(
 		['time', `${new Date(manifest.startedAtMs).toISOString()} to ${new Date(manifest.endedAtMs).toISOString()}`],
 		['input', manifest.inputRecorded ? 'recorded where it was shown' : 'not recorded'],
 		['incomplete', manifest.truncated],
-		['gaps', manifest.gaps === 0 ? '' : `${manifest.gaps}, ${manifest.gapBytes} bytes never came from the node`],
+		[
+			'gaps',
+			manifest.gaps === 0
+				? ''
+				: `${manifest.gaps}, of ${manifest.gapBytes} bytes as far as that is known; each is marked where it is`,
+		],
 		['sha256', manifest.sha256],
 	] as const;
 	return { name, ok: true, message: `verified: exactly what was sealed, ${manifest.events} events`, facts };

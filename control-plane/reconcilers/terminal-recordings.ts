@@ -1,6 +1,7 @@
 import { encodeCastEvent } from '../../kit/asciicast.ts';
 import { every, type Timer } from '../../kit/clock.ts';
 import type { RecordingDeps } from '../app/recordings/deps.ts';
+import { STOPPED } from '../app/recordings/gap.ts';
 import { sealRecording } from '../app/recordings/seal.ts';
 import { systemContext } from '../context.ts';
 import type { RecordingRow } from '../store/port/recordings.ts';
@@ -20,7 +21,6 @@ export interface TerminalRecordingsOptions extends RecordingDeps {
 }
 
 const BATCH = 100;
-const STOPPED = 'the control plane stopped before the terminal did';
 
 export class TerminalRecordingsReconciler implements AsyncDisposable {
 	readonly #options: TerminalRecordingsOptions;
@@ -101,7 +101,7 @@ export class TerminalRecordingsReconciler implements AsyncDisposable {
 		}
 		const endedAtMs = row.startedAtMs + Math.round(found.lastEventMs);
 		const { state, events, lastEventMs, gaps, gapBytes } = found;
-		const sealing = { row, endedAtMs, truncated: STOPPED, gaps, gapBytes };
+		const sealing = { row, endedAtMs, truncated: STOPPED, gaps, gapBytes, outputEnd: null };
 		if (state.kind === 'sealed') {
 			await sealRecording(this.#options, { ...sealing, file: state, events });
 			return;

@@ -35,6 +35,7 @@ const manifest: RecordingManifest = {
 	truncated: '',
 	gaps: 1,
 	gapBytes: 20,
+	outputEnd: 120,
 	bytes: file.length,
 	sha256: createHash('sha256').update(file).digest('hex'),
 };
@@ -109,8 +110,9 @@ test('whatever bytes are decoded, they are a whole manifest or nothing', () => {
 		const { predicate, ...rest } = JSON.parse(text) as { predicate: Record<string, unknown> };
 		delete predicate[name];
 		const decoded = decodeRecordingManifest(Buffer.from(JSON.stringify({ ...rest, predicate })));
-		// Those that were signed before gaps were counted stay good.
+		// Those that were signed before there were these stay good.
 		if (name === 'gaps' || name === 'gapBytes') expect(decoded, name).toEqual({ ...manifest, [name]: 0 });
+		else if (name === 'outputEnd') expect(decoded).toEqual({ ...manifest, outputEnd: null });
 		else expect(decoded, name).toBeUndefined();
 	}
 });

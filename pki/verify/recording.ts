@@ -40,6 +40,8 @@ export interface RecordingManifest {
 	/** Where output never came from the node; each is marked in the file. 0 in manifests from before they were counted. */
 	readonly gaps: number;
 	readonly gapBytes: number;
+	/** Of the terminal's output, where it ends and the next part begins; null when that isn't known (a crash). */
+	readonly outputEnd: number | null;
 	readonly bytes: number;
 	/** Hex, of the whole file. */
 	readonly sha256: string;
@@ -87,17 +89,22 @@ export function decodeRecordingManifest(payload: Uint8Array): RecordingManifest 
 		)
 			return undefined;
 		const [{ digest }] = subject as [{ digest?: Record<string, unknown> }];
-		const found: Record<string, unknown> = { gaps: 0, gapBytes: 0, ...(predicate as object) };
+		const found: Record<string, unknown> = { gaps: 0, gapBytes: 0, outputEnd: null, ...(predicate as object) };
 		const sha256 = digest?.sha256;
 		if (typeof sha256 !== 'string' || !/^[0-9a-f]{64}$/.test(sha256)) return undefined;
 		const isWhole =
 			TEXTS.every((name) => typeof found[name] === 'string') &&
-			NUMBERS.every((name) => Number.isSafeInteger(found[name]) && Number(found[name]) >= 0) &&
+			NUMBERS.every((name) => isCount(found[name])) &&
+			(found.outputEnd === null || isCount(found.outputEnd)) &&
 			typeof found.inputRecorded === 'boolean';
 		return isWhole ? ({ ...found, sha256 } as unknown as RecordingManifest) : undefined;
 	} catch {
 		return undefined;
 	}
+}
+
+function isCount(value: unknown): boolean {
+	return Number.isSafeInteger(value) && Number(value) >= 0;
 }
 
 export type RecordingVerdict =

@@ -145,18 +145,20 @@ describe('a recording', () => {
 		await expect(operator().readRecording({ recordingId: world.deps.replicaId })).rejects.toThrow('no such recording');
 	});
 
-	test('goes on in another part when another process takes the terminal up', async () => {
+	test('goes on in another part when another process takes the terminal up, where the one before ended', async () => {
 		const terminal = terminalOf(world, nodeId);
 		for (const part of [1, 2]) {
 			await using recordings = new Recordings(recordingDeps(world));
 			const opened = await recordings.open(terminal, { columns: 100 + part, rows: 30 }, () => {});
 			assert(opened.kind === 'recording', 'it is recorded');
+			expect(opened.recorder).toMatchObject({ isLater: part > 1, outputAt: part === 1 ? 0 : 6 });
 			opened.recorder.output(Buffer.from(`part ${part}`));
 		}
 		const parts = await world.deps.store.read((tx) => tx.recordings.listParts(terminal.id, 10));
+		const stopped = 'the control plane stopped before the terminal did';
 		expect(parts.map(({ part, state, truncated }) => [part, state, truncated])).toEqual([
-			[1, 'sealed', ''],
-			[2, 'sealed', ''],
+			[1, 'sealed', stopped],
+			[2, 'sealed', stopped],
 		]);
 		// Each begins with the size that the terminal has then.
 		const sizes = parts.map(async ({ id }) => JSON.parse((await content(id)).toString().split('\n')[0] ?? ''));
@@ -243,6 +245,20 @@ describe('after a crash', () => {
 		await file?.close();
 		return await only(terminal.id);
 	}
+
+	test('the next part does not pretend to know where the one before ended, sealed or not', async () => {
+		for (const isSealed of [false, true]) {
+			const { terminalId: id } = await crashed('unsaid');
+			if (isSealed) {
+				await using look = reconciler();
+				await look.once();
+			}
+			await using recordings = new Recordings(recordingDeps(world));
+			const opened = await recordings.open({ ...terminalOf(world, nodeId), id }, undefined, () => {});
+			assert(opened.kind === 'recording', 'it is recorded');
+			expect(opened.recorder.outputAt).toBeUndefined();
+		}
+	});
 
 	test('a recording is completed, marked truncated, sealed and verified', async () => {
 		const row = await crashed('the last words');

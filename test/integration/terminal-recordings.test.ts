@@ -110,8 +110,46 @@ describe.skipIf(lacks('script'))('a terminal of the product', () => {
 				.every(({ state }) => state === 'RECORDING_STATE_SEALED'),
 		);
 		const replayed = await world.run('terminal', 'replay', open.terminalId);
-		expect(replayed.stdout).toMatch(/before[\s\S]*after/);
+		expect(replayed.stdout).toMatch(/before[\s\S]*\[gap: what came between [\s\S]*before[\s\S]*after/);
 		expect((await world.run('terminal', 'verify', open.terminalId)).code).toBe(0);
+	});
+
+	test('what it showed while the control plane was stopped is missed, and its screen is in the next part, with nobody there', async () => {
+		const goOn = `${world.root}-go-on`;
+		const [daemon = 0] = world.pids('control-plane/main');
+		const program = [
+			'echo before',
+			`while [ -e /proc/${daemon} ]; do sleep 0.02; done`,
+			'echo hidden-$((40+2))',
+			`until [ -e ${goOn} ]; do sleep 0.1; done`,
+			'echo after',
+		].join('; ');
+		const running = inTerminal('exec', hostname(), '-t', '--', 'sh', '-c', program);
+		const open = await eventually('it is recorded', async () =>
+			(await listed()).find(({ state }) => state === 'RECORDING_STATE_RECORDING'),
+		);
+		process.kill(daemon, 'SIGTERM');
+		const parts = async () =>
+			(await listed().catch(() => [])).filter(({ terminalId }) => terminalId === open.terminalId);
+		await eventually('another part has begun', async () => (await parts()).length === 2, 60_000);
+		writeFileSync(goOn, '');
+		await running;
+		rmSync(goOn);
+		await eventually('both are sealed', async () =>
+			(await parts()).every(({ state }) => state === 'RECORDING_STATE_SEALED'),
+		);
+		expect((await parts()).map(({ truncated }) => truncated)).toEqual([
+			'',
+			'the control plane stopped before the terminal did',
+		]);
+		const replayed = await world.run('terminal', 'replay', open.terminalId);
+		expect(replayed.stdout).toMatch(
+			/before[\s\S]*\[truncated: [\s\S]*\[gap: output bytes \d+ to \d+ never came \(nothing was recorded then\)[\s\S]*hidden-42[\s\S]*after/,
+		);
+		expect(await world.run('terminal', 'verify', open.terminalId)).toMatchObject({
+			code: 0,
+			stdout: expect.stringMatching(/gaps: +1, of \d+ bytes/),
+		});
 	});
 
 	test('below the floor: by best effort it goes on and says so, fail-closed there is no terminal, and why is shown', async () => {

@@ -4,7 +4,8 @@ import { uuidv7 } from '../../../kit/ids.ts';
 import type { Custody } from '../../store/port/nodes.ts';
 import type { RecordingRow } from '../../store/port/recordings.ts';
 import type { RecordingDeps } from './deps.ts';
-import { NO_GAPS } from './gap.ts';
+import { NO_GAPS, STOPPED } from './gap.ts';
+import { outputEndOf } from './output-end.ts';
 import type { RecordingFile } from './recording-store.ts';
 import { sealRecording } from './seal.ts';
 import { type RecordingSummary, TerminalRecorder } from './terminal-recorder.ts';
@@ -39,6 +40,12 @@ export interface TerminalSize {
 
 /** With `isFatal` the terminal must end. */
 export type OnRecordingFailure = (isFatal: boolean, reason: string, message: string) => void;
+
+interface Begun {
+	readonly row: RecordingRow;
+	/** Of the terminal's output; undefined when the part before doesn't say. */
+	readonly outputAt: number | undefined;
+}
 
 const PARTS_MAX = 10_000;
 /** Of an agent that doesn't say how large its terminal is. */
@@ -80,7 +87,7 @@ export class Recordings implements AsyncDisposable {
 
 	/** Every terminal that is still relayed ends its part: the next process begins another. */
 	async [Symbol.asyncDispose](): Promise<void> {
-		await Promise.all([...this.#live.values()].map((recorder) => recorder?.end('the control plane stopped')));
+		await Promise.all([...this.#live.values()].map((recorder) => recorder?.cut(STOPPED)));
 	}
 
 	async #begin(
@@ -93,7 +100,8 @@ export class Recordings implements AsyncDisposable {
 		const id = uuidv7(this.#deps.clock.now(), this.#deps.rng);
 		this.#live.set(id, undefined);
 		try {
-			const recorder = await this.#create(await this.#insert(id, terminal), terminal.command, size, onFailure);
+			const begun = await this.#insert(id, terminal);
+			const recorder = await this.#create(begun, terminal.command, size, onFailure);
 			this.#live.set(id, recorder);
 			return recorder;
 		} catch (error) {
@@ -103,7 +111,7 @@ export class Recordings implements AsyncDisposable {
 	}
 
 	async #create(
-		row: RecordingRow,
+		{ row, outputAt }: Begun,
 		title: string,
 		{ columns: width, rows: height }: TerminalSize,
 		onFailure: OnRecordingFailure,
@@ -125,12 +133,14 @@ export class Recordings implements AsyncDisposable {
 			file,
 			recordsInput: policy.recordsInput,
 			bytesMax: policy.bytesMax,
+			part: row.part,
+			outputAt,
 			onFailure: (error) => onFailure(policy.mode === 'fail_closed', error.reason, endOf(error, policy.mode)),
 			seal: (summary) => this.#seal(row, file, summary),
 		});
 	}
 
-	async #insert(id: string, terminal: RecordedTerminal): Promise<RecordingRow> {
+	async #insert(id: string, terminal: RecordedTerminal): Promise<Begun> {
 		const { clock, store, replicaId, policy } = this.#deps;
 		const startedAtMs = clock.now();
 		return await store.unit(function* (tx) {
@@ -164,7 +174,7 @@ export class Recordings implements AsyncDisposable {
 				holdReason: '',
 			};
 			yield* tx.recordings.insert(row);
-			return row;
+			return { row, outputAt: outputEndOf(parts.at(-1)) };
 		});
 	}
 

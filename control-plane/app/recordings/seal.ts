@@ -19,11 +19,13 @@ export interface Sealing extends Gaps {
 	readonly endedAtMs: number;
 	/** Empty when it has its end. */
 	readonly truncated: string;
+	/** Of the terminal's output, where it ends; null when nobody knows. */
+	readonly outputEnd: number | null;
 }
 
 export async function sealRecording(deps: RecordingDeps, sealing: Sealing): Promise<void> {
 	const { store, clock, log, appendAudit, signer } = deps;
-	const { row, file, events, endedAtMs, truncated, gaps, gapBytes } = sealing;
+	const { row, file, events, endedAtMs, truncated, gaps, gapBytes, outputEnd } = sealing;
 	const statement = encodeRecordingManifest({
 		recordingId: row.id,
 		terminalId: row.terminalId,
@@ -44,6 +46,7 @@ export async function sealRecording(deps: RecordingDeps, sealing: Sealing): Prom
 		truncated,
 		gaps,
 		gapBytes,
+		outputEnd,
 		...file,
 	});
 	const envelope = create(DsseEnvelopeSchema, await signDsse(STATEMENT_TYPE, statement, signer));

@@ -6,7 +6,7 @@ import { GpuaasError } from '../../../kit/error.ts';
 import { VirtualClock } from '../../../kit/virtual-clock.ts';
 import { EchoedInput } from './echoed-input.ts';
 import type { RecordingFile } from './recording-store.ts';
-import { type RecordingSummary, TerminalRecorder } from './terminal-recorder.ts';
+import { type RecorderOptions, type RecordingSummary, TerminalRecorder } from './terminal-recorder.ts';
 
 /** A file in memory that may be slow or full. */
 class MemoryFile implements RecordingFile {
@@ -29,7 +29,7 @@ class MemoryFile implements RecordingFile {
 	close = () => Promise.resolve();
 }
 
-function record(options: { recordsInput?: boolean; bytesMax?: number } = {}) {
+function record(options: Partial<Pick<RecorderOptions, 'recordsInput' | 'bytesMax' | 'part' | 'outputAt'>> = {}) {
 	const clock = new VirtualClock();
 	const file = new MemoryFile();
 	const failures: GpuaasError[] = [];
@@ -46,6 +46,8 @@ function record(options: { recordsInput?: boolean; bytesMax?: number } = {}) {
 		file,
 		recordsInput: false,
 		bytesMax: 1 << 30,
+		part: 1,
+		outputAt: 0,
 		onFailure: (error) => failures.push(error),
 		seal: async (summary) => void sealed.push(summary),
 		...options,
@@ -79,7 +81,7 @@ describe('a recorder', () => {
 			{ atMs: 1500, code: 'o', text: 'two' },
 			{ atMs: 1500, code: 'm', text: 'the shell exited' },
 		]);
-		expect(sealed).toEqual([{ events: 5, truncated: '', gaps: 0, gapBytes: 0 }]);
+		expect(sealed).toEqual([{ events: 5, truncated: '', gaps: 0, gapBytes: 0, outputEnd: 6 }]);
 		await recorder.end('again');
 		recorder.output(Buffer.from('late'));
 		expect([sealed.length, events().length]).toEqual([1, 5]);
@@ -134,7 +136,9 @@ describe('a recorder', () => {
 		recorder.output(Buffer.from('after'));
 		expect(recorder.backlogBytes).toBe(0);
 		expect(failures.map(({ reason }) => reason)).toEqual(['RECORDING_UNAVAILABLE']);
-		expect(sealed).toMatchObject([{ events: 1, truncated: expect.stringContaining('the disk is full') }]);
+		expect(sealed).toMatchObject([
+			{ events: 1, truncated: expect.stringContaining('the disk is full'), outputEnd: null },
+		]);
 		expect(texts('o')).toBe('kept');
 	});
 
@@ -152,7 +156,50 @@ describe('a recorder', () => {
 			'o another',
 			'm exit',
 		]);
-		expect(sealed).toEqual([{ events: 6, truncated: '', gaps: 2, gapBytes: 1500 }]);
+		expect(sealed).toEqual([{ events: 6, truncated: '', gaps: 2, gapBytes: 1500, outputEnd: 2500 }]);
+	});
+
+	test('one that its terminal outlives says so, and where its output ends: what comes after that is not in it', async () => {
+		const { recorder, events, sealed } = record();
+		recorder.output(Buffer.from('one'));
+		const cut = recorder.cut('the control plane stopped');
+		recorder.output(Buffer.from('two'));
+		await cut;
+		expect(events().map(({ text }) => text)).toEqual(['one', 'truncated: the control plane stopped']);
+		expect(sealed).toMatchObject([{ truncated: 'the control plane stopped', outputEnd: 3 }]);
+	});
+
+	test('a part after one that ended in order begins where that ended, with what it missed', async () => {
+		const { recorder, events, sealed } = record({ part: 2, outputAt: 100 });
+		recorder.beginsAt(100);
+		recorder.gap(100, 130, Buffer.from('the screen'));
+		recorder.output(Buffer.from('on'));
+		await recorder.end('exit');
+		expect(recorder.isLater).toBe(true);
+		expect(events().map(({ text }) => text)).toEqual([
+			'gap: output bytes 100 to 130 never came (nothing was recorded then); the screen after it follows',
+			'the screen',
+			'on',
+			'exit',
+		]);
+		expect(sealed).toMatchObject([{ gaps: 1, gapBytes: 30, outputEnd: 132 }]);
+	});
+
+	test('a part after one that a crash ended says that nobody knows what it missed', async () => {
+		const { recorder, events, sealed } = record({ part: 2, outputAt: undefined });
+		recorder.beginsAt(130);
+		recorder.beginsAt(140);
+		recorder.screen(Buffer.from('the screen'));
+		recorder.output(Buffer.from('on'));
+		await recorder.end('exit');
+		expect(events().map(({ code, text }) => `${code} ${text.slice(0, 30)}`)).toEqual([
+			'm gap: what came between the par',
+			'm the screen as it was then',
+			'o the screen',
+			'o on',
+			'm exit',
+		]);
+		expect(sealed).toMatchObject([{ gaps: 1, gapBytes: 0, outputEnd: 132 }]);
 	});
 
 	test('sizes that come faster than they are written leave only the last', async () => {

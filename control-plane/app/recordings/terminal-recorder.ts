@@ -2,7 +2,7 @@ import { type CastCode, CastText, encodeCastEvent } from '../../../kit/asciicast
 import { type Clock, yieldTurn } from '../../../kit/clock.ts';
 import { GpuaasError } from '../../../kit/error.ts';
 import { EchoedInput } from './echoed-input.ts';
-import { type Gaps, gapMarker, NO_GAPS, withGap } from './gap.ts';
+import { type Gaps, gapMarker, NO_GAPS, UNKNOWN_GAP, withGap } from './gap.ts';
 import type { RecordingFile } from './recording-store.ts';
 
 /**
@@ -16,6 +16,10 @@ export interface RecorderOptions {
 	readonly recordsInput: boolean;
 	/** Of the file: past it the recording ends as a full disk would end it. */
 	readonly bytesMax: number;
+	/** From 1. */
+	readonly part: number;
+	/** Of its output, where it begins; undefined: the part before doesn't say where it ended. */
+	readonly outputAt: number | undefined;
 	/** Once, at the first failure. */
 	readonly onFailure: (error: GpuaasError) => void;
 	/** Seals what is there. Never rejects. */
@@ -26,6 +30,8 @@ export interface RecordingSummary extends Gaps {
 	readonly events: number;
 	/** Why it ends before its terminal did; empty when it has its end. */
 	readonly truncated: string;
+	/** Of the terminal's output, where this part ends; null when a failure ended it. */
+	readonly outputEnd: number | null;
 }
 
 /** Between two fsyncs while output comes: a power cut loses at most so much. */
@@ -47,6 +53,9 @@ export class TerminalRecorder {
 	/** The newest that waits is a size: another takes its place. */
 	#endsWithSize = false;
 	#gaps = NO_GAPS;
+	#outputAt: number | undefined;
+	/** Nothing of the terminal's output is in this part. */
+	#isEmpty = true;
 	#writing: Promise<void> | undefined;
 	#syncedAtMs: number;
 	#failure: GpuaasError | undefined;
@@ -54,6 +63,7 @@ export class TerminalRecorder {
 
 	constructor(options: RecorderOptions) {
 		this.#options = options;
+		this.#outputAt = options.outputAt;
 		this.#startMs = options.clock.monotonic();
 		this.#syncedAtMs = this.#startMs;
 	}
@@ -67,8 +77,36 @@ export class TerminalRecorder {
 		this.#drainListeners.push(listener);
 	}
 
+	/** After another: it begins with the screen, which a replay of it alone would lack. */
+	get isLater(): boolean {
+		return this.#options.part > 1;
+	}
+
+	get outputAt(): number | undefined {
+		return this.#outputAt;
+	}
+
+	beginsAt(offset: number): void {
+		if (this.#outputAt !== undefined) return;
+		this.#outputAt = offset;
+		this.#markGap(UNKNOWN_GAP);
+	}
+
 	/** Of the terminal, once and in order; any bytes. */
 	output(data: Uint8Array): void {
+		if (this.#ended !== undefined) return;
+		if (this.#outputAt !== undefined) this.#outputAt += data.length;
+		this.#isEmpty = false;
+		this.#show(data);
+	}
+
+	/** As it is now, beside the output. */
+	screen(data: Uint8Array): void {
+		this.marker('the screen as it was then');
+		this.#show(data);
+	}
+
+	#show(data: Uint8Array): void {
 		const text = this.#text.push(data);
 		if (text === '') return;
 		const echoed = this.#options.recordsInput ? this.#echo.shown(text, this.#nowMs()) : '';
@@ -90,10 +128,15 @@ export class TerminalRecorder {
 
 	/** Output from..to never came; `screen` stands in its place. */
 	gap(from: number, to: number, screen: Uint8Array): void {
-		const marker = gapMarker(from, to);
+		this.#markGap(gapMarker(from, to, this.#isEmpty ? 'nothing was recorded then' : 'the link was down'));
+		if (this.#ended === undefined) this.#outputAt = to;
+		this.#isEmpty = false;
+		this.#show(screen);
+	}
+
+	#markGap(marker: string): void {
 		this.#gaps = withGap(this.#gaps, marker);
 		this.marker(marker);
-		this.output(screen);
 	}
 
 	marker(text: string): void {
@@ -102,7 +145,13 @@ export class TerminalRecorder {
 
 	/** Seals it; resolves when that is done. Idempotent. */
 	end(why: string): Promise<void> {
-		this.#ended ??= this.#end(why);
+		this.#ended ??= this.#end(why, '');
+		return this.#ended;
+	}
+
+	/** Seals it before its terminal has ended. Idempotent. */
+	cut(why: string): Promise<void> {
+		this.#ended ??= this.#end(`truncated: ${why}`, why);
 		return this.#ended;
 	}
 
@@ -174,7 +223,7 @@ export class TerminalRecorder {
 		this.#ended ??= this.#seal();
 	}
 
-	async #end(why: string): Promise<void> {
+	async #end(why: string, truncated: string): Promise<void> {
 		const rest = this.#text.end();
 		const tail = [
 			...(rest === '' ? [] : [encodeCastEvent({ atMs: this.#nowMs() - this.#startMs, code: 'o', text: rest })]),
@@ -187,11 +236,16 @@ export class TerminalRecorder {
 		}
 		this.#writing ??= this.#write();
 		await this.#writing;
-		await this.#seal();
+		await this.#seal(truncated);
 	}
 
-	async #seal(): Promise<void> {
-		await this.#options.seal({ ...this.#gaps, events: this.#writtenEvents, truncated: this.#failure?.message ?? '' });
+	async #seal(truncated = ''): Promise<void> {
+		await this.#options.seal({
+			...this.#gaps,
+			events: this.#writtenEvents,
+			truncated: this.#failure?.message ?? truncated,
+			outputEnd: this.#failure === undefined ? (this.#outputAt ?? null) : null,
+		});
 	}
 }
 

@@ -39,6 +39,13 @@ export class NodeOutput {
 		return this.#streams[stream].acked;
 	}
 
+	/** Whoever had it before has its output up to here: what comes later is missing until it, or its screen, comes. */
+	goOnAt(offset: number): void {
+		if (!this.#isNew) return;
+		this.#streams.stdout.received = offset;
+		this.#isNew = false;
+	}
+
 	/** A new stream. What a terminal let go meanwhile it replaces by its screen, which says where the gap is. */
 	connect(hello: ChannelHello): void {
 		this.#isScreenAsked = false;

@@ -9,6 +9,14 @@ export interface Recorder {
 	output(data: Uint8Array): void;
 	input(data: Uint8Array): void;
 	resize(columns: number, rows: number): void;
+	/** Of a terminal that had parts before: it begins with a screen. */
+	readonly isLater: boolean;
+	/** The first byte of output that isn't recorded yet; undefined until `beginsAt`, when the part before doesn't say. */
+	readonly outputAt: number | undefined;
+	/** The output begins here, as far as is known; what came before it is missing if nothing says where it should begin. */
+	beginsAt(offset: number): void;
+	/** What the terminal looks like: nothing of the output is missing. */
+	screen(data: Uint8Array): void;
 	/** Output from..to never came: a marker says so, and this screen stands in its place. */
 	gap(from: number, to: number, screen: Uint8Array): void;
 	/** Who came and who left. */

@@ -364,6 +364,10 @@ function recorder(change: Partial<Recorder> = {}) {
 		output: (data) => void said.push(Buffer.from(data).toString()),
 		input: () => {},
 		resize: (columns, rows) => void said.push(`${columns}x${rows}`),
+		isLater: false,
+		outputAt: 0,
+		beginsAt: (offset) => void (change.isLater === true && said.push(`begins at ${offset}`)),
+		screen: (data) => void said.push(`screen ${Buffer.from(data).toString()}`),
 		gap: (from, to) => void said.push(`gap ${from} ${to}`),
 		marker: (text) => void said.push(text),
 		backlogBytes: 0,
@@ -441,6 +445,49 @@ describe('a recording', () => {
 		expect(world.said('accepted').at(-1)).toMatchObject({ value: { stdoutOffset: 3n } });
 		again.say({ case: 'screen', value: { offset: 10n, data: Buffer.from('the screen') } });
 		expect(said.slice(1)).toEqual(['abc', 'gap 3 10']);
+	});
+
+	describe('of a terminal that outlived its control plane, with nobody there,', () => {
+		function later(outputAt: number | undefined) {
+			const world = new World({ openedAtMs: 1 });
+			const made = recorder({ isLater: true, outputAt });
+			world.relay.record(made.recorder);
+			return { world, said: made.said };
+		}
+		const screen = (offset: bigint) => ({
+			case: 'screen' as const,
+			value: { offset, data: Buffer.from('as it is') },
+		});
+
+		test('says what was let go meanwhile', () => {
+			const { world, said } = later(3);
+			const node = world.node(0, 10);
+			// By what was recorded, so that the node sees what is missing.
+			expect(world.said('accepted')).toMatchObject([{ value: { stdoutOffset: 3n } }]);
+			node.say(screen(10n));
+			node.output(10, 'on');
+			expect(said).toEqual(['begins at 3', 'gap 3 10', 'on']);
+		});
+
+		test('begins with the screen where nothing is missing, once', () => {
+			const { world, said } = later(10);
+			const node = world.node(0, 10);
+			expect(world.said('screen')).toHaveLength(1);
+			node.say(screen(10n));
+			node.output(10, 'on');
+			world.viewer();
+			node.say(screen(12n));
+			expect(said).toEqual(['begins at 10', 'screen as it is', 'on', 'Ada attached (control)']);
+		});
+
+		test('begins with the screen also where nobody knows what is missing', () => {
+			const { world, said } = later(undefined);
+			const node = world.node(0, 10);
+			expect(world.said('accepted')).toMatchObject([{ value: { stdoutOffset: 10n } }]);
+			expect(world.said('screen')).toHaveLength(1);
+			node.say(screen(10n));
+			expect(said).toEqual(['begins at 10', 'screen as it is']);
+		});
 	});
 });
 

@@ -34,6 +34,8 @@ export class Relay {
 	#isAccepted = false;
 	#recorder: Recorder | undefined;
 	#recording: Promise<void> | undefined;
+	/** The recording begins in the middle: it wants the screen, whoever watches. */
+	#recordsScreen = false;
 	#notice = '';
 	readonly #output: NodeOutput;
 	#size: WindowSize | undefined;
@@ -97,6 +99,8 @@ export class Relay {
 	record(recorder: Recorder): void {
 		this.#recorder = recorder;
 		recorder.onDrain(() => this.#pace());
+		if (recorder.outputAt !== undefined) this.#output.goOnAt(recorder.outputAt);
+		this.#recordsScreen = recorder.isLater;
 		// Who came before it, and what they look at.
 		if (this.#size !== undefined) recorder.resize(this.#size.columns, this.#size.rows);
 		for (const viewer of this.#viewers) recorder.marker(attached(viewer));
@@ -110,6 +114,7 @@ export class Relay {
 		this.#input.startAt(Number(hello.stdinOffset));
 		this.#inputTaken(Number(hello.stdinOffset));
 		this.#output.connect(hello);
+		this.#recorder?.beginsAt(this.#output.received('stdout'));
 		for (const viewer of this.#viewers) viewer.tell({ case: 'link', value: { connected: true } });
 		// Before the first viewer the program's first words wait for them: they are more than a screen (queries, titles).
 		if (this.#viewers.size > 0 || (this.#wasAttached && this.terminal.tty)) this.#accept();
@@ -307,6 +312,8 @@ export class Relay {
 		// The node could not send what lies between: for the recording and for all viewers the screen takes its place.
 		const gapFrom = this.#output.takeScreen(Number(screen.offset));
 		if (gapFrom !== undefined) this.#recorder?.gap(gapFrom, Number(screen.offset), screen.data);
+		else if (this.#recordsScreen) this.#recorder?.screen(screen.data);
+		this.#recordsScreen = false;
 		for (const viewer of this.#viewers) if (viewer.state === 'waiting' || gapFrom !== undefined) viewer.screen(screen);
 		this.#onLastScreen();
 		this.#pace();
@@ -314,7 +321,7 @@ export class Relay {
 
 	/** Asked once for all who wait: the answer comes in order with the output. */
 	#askScreens(): void {
-		const isWanted = [...this.#viewers].some(({ state }) => state === 'waiting');
+		const isWanted = this.#recordsScreen || [...this.#viewers].some(({ state }) => state === 'waiting');
 		if (isWanted && this.#isAccepted && this.terminal.tty && this.#output.askScreen())
 			this.#node?.send({ case: 'screen', value: {} });
 	}

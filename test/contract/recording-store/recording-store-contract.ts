@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
-import { gapMarker } from '../../../control-plane/app/recordings/gap.ts';
+import { gapMarker, UNKNOWN_GAP } from '../../../control-plane/app/recordings/gap.ts';
 import type {
 	RecordingFile,
 	RecordingStore,
@@ -74,7 +74,8 @@ export function recordingStoreContract(create: () => RecordingStoreUnderTest): v
 			1500,
 			Buffer.byteLength(`${HEADER}${line(1500, 'a')}`),
 		]);
-		const gap = encodeCastEvent({ atMs: 1550, code: 'm', text: gapMarker(10, 25) });
+		const texts = [gapMarker(10, 25, 'the link was down'), gapMarker(0, 5, 'nothing was recorded then'), UNKNOWN_GAP];
+		const gap = texts.map((text) => encodeCastEvent({ atMs: 1550, code: 'm', text })).join('');
 		await opened.append(`${gap}${line(1600, 'b')}`);
 		const { sha256 } = await opened.seal();
 		expect(sha256).toBe(
@@ -84,10 +85,10 @@ export function recordingStoreContract(create: () => RecordingStoreUnderTest): v
 		);
 		expect(await under.open().recover(id)).toEqual({
 			state: { kind: 'sealed', sha256, bytes: opened.bytes },
-			events: 3,
+			events: 5,
 			lastEventMs: 1600,
-			gaps: 1,
-			gapBytes: 15,
+			gaps: 3,
+			gapBytes: 20,
 		});
 	});
 
