@@ -45,7 +45,7 @@ test('whatever takes from a quota or asks for an entitlement is explained', () =
 /** Changes that list no gate between the decision and what they do, and why. None of it says that they can't be refused. */
 const UNGATED: Readonly<Record<string, readonly string[]>> = {
 	'by what the request gives: which role, whom, how much, which name, which etag': [
-		...['CreateBinding', 'UpdateRole', 'DeleteGuardrail', 'CreateGroup', 'DeleteGroup', 'CreateServiceAccount'],
+		...['CreateBinding', 'UpdateRole', 'DeleteGuardrail', 'DeleteGroup'],
 		...['DeleteServiceAccount', 'SuspendServiceAccount', 'ResumeServiceAccount', 'RenameScope'],
 		...['EndEntitlement', 'SetNodeLabels'],
 	],
@@ -55,7 +55,7 @@ const UNGATED: Readonly<Record<string, readonly string[]>> = {
 		...['CreateApproval', 'ApproveApproval', 'RejectApproval', 'RegisterBreakGlassKey', 'RemoveBreakGlassKey'],
 	],
 	'about the caller alone': [
-		...['CreateMyKey', 'RotateMyKey', 'RevokeMyKey', 'EndLogin', 'AcceptInvitation'],
+		...['RotateMyKey', 'RevokeMyKey', 'EndLogin', 'AcceptInvitation'],
 		...['BeginBreakGlass', 'CompleteBreakGlass', 'EndBreakGlass'],
 	],
 	'twice is as good as once, whatever became of it': [

@@ -1,13 +1,17 @@
 import { create } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { approvalDigest } from '../../control-plane/app/approvals/digest.ts';
+import { ROOM_OF } from '../../control-plane/app/iam/room.ts';
 import { openStore } from '../../control-plane/store/open.ts';
+import type { Tx } from '../../control-plane/store/port/store.ts';
+import type { Plan } from '../../control-plane/store/port/unit.ts';
 import { present } from '../../kit/assert.ts';
 import { uuidv7 } from '../../kit/ids.ts';
 import { ScopeKind } from '../../proto/gen/gpuaas/iam/v1/scopes_pb.ts';
 import { LoginService } from '../../proto/gen/gpuaas/login/v1/login_pb.ts';
 import { QuotaKind, QuotaService } from '../../proto/gen/gpuaas/quota/v1/quota_pb.ts';
 import { CreateTokenRequestSchema, TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
+import { credentialRow, principalRow } from '../contract/store/rows.ts';
 import { PostgresServer } from '../fakes/postgres.ts';
 import { NodeOidc } from '../providers/node-oidc.ts';
 import { iamClients, idOf } from './iam-world.ts';
@@ -203,6 +207,91 @@ describe.each(['sqlite', 'postgres'] as const)('at once on %s', (dialect) => {
 			const versions = await store().read((tx) => tx.apiKeys.credentialsOf([id]));
 			expect(versions.filter(({ revokedAtMs }) => revokedAtMs === null)).toHaveLength(2);
 		}
+	});
+
+	describe('the last room of an organization, and of a person, is taken once, and is there again when one goes', () => {
+		const stored = { createdAtMs: 1, createdBy: 'operator', version: 1 };
+		/** Full but for one. */
+		const fill = (kind: keyof typeof ROOM_OF, one: (tx: Tx, id: string) => Plan<void>) =>
+			store().unit(function* (tx) {
+				for (let index = 1; index < ROOM_OF[kind].max; index += 1) yield* one(tx, `full-${index}`);
+			});
+
+		test.each([
+			['group', 'groups'],
+			['service_account', 'serviceAccounts'],
+		] as const)('a principal: %s', async (kind, collection) => {
+			const { parent, ownerKey } = await organization(`full-of-${kind.replace('_', '-')}`);
+			const { principals } = iamClients(world.api, ownerKey);
+			const place = { organization: parent.split('/')[1] ?? '', home: parent };
+			await fill(kind, (tx, id) =>
+				tx.identities.insertPrincipal(principalRow(`${parent}/${id}`, { kind, ...place, name: id })),
+			);
+			const make = (id: string) => () =>
+				kind === 'group'
+					? principals.createGroup({ parent, id, displayName: id })
+					: principals.createServiceAccount({ parent, id, displayName: id });
+			expect(await oneWins(0, [make('a'), make('b')])).toBe(ROOM_OF[kind].reason);
+			const name = `${parent}/${collection}/full-1`;
+			await (kind === 'group'
+				? principals.deleteGroup({ name, etag: 'v1' })
+				: principals.deleteServiceAccount({ name, etag: 'v1' }));
+			await make('c')();
+		});
+
+		test('a custom role of its own', async () => {
+			const { parent, ownerKey } = await organization('full-of-roles');
+			const { access } = iamClients(world.api, ownerKey);
+			const role = { organization: 'full-of-roles', displayName: 'r', permissions: [], deletedAtMs: null, ...stored };
+			await fill('role', (tx, id) => tx.access.insertRole({ ...role, name: `${parent}/roles/${id}` }));
+			const make = (id: string) => () =>
+				access.createRole({ parent, id, displayName: id, permissions: ['scopes.get'] });
+			expect(await oneWins(0, [make('a'), make('b')])).toBe('TOO_MANY_ROLES');
+			const explained = await access.explain({ method: 'CreateRole', resource: parent });
+			expect(explained).toMatchObject({ allowed: false, reason: 'TOO_MANY_ROLES' });
+			await access.deleteRole({ name: `${parent}/roles/full-1`, etag: 'v1' });
+			await make('c')();
+		});
+
+		test('an open invitation', async () => {
+			const { parent, ownerKey } = await organization('full-of-guests');
+			const { principals } = iamClients(world.api, ownerKey);
+			const open = { acceptedAtMs: null, acceptedBy: null, revokedAtMs: null, ...stored };
+			const invitation = { organization: 'full-of-guests', email: 'a@b.example', role: 'tenant.viewer', scope: parent };
+			const expiresAtMs = world.api.deps.clock.now() + 3_600_000;
+			await fill('invitation', (tx, id) => {
+				const tokenSha256 = Buffer.from(id.padEnd(32, dialect));
+				return tx.invitations.insert({ id, ...invitation, ...open, tokenSha256, expiresAtMs });
+			});
+			const make = (email: string) => () => principals.createInvitation({ parent, email, role: 'tenant.viewer' });
+			expect(await oneWins(0, [make('a@b.example'), make('c@b.example')])).toBe('TOO_MANY_INVITATIONS');
+			await principals.revokeInvitation({ name: `${parent}/invitations/full-1` });
+			await make('d@b.example')();
+		});
+
+		test('a living key of their own, made or brought back by a rotation', async () => {
+			const { ownerKey } = await organization('full-of-keys');
+			const { keys } = iamClients(world.api, ownerKey);
+			const principalId = idOf(ownerKey);
+			const key = { principalId, displayName: 'k', permissions: [], scope: '', cidrs: [], revokedAtMs: null };
+			const expiresAtMs = world.api.deps.clock.now() + 3_600_000;
+			await fill('ownKey', function* (tx, id) {
+				yield* tx.apiKeys.insert({ id, ...key, revokedReason: '', ...stored });
+				yield* tx.apiKeys.insertCredential(credentialRow(`c-${id}`, principalId, { keyId: id, expiresAtMs }));
+			});
+			await store().unit(function* (tx) {
+				yield* tx.apiKeys.insert({ id: 'ended', ...key, revokedReason: '', ...stored });
+				yield* tx.apiKeys.insertCredential(credentialRow('c-ended', principalId, { keyId: 'ended', expiresAtMs: 2 }));
+			});
+			const make = (displayName: string) => () => keys.createMyKey({ displayName });
+			expect(await oneWins(0, [make('a'), make('b')])).toBe('TOO_MANY_KEYS');
+			const back = () => keys.rotateMyKey({ keyId: 'ended', etag: 'v1' });
+			expect(await refusalOf(back())).toMatchObject({ code: 'ResourceExhausted', reason: 'TOO_MANY_KEYS' });
+			// One that lives is rotated also where there is no room.
+			await keys.rotateMyKey({ keyId: 'full-2', etag: 'v1' });
+			await keys.revokeMyKey({ keyId: 'full-1' });
+			await back();
+		});
 	});
 
 	test('A moves below B while B moves below A: no circle', async () => {

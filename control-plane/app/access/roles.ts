@@ -24,6 +24,7 @@ import type { CheckedPolicy } from '../iam/method-policy.ts';
 import { notFound } from '../iam/not-found.ts';
 import { permissionSet } from '../iam/permissions.ts';
 import { ROLES } from '../iam/roles.ts';
+import { assertRoomFor } from '../iam/room.ts';
 import type { TargetOf } from '../iam/target.ts';
 import { nextPageToken, pageOf } from '../list-page.ts';
 import { assertHome } from '../principals/named.ts';
@@ -74,9 +75,18 @@ const OF_ORGANIZATION: Gate<'scope'> = {
 	},
 };
 
+/** Throws TOO_MANY_ROLES. */
+const ROOM: Gate<'scope'> = {
+	gate: 'room',
+	*check(tx, { target, policy }) {
+		const { organization } = assertOrganization(policy, target);
+		return assertRoomFor('role', yield* tx.access.countRoles(organization));
+	},
+};
+
 /** A custom role of an organization. Whoever makes or changes one must hold what it holds, at the organization. */
 export const createRole = mutation('scope', AccessService.method.createRole, {
-	gates: [OF_ORGANIZATION],
+	gates: [OF_ORGANIZATION, ROOM],
 	prepare: ({ request }) => checkedDisplayName(request.displayName),
 	*apply(tx, call, target, { displayName }) {
 		const { request, nowMs, ctx, policy } = call;

@@ -12,10 +12,12 @@ import {
 import type { ApiKeyRow } from '../../store/port/api-keys.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
+import type { Gate } from '../gates.ts';
 import { changed } from '../iam/change.ts';
 import { assertCidrs } from '../iam/cidr.ts';
 import { granterOf } from '../iam/grants.ts';
 import type { PrincipalActor } from '../iam/principal.ts';
+import { assertRoomFor } from '../iam/room.ts';
 import { nextPageToken, pageOf } from '../list-page.ts';
 import { lockPolicy, mutation, query } from '../use-case.ts';
 import { assertKnownPermissions } from './checks.ts';
@@ -27,7 +29,16 @@ import { keyFacts, keyMessage } from './view.ts';
 /** A person's own keys: they can do what the person can, within the key's limits, and never step up. */
 const NOWHERE = { home: null } as const;
 
+/** Throws TOO_MANY_KEYS. */
+const ROOM: Gate<'self'> = {
+	gate: 'room',
+	*check(tx, { actor, nowMs }) {
+		return assertRoomFor('ownKey', yield* tx.apiKeys.countLive(actor.id, nowMs, ''));
+	},
+};
+
 export const createMyKey = mutation('self', KeyService.method.createMyKey, {
+	gates: [ROOM],
 	lock: lockPolicy,
 	prepare(call) {
 		const { request, ctx } = call;
@@ -82,6 +93,8 @@ export const rotateMyKey = mutation('self', KeyService.method.rotateMyKey, {
 		const granter = yield* granterOf(tx, call);
 		const key = yield* mine(tx, ctx.actor.id, request.keyId);
 		yield* assertWithinOwn(tx, granter, key);
+		// One that had ended lives again.
+		assertRoomFor('ownKey', yield* tx.apiKeys.countLive(key.principalId, nowMs, key.id));
 		yield* addVersion(tx, key, minted, { etag: request.etag, overlap: request.overlap, nowMs });
 		const response = create(RotateMyKeyResponseSchema, { ...(yield* shown(tx, key, nowMs)), secret: minted.text });
 		return changed(response, 'keys.rotate', `keys/${key.id}`, '');

@@ -10,8 +10,10 @@ import type { PrincipalRow } from '../../store/port/identities.ts';
 import type { ScopeRow } from '../../store/port/scopes.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { Plan } from '../../store/port/unit.ts';
+import type { Gate } from '../gates.ts';
 import { changed } from '../iam/change.ts';
 import { checkedDisplayName } from '../iam/display-name.ts';
+import { assertRoomFor } from '../iam/room.ts';
 import type { Call } from '../use-case.ts';
 import { mutation } from '../use-case.ts';
 import { assertHome } from './named.ts';
@@ -19,6 +21,7 @@ import { principalMessage, principalName } from './view.ts';
 
 /** A group holds roles for its members. */
 export const createGroup = mutation('scope', PrincipalService.method.createGroup, {
+	gates: [roomFor('group')],
 	prepare: prepared,
 	*apply(tx, call, target, made) {
 		const row = yield* insertPrincipal(tx, call, assertHome(call.policy, target), 'group', made);
@@ -29,6 +32,7 @@ export const createGroup = mutation('scope', PrincipalService.method.createGroup
 
 /** A service account is a program's own identity; its maker answers for it. */
 export const createServiceAccount = mutation('scope', PrincipalService.method.createServiceAccount, {
+	gates: [roomFor('service_account')],
 	prepare: prepared,
 	*apply(tx, call, target, made) {
 		const row = yield* insertPrincipal(tx, call, assertHome(call.policy, target), 'service_account', made);
@@ -36,6 +40,17 @@ export const createServiceAccount = mutation('scope', PrincipalService.method.cr
 		return changed(response, 'serviceaccounts.create', principalName(row), row.organization ?? '');
 	},
 });
+
+/** Throws TOO_MANY_GROUPS, TOO_MANY_SERVICE_ACCOUNTS. */
+function roomFor(kind: 'group' | 'service_account'): Gate<'scope'> {
+	return {
+		gate: 'room',
+		*check(tx, { target, policy }) {
+			const { organization } = assertHome(policy, target);
+			return assertRoomFor(kind, yield* tx.identities.countNamed(organization, kind));
+		},
+	};
+}
 
 interface Asked {
 	readonly id: string;

@@ -18,6 +18,7 @@ import type { Gate } from '../gates.ts';
 import { changed } from '../iam/change.ts';
 import { granterOf } from '../iam/grants.ts';
 import { notFound } from '../iam/not-found.ts';
+import { assertRoomFor } from '../iam/room.ts';
 import { nextPageToken, pageOf } from '../list-page.ts';
 import { mutation, query } from '../use-case.ts';
 import { msFromDuration } from '../wire/time.ts';
@@ -41,9 +42,18 @@ const OF_TENANT: Gate<'scope'> = {
 	},
 };
 
+/** Throws TOO_MANY_INVITATIONS. */
+const ROOM: Gate<'scope'> = {
+	gate: 'room',
+	*check(tx, { target, policy, nowMs }) {
+		const { organization } = assertHome(policy, target);
+		return assertRoomFor('invitation', yield* tx.invitations.countOpen(organization, nowMs));
+	},
+};
+
 /** An invitation gives a role to whoever shows its token and a verified e-mail address that matches. */
 export const createInvitation = mutation('scope', PrincipalService.method.createInvitation, {
-	gates: [OF_TENANT],
+	gates: [OF_TENANT, ROOM],
 	prepare({ deps, ctx, nowMs }) {
 		assertMayLast(ctx.actor, 'an invitation');
 		const token = `gpu_inv_${Buffer.from(deps.rng.bytes(TOKEN_BYTES)).toString('base64url')}`;

@@ -95,6 +95,8 @@ export interface Access {
 		by: { readonly atMs: number; readonly changedBy: string },
 		ifVersion?: number,
 	): Plan<RoleRow | undefined>;
+	/** Not deleted. */
+	countRoles(organization: string): Plan<number>;
 	/** Not deleted; by name. */
 	listRoles(page: Page & { readonly organization: string }): Plan<readonly RoleRow[]>;
 	listRoleVersions(name: string, limit: number): Plan<readonly RoleVersionRow[]>;

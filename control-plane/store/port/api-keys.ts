@@ -54,6 +54,8 @@ export interface ApiKeys {
 
 	insertCredential(row: CredentialRow): Plan<void>;
 	getCredential(id: string): Plan<CredentialRow | undefined>;
+	/** Keys of the principal, but this one, that have a secret which lives at `nowMs`. */
+	countLive(principalId: string, nowMs: number, exceptKeyId: string): Plan<number>;
 	/** Of these keys, oldest first. */
 	credentialsOf(keyIds: readonly string[]): Plan<readonly CredentialRow[]>;
 	/** False when it was revoked before. */

@@ -74,6 +74,8 @@ export interface Identities {
 	getPrincipals(ids: readonly string[]): Plan<readonly PrincipalRow[]>;
 	/** Of a service account or group that isn't deleted. */
 	getByName(organization: string, kind: PrincipalKind, name: string): Plan<PrincipalRow | undefined>;
+	/** Of an organization's service accounts or groups, those that aren't deleted. */
+	countNamed(organization: string, kind: PrincipalKind): Plan<number>;
 	updatePrincipal(id: string, patch: PrincipalPatch, ifVersion?: number): Plan<PrincipalRow | undefined>;
 	/** Not deleted; by id. */
 	listPrincipals(

@@ -30,6 +30,8 @@ export interface Invitations {
 	revoke(id: string, atMs: number): Plan<InvitationRow | undefined>;
 	/** Open ones that this principal made, in one organization or (null) anywhere; how many. */
 	revokeAllBy(createdBy: string, organization: string | null, atMs: number): Plan<number>;
+	/** That could be accepted at `nowMs`. */
+	countOpen(organization: string, nowMs: number): Plan<number>;
 	/** By id. */
 	list(page: Page & { readonly organization: string }): Plan<readonly InvitationRow[]>;
 }

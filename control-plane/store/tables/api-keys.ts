@@ -53,12 +53,21 @@ function keys(compiler: Compiler): Pick<ApiKeys, 'insert' | 'get' | 'find' | 'up
 	};
 }
 
-type Credentials = 'insertCredential' | 'getCredential' | 'credentialsOf' | 'revokeCredential' | 'setExpiry';
+type Credentials =
+	| 'insertCredential'
+	| 'getCredential'
+	| 'countLive'
+	| 'credentialsOf'
+	| 'revokeCredential'
+	| 'setExpiry';
 
 function credentials(compiler: Compiler): Pick<ApiKeys, Credentials> {
 	const insert = compiler.insert(CREDENTIALS);
 	const raise = raiseEpoch(compiler);
 	const byId = compiler.select(CREDENTIALS, 'where id = ?');
+	const live = compiler.statement(
+		'select count(distinct key_id) as count from credentials where principal_id = ? and expires_at_ms > ? and revoked_at_ms is null and key_id <> ?',
+	);
 	const ofKeys = compiler.select(CREDENTIALS, `where ${compiler.inListText('key_id')} order by created_at_ms, id`);
 	return {
 		*insertCredential(row: CredentialRow) {
@@ -67,6 +76,9 @@ function credentials(compiler: Compiler): Pick<ApiKeys, Credentials> {
 		},
 		*getCredential(id) {
 			return CREDENTIALS.first(yield byId(id));
+		},
+		*countLive(principalId, nowMs, exceptKeyId) {
+			return Number((yield live(principalId, nowMs, exceptKeyId)).rows[0]?.count);
 		},
 		*credentialsOf(keyIds) {
 			return keyIds.length === 0 ? [] : CREDENTIALS.all(yield ofKeys(keyIds));

@@ -20,6 +20,7 @@ type Principals =
 	| 'getPrincipal'
 	| 'getPrincipals'
 	| 'getByName'
+	| 'countNamed'
 	| 'updatePrincipal'
 	| 'listPrincipals'
 	| 'listHomed';
@@ -32,6 +33,9 @@ function principals(compiler: Compiler): Pick<Identities, Principals> {
 	const byName = compiler.select(
 		PRINCIPALS,
 		`where organization = ? and kind = ? and name = ? and name <> '' and deleted_at_ms is null`,
+	);
+	const count = compiler.statement(
+		`select count(*) as count from principals where organization = ? and kind = ? and name <> '' and deleted_at_ms is null`,
 	);
 	const list = compiler.select(PRINCIPALS, 'where kind = ? and id > ? and deleted_at_ms is null order by id limit ?');
 	const listOf = compiler.select(
@@ -55,6 +59,9 @@ function principals(compiler: Compiler): Pick<Identities, Principals> {
 		},
 		*getByName(organization, kind, name) {
 			return PRINCIPALS.first(yield byName(organization, kind, name));
+		},
+		*countNamed(organization, kind) {
+			return Number((yield count(organization, kind)).rows[0]?.count);
 		},
 		*updatePrincipal(id: string, patch: PrincipalPatch, ifVersion?: number) {
 			const conditions = ifVersion === undefined ? [] : [{ sql: 'version = ?', value: ifVersion }];

@@ -10,6 +10,9 @@ export function invitationsTable(compiler: Compiler): Invitations {
 	const byId = compiler.selectLocked(INVITATIONS, 'where id = ?');
 	const byToken = compiler.selectLocked(INVITATIONS, 'where token_sha256 = ?');
 	const list = compiler.select(INVITATIONS, 'where organization = ? and id > ? order by id limit ?');
+	const open = compiler.statement(
+		'select count(*) as count from invitations where organization = ? and expires_at_ms > ? and accepted_at_ms is null and revoked_at_ms is null',
+	);
 	const revokeBy =
 		'update invitations set revoked_at_ms = ?, version = version + 1 where created_by = ? and accepted_at_ms is null and revoked_at_ms is null';
 	const revokeAll = compiler.statement(revokeBy);
@@ -35,6 +38,9 @@ export function invitationsTable(compiler: Compiler): Invitations {
 		*revokeAllBy(createdBy, organization, atMs) {
 			const revoke = organization === null ? revokeAll(atMs, createdBy) : revokeAllIn(atMs, createdBy, organization);
 			return (yield revoke).changes;
+		},
+		*countOpen(organization, nowMs) {
+			return Number((yield open(organization, nowMs)).rows[0]?.count);
 		},
 		*list({ organization, afterId, limit }) {
 			return INVITATIONS.all(yield list(organization, afterId, limit));

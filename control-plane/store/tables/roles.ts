@@ -3,7 +3,7 @@ import type { Compiler } from './compiler.ts';
 import { ROLE_VERSIONS, ROLES } from './iam-schema.ts';
 import { raiseEpoch } from './policy-epoch.ts';
 
-type Roles = 'insertRole' | 'getRole' | 'getRoles' | 'updateRole' | 'listRoles' | 'listRoleVersions';
+type Roles = 'insertRole' | 'getRole' | 'getRoles' | 'updateRole' | 'countRoles' | 'listRoles' | 'listRoleVersions';
 
 /** Custom roles and every version of their permissions. */
 export function rolesTable(compiler: Compiler): Pick<Access, Roles> {
@@ -15,6 +15,9 @@ export function rolesTable(compiler: Compiler): Pick<Access, Roles> {
 	const list = compiler.select(
 		ROLES,
 		'where organization = ? and name > ? and deleted_at_ms is null order by name limit ?',
+	);
+	const count = compiler.statement(
+		'select count(*) as count from roles where organization = ? and deleted_at_ms is null',
 	);
 	const versions = compiler.select(ROLE_VERSIONS, 'where role = ? order by version desc limit ?');
 	return {
@@ -38,6 +41,9 @@ export function rolesTable(compiler: Compiler): Pick<Access, Roles> {
 			yield insertVersion({ role: name, version, permissions, atMs, changedBy });
 			yield* raise();
 			return changed;
+		},
+		*countRoles(organization) {
+			return Number((yield count(organization)).rows[0]?.count);
 		},
 		*listRoles({ organization, afterId, limit }) {
 			return ROLES.all(yield list(organization, afterId, limit));

@@ -260,6 +260,58 @@ eachStore('identity and access', (kind) => {
 		expect((await store.read((tx) => tx.access.listBindings(['p']))).map(({ id }) => id)).toEqual(['b3']);
 	});
 
+	test('what has a limit of number is counted while it lives, where it is', async () => {
+		await using world = await kind.create();
+		const { store } = world;
+		await insertTree(store);
+		const named = (id: string, more: object) =>
+			principalRow(id, { kind: 'group', organization: 'acme', home: ACME.name, name: id, ...more });
+		const role = (organization: string, id: string, deletedAtMs: number | null) => ({
+			...{ name: `organizations/${organization}/roles/${id}`, organization, displayName: id, permissions: [] },
+			...{ createdAtMs: 1, createdBy: 'ada', deletedAtMs, version: 1 },
+		});
+		const key = (id: string, principalId: string) => ({
+			...{ id, principalId, displayName: id, permissions: [], scope: '', cidrs: [], createdAtMs: 1, createdBy: 'p' },
+			...{ revokedAtMs: null, revokedReason: '', version: 1 },
+		});
+		await store.unit(function* (tx) {
+			yield* tx.identities.insertPrincipal(named('one', {}));
+			yield* tx.identities.insertPrincipal(named('two', { home: TRAIN.name }));
+			yield* tx.identities.insertPrincipal(named('gone', { deletedAtMs: 2 }));
+			yield* tx.identities.insertPrincipal(named('program', { kind: 'service_account' }));
+			yield* tx.identities.insertPrincipal(named('theirs', { organization: 'acme-rival', home: RIVAL.name }));
+			for (const person of ['p', 'q']) yield* tx.identities.insertPrincipal(principalRow(person));
+			yield* tx.access.insertRole(role('acme', 'a', null));
+			yield* tx.access.insertRole(role('acme', 'b', 2));
+			yield* tx.access.insertRole(role('acme-rival', 'a', null));
+			for (const [id, owner] of [
+				['k1', 'p'],
+				['k2', 'p'],
+				['k3', 'p'],
+				['k4', 'q'],
+			] as const)
+				yield* tx.apiKeys.insert(key(id, owner));
+			// One that is being rotated has two, and is one key.
+			yield* tx.apiKeys.insertCredential(credentialRow('c1', 'p', { keyId: 'k1' }));
+			yield* tx.apiKeys.insertCredential(credentialRow('c2', 'p', { keyId: 'k1' }));
+			yield* tx.apiKeys.insertCredential(credentialRow('c3', 'p', { keyId: 'k2', expiresAtMs: 5 }));
+			yield* tx.apiKeys.insertCredential(credentialRow('c4', 'p', { keyId: 'k3', revokedAtMs: 2 }));
+			yield* tx.apiKeys.insertCredential(credentialRow('c5', 'q', { keyId: 'k4' }));
+			yield* tx.apiKeys.insertCredential(credentialRow('c6', 'p'));
+		});
+		const counted = await store.read(function* (tx) {
+			return {
+				groups: yield* tx.identities.countNamed('acme', 'group'),
+				accounts: yield* tx.identities.countNamed('acme', 'service_account'),
+				roles: yield* tx.access.countRoles('acme'),
+				before: yield* tx.apiKeys.countLive('p', 4, ''),
+				keys: yield* tx.apiKeys.countLive('p', 5, ''),
+				others: yield* tx.apiKeys.countLive('p', 5, 'k1'),
+			};
+		});
+		expect(counted).toEqual({ groups: 2, accounts: 1, roles: 1, before: 2, keys: 1, others: 0 });
+	});
+
 	test('an invitation is used once', async () => {
 		await using world = await kind.create();
 		const { store } = world;
@@ -292,8 +344,11 @@ eachStore('identity and access', (kind) => {
 		await more('i2', {});
 		await more('i3', { organization: 'rival' });
 		await more('i4', { createdBy: 'somebody' });
+		const open = (atMs: number) => store.read((tx) => tx.invitations.countOpen('acme', atMs));
+		expect([await open(9), await open(10)], 'not the accepted one, and none of a rival').toEqual([2, 0]);
 		const { createdBy } = invitation;
 		expect(await store.unit((tx) => tx.invitations.revokeAllBy(createdBy, 'acme', 7))).toBe(1);
+		expect(await open(9)).toBe(1);
 		expect(await store.unit((tx) => tx.invitations.revokeAllBy(createdBy, null, 8))).toBe(1);
 		const state = (id: string) => store.read((tx) => tx.invitations.get(id)).then((row) => row?.revokedAtMs);
 		expect([await state('i'), await state('i2'), await state('i3'), await state('i4')]).toEqual([null, 7, 8, null]);

@@ -254,6 +254,11 @@ async function assertRows(url: string, version: number): Promise<void> {
 			verdict: yield* tx.nodeHealth.get('fixture'),
 			overrides: yield* tx.nodeHealth.overridesOf(['fixture']),
 			request: yield* tx.requestKeys.get('ada', 'm', 'request'),
+			counted: [
+				yield* tx.access.countRoles('acme'),
+				yield* tx.invitations.countOpen('acme', 5),
+				yield* tx.apiKeys.countLive('ada', 5, ''),
+			],
 		};
 	});
 	if (version === 0) {
@@ -299,5 +304,6 @@ async function assertRows(url: string, version: number): Promise<void> {
 	if (version >= 11) expect(rows.verdict).toMatchObject({ state: 'UNHEALTHY', quarantines: [7], version: 3 });
 	expect(rows.overrides.map(({ reason }) => reason)).toEqual(version < 11 ? [] : ['looks wrong']);
 	if (version >= 16) expect(rows.request).toMatchObject({ leafId: version < 17 ? null : 'leaf', expiresAtMs: 9 });
+	if (version >= 18) expect(rows.counted, 'a role, an invitation, a key').toEqual([1, 1, 1]);
 	await store.check();
 }
