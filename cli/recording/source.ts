@@ -9,11 +9,7 @@ import {
 	decodeCastHeader,
 } from '../../kit/asciicast.ts';
 import { GpuaasError } from '../../kit/error.ts';
-import {
-	type Recording,
-	type RecordingService,
-	RecordingState,
-} from '../../proto/gen/gpuaas/terminals/v1/recordings_pb.ts';
+import type { RecordingService } from '../../proto/gen/gpuaas/terminals/v1/recordings_pb.ts';
 
 /** Where a recording comes from: the control plane by id, or a file that was exported. */
 export type RecordingClient = Client<typeof RecordingService>;
@@ -37,22 +33,7 @@ export function fileBytes(path: string): AsyncIterable<Uint8Array> {
 	return createReadStream(path, { highWaterMark: PAGE_BYTES }) as AsyncIterable<Uint8Array>;
 }
 
-/** By its own id, or all parts of a terminal in order. Throws RECORDING_NOT_FOUND. */
-export async function findRecordings(client: RecordingClient, id: string): Promise<readonly Recording[]> {
-	try {
-		const { recording } = await client.getRecording({ recordingId: id });
-		if (recording !== undefined) return [recording];
-	} catch (error) {
-		if (!(error instanceof GpuaasError) || error.reason !== 'RECORDING_NOT_FOUND') throw error;
-		const { recordings } = await client.listRecordings({ terminalId: id, pageSize: 1000 });
-		const kept = recordings.filter(({ state }) => state !== RecordingState.FAILED);
-		if (kept.length > 0) return kept.toSorted((left, right) => left.part - right.part);
-		throw error;
-	}
-	return [];
-}
-
-export interface Cast {
+interface Cast {
 	readonly header: CastHeader;
 	readonly events: AsyncGenerator<CastEvent>;
 }

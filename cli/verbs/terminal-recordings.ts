@@ -3,6 +3,7 @@ import { fromJsonString, toJsonString } from '@bufbuild/protobuf';
 import { verifyRecording } from '../../pki/verify/recording.ts';
 import { type DsseEnvelope, DsseEnvelopeSchema } from '../../proto/gen/gpuaas/common/v1/types_pb.ts';
 import {
+	type Recording,
 	RecordingSchema,
 	RecordingService,
 	RecordingState,
@@ -12,9 +13,10 @@ import { type Arguments, type Command, durationMs, take, usageError } from '../c
 import { EXIT } from '../exit-codes.ts';
 import { type Io, paint, printable, printJson, printTable, write } from '../io.ts';
 import { AlternateScreen } from '../recording/alternate-screen.ts';
+import { findParts, keptOf } from '../recording/parts.ts';
 import { PLAYER_KEYS, Player, pressed } from '../recording/player.ts';
 import { savePair } from '../recording/save.ts';
-import { type Cast, fileBytes, findRecordings, isFile, readCast, recordingBytes } from '../recording/source.ts';
+import { fileBytes, isFile, type RecordingClient, readCast, recordingBytes } from '../recording/source.ts';
 import { ago, enumName, fields, json } from '../show.ts';
 import { readAuditKey } from '../verify-audit.ts';
 
@@ -73,7 +75,7 @@ const replay: Command = {
 	summary: 'Show again what a terminal showed',
 	noJson: 'a replay is for people; programs read the recording itself: gpuaas terminal export ID -o -',
 	usage: 'ID|FILE',
-	description: `ID is that of a recording, or of a terminal: then all its parts. While it plays, ${PLAYER_KEYS}. Into a pipe it goes without pauses.`,
+	description: `ID is that of a recording, or of a terminal: then all its parts, and a warning for each that was lost. While it plays, ${PLAYER_KEYS}. Into a pipe it goes without pauses.`,
 	options: {
 		speed: { type: 'string', value: 'N', help: 'So many times as fast (default 1)' },
 		'idle-limit': { type: 'string', value: 'DURATION', help: 'No pause is longer (default 2s)' },
@@ -86,6 +88,8 @@ const replay: Command = {
 		const [id = ''] = take(replay, args, 'ID');
 		const speed = Number(args.text('speed') ?? '1');
 		if (!(speed > 0) || !Number.isFinite(speed)) throw usageError(replay, '--speed is a number above 0');
+		const sources = await sourcesOf(io, args, id);
+		if (sources.length === 0) return EXIT.failed;
 		const isLive = io.stdout.isTTY === true;
 		const screen = new AlternateScreen();
 		const player = new Player({
@@ -101,7 +105,7 @@ const replay: Command = {
 		const quit = () => player.quit();
 		io.interrupt.addEventListener('abort', quit, { once: true });
 		try {
-			for await (const { events } of castsOf(io, args, id)) await player.play(events);
+			for (const { name, bytes } of sources) await player.play((await readCast(bytes, name)).events);
 		} finally {
 			io.interrupt.removeEventListener('abort', quit);
 			stop();
@@ -112,14 +116,24 @@ const replay: Command = {
 	},
 };
 
-async function* castsOf(io: Io, args: Arguments, id: string): AsyncGenerator<Cast> {
-	if (await isFile(id)) {
-		yield await readCast(fileBytes(id), id);
-		return;
-	}
+interface Source {
+	readonly name: string;
+	readonly bytes: AsyncIterable<Uint8Array>;
+}
+
+/** A file, or what is kept of a recording or terminal; the warnings come before the first of it is shown. */
+async function sourcesOf(io: Io, args: Arguments, id: string): Promise<readonly Source[]> {
+	if (await isFile(id)) return [{ name: id, bytes: fileBytes(id) }];
 	const client = (await connect(io, args)).client(RecordingService);
-	for (const recording of await findRecordings(client, id))
-		yield await readCast(recordingBytes(client, recording.id), recording.id);
+	return (await keptParts(io, client, id)).map(({ id: name }) => ({ name, bytes: recordingBytes(client, name) }));
+}
+
+/** With a warning of each that was lost: what is shown or written is not all of it. */
+async function keptParts(io: Io, client: RecordingClient, id: string): Promise<readonly Recording[]> {
+	const parts = await findParts(client, id);
+	for (const part of parts)
+		if (part.kind === 'lost') await write(io.stderr, `gpuaas: ${printable(part.name)}: ${printable(part.message)}\n`);
+	return keptOf(parts);
 }
 
 function listenToKeys(io: Io, player: Player): () => void {
@@ -155,7 +169,8 @@ const exportRecording: Command = {
 	async run(args, io) {
 		const [id = ''] = take(exportRecording, args, 'ID');
 		const client = (await connect(io, args)).client(RecordingService);
-		const found = await findRecordings(client, id);
+		const found = await keptParts(io, client, id);
+		if (found.length === 0) return EXIT.failed;
 		const output = args.text('output');
 		if (output === '-') {
 			for (const { id: recordingId } of found)
@@ -184,7 +199,7 @@ const verify: Command = {
 	summary: 'Check a recording against its signed manifest',
 	usage: 'ID|FILE',
 	description:
-		'Finds a changed byte, a missing end, another file in its place and a changed manifest. Of a file it works offline. What it can not show is that the control plane recorded everything; a recording that is cut off or has gaps says so.',
+		'Finds a changed byte, a missing end, another file in its place and a changed manifest. Of a file it works offline. What it can not show is that the control plane recorded everything; a recording that is cut off or has gaps says so. ID is that of a recording, or of a terminal: then a part that was lost is not verified.',
 	options: {
 		manifest: { type: 'string', value: 'FILE', help: `Of a file (default: FILE${MANIFEST_SUFFIX})` },
 		key: {
@@ -236,7 +251,12 @@ async function verifyStored(io: Io, args: Arguments, id: string): Promise<readon
 		args.text('key') ?? (api.context.data === undefined ? undefined : `${api.context.data}/control-plane/audit.vkey`);
 	if (keyPath === undefined) throw usageError(verify, 'name the key of the audit log: --key FILE; the operator has it');
 	const results: Verified[] = [];
-	for (const { id: recordingId } of await findRecordings(client, id)) {
+	for (const part of await findParts(client, id)) {
+		if (part.kind === 'lost') {
+			results.push({ name: part.name, ok: false, message: `NOT verified: ${part.message}`, facts: [] });
+			continue;
+		}
+		const recordingId = part.recording.id;
 		const { manifest } = await client.getRecording({ recordingId });
 		if (manifest === undefined)
 			results.push({ name: recordingId, ok: false, message: 'NOT verified: it is not sealed yet', facts: [] });

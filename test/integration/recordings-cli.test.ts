@@ -17,6 +17,7 @@ import { dispatch } from '../../cli/dispatch.ts';
 import { testIo } from '../../cli/test-io.ts';
 import type { RecordingRow } from '../../control-plane/store/port/recordings.ts';
 import { present } from '../../kit/assert.ts';
+import { uuidv7 } from '../../kit/ids.ts';
 import { noteKey, noteKeyText } from '../../pki/verify/signed-note.ts';
 import { AssignmentMode, NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import { ApiWorld } from './api-world.ts';
@@ -164,6 +165,62 @@ describe('verify', () => {
 			code: 1,
 			err: expect.stringContaining('no key that is trusted'),
 		});
+	});
+});
+
+describe('a terminal of which a part was lost', () => {
+	/** Parts of one terminal in these states; `undefined`: also its row is gone. */
+	async function parts(...states: readonly ('sealed' | 'failed' | undefined)[]): Promise<string> {
+		const { store, clock, rng } = world.deps;
+		const terminalId = uuidv7(clock.now(), rng);
+		for (const [index, state] of states.entries()) {
+			if (state === undefined) continue;
+			const own = await addRecording(world, nodeId, `part ${index + 1}\r\n`);
+			const row = present(await store.read((tx) => tx.recordings.get(own)), 'its row');
+			const truncated = state === 'failed' ? 'its file is gone' : '';
+			const part = { ...row, id: uuidv7(clock.now(), rng), terminalId, part: index + 1, state, truncated };
+			// Whole and signed, under the id that was sealed.
+			await store.unit((tx) => tx.recordings.insert(part));
+		}
+		return terminalId;
+	}
+
+	test.each([
+		['failed', ['sealed', 'failed', 'sealed'], 'part 2 was lost: its file is gone'],
+		['not even known', ['sealed', undefined, undefined, 'sealed'], 'parts 2 to 3 were lost: nothing is known of it'],
+		['the first', [undefined, 'sealed'], 'part 1 was lost'],
+		['the only one', ['failed'], 'part 1 was lost: its file is gone'],
+	] as const)('is not verified, and whoever replays or exports it is told: %s', async (_, states, lost) => {
+		const terminalId = await parts(...states);
+		const verified = await gpuaas('terminal', 'verify', terminalId, '--key', keyFile);
+		expect(verified).toMatchObject({ code: 1, err: expect.stringContaining(`NOT verified: ${lost}`) });
+		const shown = states.flatMap((state, index) => (state === 'sealed' ? [`part ${index + 1}\r\n`] : []));
+		const code = shown.length === 0 ? 1 : 0;
+		expect(await gpuaas('terminal', 'replay', terminalId)).toEqual({
+			code,
+			out: shown.join(''),
+			err: expect.stringContaining(lost),
+		});
+		const exported = await gpuaas('terminal', 'export', terminalId, '-o', '-');
+		expect(exported).toMatchObject({ code, err: expect.stringContaining(lost) });
+		expect(exported.out.match(/part \d/g) ?? []).toEqual(shown.map((text) => text.trim()));
+	});
+
+	test('is not verified though all others are, nor is it by its own id', async () => {
+		const { store, clock, rng } = world.deps;
+		const terminal = { id: uuidv7(clock.now(), rng) };
+		const ids = [];
+		for (const part of ['1', '2', '3']) ids.push(await addRecording(world, nodeId, part, terminal));
+		const [, lost = ''] = ids;
+		const verify = (name: string) => gpuaas('terminal', 'verify', name, '--key', keyFile);
+		expect((await verify(terminal.id)).code).toBe(0);
+		const failed = { state: 'failed', truncated: 'its file is gone' } as const;
+		await store.unit((tx) => tx.recordings.update(lost, failed, 'sealed'));
+		const err = `${lost}: NOT verified: part 2 was lost: its file is gone\n`;
+		const verified = await verify(terminal.id);
+		expect(verified).toMatchObject({ code: 1, err });
+		expect(verified.out.match(/exactly what was sealed/g)).toHaveLength(2);
+		expect(await verify(lost)).toMatchObject({ code: 1, err });
 	});
 });
 

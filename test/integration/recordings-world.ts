@@ -33,19 +33,24 @@ export function terminalOf(world: ApiWorld, nodeId: string, change: Partial<Reco
 	};
 }
 
-/** A sealed recording of a terminal of acme/train; its id. */
-export async function addRecording(world: ApiWorld, nodeId: string, output = 'hello\r\n'): Promise<string> {
+/** A sealed recording of a terminal of acme/train, or the next part of one; its id. */
+export async function addRecording(
+	world: ApiWorld,
+	nodeId: string,
+	output = 'hello\r\n',
+	change: Partial<RecordedTerminal> = {},
+): Promise<string> {
 	const assignment = present(
 		await world.deps.store.read((tx) => tx.assignments.openOfNodes([nodeId])).then(([row]) => row),
 		'the node is assigned',
 	);
 	const { id: assignmentId, organization, project } = assignment;
 	const recordings = new Recordings(recordingDeps(world));
-	const terminal = terminalOf(world, nodeId, { assignmentId, organization, project });
+	const terminal = terminalOf(world, nodeId, { assignmentId, organization, project, ...change });
 	const opened = await recordings.open(terminal, undefined, () => {});
 	assert(opened.kind === 'recording', 'it is recorded');
 	opened.recorder.output(Buffer.from(output));
 	await opened.recorder.end('the shell exited');
-	const [row] = await world.deps.store.read((tx) => tx.recordings.listParts(terminal.id, 1));
-	return present(row, 'it has a row').id;
+	const rows = await world.deps.store.read((tx) => tx.recordings.listParts(terminal.id, 100));
+	return present(rows.at(-1), 'it has a row').id;
 }
