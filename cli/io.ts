@@ -12,12 +12,26 @@ export interface Io {
 	readonly cwd: string;
 	readonly clock: Clock;
 	readonly rng: Rng;
-	/** Aborts at the first Ctrl-C (or SIGTERM); `force` at the second. */
+	/** Aborts at the first Ctrl-C (or another signal, see Interruption); `force` at the second. */
 	readonly interrupt: AbortSignal;
 	readonly force: AbortSignal;
 }
 
-/** Why `interrupt` aborts where nobody reads standard output any more (`| head`); undefined for a signal. */
+/** Signals that end a program, and that it may hold up. */
+export const INTERRUPTING = ['INT', 'TERM', 'HUP', 'QUIT'] as const;
+
+/** Why `interrupt` and `force` abort: which signal came. Named as what aborts is, for whoever else is given them. */
+export class Interruption extends Error {
+	override readonly name = 'AbortError';
+	readonly signal: (typeof INTERRUPTING)[number];
+
+	constructor(signal: (typeof INTERRUPTING)[number]) {
+		super(`SIG${signal} came`);
+		this.signal = signal;
+	}
+}
+
+/** Why `interrupt` aborts where nobody reads standard output any more (`| head`); an Interruption for a signal. */
 export const READER_LEFT = Symbol('the reader of standard output went away');
 
 const READER_GONE: ReadonlySet<string> = new Set(['EPIPE', 'ERR_STREAM_DESTROYED']);

@@ -2,7 +2,7 @@ import process from 'node:process';
 import { keepAlive, systemClock } from '../kit/clock.ts';
 import { systemRng } from '../kit/ids.ts';
 import { EXIT } from './exit-codes.ts';
-import { type Io, isReaderGone, READER_LEFT } from './io.ts';
+import { INTERRUPTING, Interruption, type Io, isReaderGone, READER_LEFT } from './io.ts';
 
 /**
  * The `gpuaas` command: finds the verb, loads only it, and turns its outcome into an exit code. Every error ends here:
@@ -14,12 +14,10 @@ const OWNS_WORK: ReadonlySet<string> = new Set(['run', 'up', 'exec']);
 function createIo(): Io {
 	const interrupt = new AbortController();
 	const force = new AbortController();
-	const onSignal = () => (interrupt.signal.aborted ? force : interrupt).abort();
-	process.on('SIGINT', onSignal);
-	process.on('SIGTERM', onSignal);
-	process.on('SIGHUP', onSignal);
-	// Without this the terminal would stay raw: no exit handler runs.
-	process.on('SIGQUIT', onSignal);
+	// Without these the terminal would stay raw: no exit handler runs.
+	for (const name of INTERRUPTING) {
+		process.on(`SIG${name}`, () => (interrupt.signal.aborted ? force : interrupt).abort(new Interruption(name)));
+	}
 	// A reader that goes away (`| head`) ends the program as SIGPIPE would; what runs for it elsewhere is ended first.
 	process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 		if (!isReaderGone(process.stdout, error)) throw error;

@@ -3,6 +3,7 @@ import { PassThrough } from 'node:stream';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { Code, ConnectError, createClient, createRouterTransport } from '@connectrpc/connect';
 import { expect, test } from 'vitest';
+import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { type ChannelEndSchema, Stream } from '../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
 import {
 	AttachMode,
@@ -11,7 +12,7 @@ import {
 	TerminalService,
 } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import type { Api } from '../client.ts';
-import { type Io, READER_LEFT } from '../io.ts';
+import { Interruption, type Io, READER_LEFT } from '../io.ts';
 import { testIo } from '../test-io.ts';
 import { type AttachOptions, attachTo } from './session.ts';
 
@@ -132,6 +133,60 @@ test('Ctrl-C before the program could be reached gets to it', async () => {
 	);
 	expect(await attach()).toBe(130);
 	expect(asked).toContain('INT');
+});
+
+test.each([
+	['TERM', 15],
+	['HUP', 1],
+	['QUIT', 3],
+] as const)('SIG%s gets to the program as what it is', async (name, signal) => {
+	const interrupt = AbortSignal.abort(new Interruption(name));
+	const { asked, attach } = oneProgram({ ...testIo(), interrupt } as Io, (what) =>
+		what === name ? ended({ reason: 'TERMINAL_EXITED', signal }) : undefined,
+	);
+	expect(await attach({ endsWithReader: true })).toBe(128 + signal);
+	expect(asked.filter((what) => /^[A-Z]+$/.test(what))).toEqual([name]);
+});
+
+test('a program that does not end upon SIGTERM is ended when its grace is over, and not before', async () => {
+	const clock = new VirtualClock();
+	const interrupt = AbortSignal.abort(new Interruption('TERM'));
+	let graceMs: number | undefined;
+	const { asked, attach } = oneProgram({ ...testIo(), clock, interrupt } as Io, (what) => {
+		if (what === 'TERM') {
+			graceMs = clock.nextInMs();
+			clock.advance(graceMs ?? 0);
+		}
+		return what === 'kill' ? ended({ reason: 'TERMINAL_KILLED' }) : undefined;
+	});
+	expect(await attach({ endsWithReader: true })).toBe(143);
+	expect(asked).toContain('kill');
+	expect(graceMs).toBe(5000);
+});
+
+test('a second SIGTERM ends it at once, a second Ctrl-C leaves it running', async () => {
+	for (const [name, code] of [
+		['TERM', 143],
+		['INT', 130],
+	] as const) {
+		const force = new AbortController();
+		const interrupt = AbortSignal.abort(new Interruption(name));
+		const io = { ...testIo(), clock: new VirtualClock(), interrupt, force: force.signal } as Io;
+		const { asked, attach } = oneProgram(io, (what) => {
+			if (what === name) force.abort(new Interruption(name));
+			return what === 'kill' ? ended({ reason: 'TERMINAL_KILLED' }) : undefined;
+		});
+		expect(await attach({ endsWithReader: true })).toBe(code);
+		expect(asked.includes('kill')).toBe(name === 'TERM');
+	}
+});
+
+test('SIGTERM to whoever only attached leaves the program as it is', async () => {
+	const interrupt = AbortSignal.abort(new Interruption('TERM'));
+	const { asked, attach } = oneProgram({ ...testIo(), interrupt } as Io, () => undefined);
+	expect(await attach()).toBe(143);
+	expect(asked).not.toContain('TERM');
+	expect(asked).not.toContain('kill');
 });
 
 test('a program that nobody reads any more is ended where it runs, and the exit code says so', async () => {

@@ -1,9 +1,11 @@
+import { constants } from 'node:os';
+import type { Timer } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import type { ChannelEnd } from '../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
 import { AttachMode, type Terminal, TerminalService } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import type { Api } from '../client.ts';
 import { EXIT } from '../exit-codes.ts';
-import { type Io, printable, printJson, READER_LEFT, write } from '../io.ts';
+import { Interruption, type Io, printable, printJson, READER_LEFT, write } from '../io.ts';
 import { ChannelClient } from './channel-client.ts';
 import { ESCAPE_HELP, EscapeFilter } from './escapes.ts';
 import { takeTerminal } from './local-terminal.ts';
@@ -12,7 +14,7 @@ import { endedEvent, outcomeOf, outputEvent } from './outcome.ts';
 export interface AttachOptions {
 	readonly mode: AttachMode;
 	readonly readsStdin: boolean;
-	/** A program without a terminal is ended when nobody reads its output any more, as a local one is by SIGPIPE. */
+	/** A program without a terminal ends with us: when nobody reads its output any more, as a local one by SIGPIPE, and by SIGTERM. */
 	readonly endsWithReader?: boolean;
 	/** For a program: an event a line on standard output. Only without a terminal. */
 	readonly asEvents?: boolean;
@@ -170,33 +172,57 @@ async function piped(
 	);
 	const leave = new AbortController();
 	const readerLeft = () => io.interrupt.reason === READER_LEFT;
+	const end = () => (endsWithReader ? endIt(io, api, id, leave) : leave.abort());
+	let grace: Timer | undefined;
 	const onInterrupt = () => {
-		if (!readerLeft()) client.signal('INT');
-		else if (endsWithReader) endIt(io, api, id, leave);
-		else leave.abort();
+		const name = signalOf(io.interrupt);
+		if (readerLeft() || (endsUs(name) && !endsWithReader)) return end();
+		client.signal(name);
+		if (endsUs(name)) grace = io.clock.setTimer(end, SIGNAL_GRACE_MS);
 	};
+	// Ctrl-C again leaves it running; whoever ends us, or goes away, doesn't come back to it.
+	const onForce = () => (endsUs(signalOf(io.force)) ? end() : leave.abort());
 	// Also one that came while the terminal was being opened.
 	if (io.interrupt.aborted) onInterrupt();
+	if (io.force.aborted) onForce();
 	io.interrupt.addEventListener('abort', onInterrupt, { once: true });
+	io.force.addEventListener('abort', onForce, { once: true });
 	const feeding = readsStdin ? feed(io, client) : client.write(new Uint8Array(), true);
 	feeding.catch(() => client.detach());
 	try {
-		const result = await client.run(AbortSignal.any([io.force, leave.signal]));
+		const result = await client.run(leave.signal);
 		if (leave.signal.reason === UNENDED)
 			await write(
 				io.stderr,
 				`gpuaas: it could not be ended now, and goes on; end it with: gpuaas terminal kill ${id}\n`,
 			);
 		if (readerLeft()) return EXIT.brokenPipe;
-		if (result.kind !== 'ended') return EXIT.interrupted;
-		if (!asEvents) return await conclude(io, nodeName, result.end);
-		const { code } = outcomeOf(nodeName, result.end);
-		await printJson(io, endedEvent(id, code, result.end));
+		const last = signalOf(io.force.aborted ? io.force : io.interrupt);
+		const signalled = EXIT.signalBase + constants.signals[`SIG${last}`];
+		if (result.kind !== 'ended') return signalled;
+		const isEndedByUs = io.interrupt.aborted && endsUs(last) && result.end.reason === 'TERMINAL_KILLED';
+		const code = isEndedByUs ? signalled : outcomeOf(nodeName, result.end).code;
+		if (asEvents) await printJson(io, endedEvent(id, code, result.end));
+		else if (!isEndedByUs) await conclude(io, nodeName, result.end);
 		return code;
 	} finally {
+		grace?.cancel();
 		io.interrupt.removeEventListener('abort', onInterrupt);
+		io.force.removeEventListener('abort', onForce);
 		io.stdin.pause();
 	}
+}
+
+/** How long a program may take to end upon a SIGTERM or SIGHUP of ours: whoever sent it waits for us. */
+const SIGNAL_GRACE_MS = 5000;
+
+function signalOf({ reason }: AbortSignal): Interruption['signal'] {
+	return reason instanceof Interruption ? reason.signal : 'INT';
+}
+
+/** Nobody is at our end any more once these have come. */
+function endsUs(name: Interruption['signal']): boolean {
+	return name === 'TERM' || name === 'HUP';
 }
 
 async function feed(io: Io, client: ChannelClient): Promise<void> {

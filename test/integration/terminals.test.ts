@@ -133,6 +133,14 @@ describe('exec', () => {
 		expect(ran.stderr).toContain('no-such-program');
 	});
 
+	test('gets the signal that we got', async () => {
+		const cleans = 'trap "echo cleaned; exit 9" TERM; trap "" INT; echo ready; sleep 76541 & wait; exit 1';
+		const started = world.up.start(['exec', world.node, '-n', '--', 'sh', '-c', cleans]);
+		await started.line((line) => line === 'ready');
+		started.child.kill('SIGTERM');
+		expect(await started.ended).toMatchObject({ code: 9, stdout: 'ready\ncleaned\n' });
+	});
+
 	test('names what is wrong before anything runs', async () => {
 		const unknown = await world.up.run('exec', 'nowhere', '-n', '--', 'true');
 		expect(unknown).toMatchObject({ code: 255 });
