@@ -148,6 +148,28 @@ test('what can not be opened says why, and leaves nothing', async () => {
 	expect(await host.list()).toEqual([]);
 });
 
+test('a host has no more terminals than its limit, also when many come at once, and one that ends makes room', async () => {
+	const folder = mkdtempSync(join(tmpdir(), 'pty-'));
+	const small = await startPtyHost({ directory: folder, clock: systemClock, compileCache, config: { channelsMax: 2 } });
+	try {
+		const asked = [0, 1, 2, 3].map(() => request(['/usr/bin/sleep', '98760']));
+		const outcomes = await Promise.all(asked.map((each) => small.open(each)));
+		const refused = {
+			kind: 'REFUSED',
+			reason: 'TOO_MANY_TERMINALS',
+			message: expect.stringContaining('end one first'),
+		};
+		expect(outcomes.filter(({ kind }) => kind === 'REFUSED')).toEqual([refused, refused]);
+		const there = await small.list();
+		expect(there).toHaveLength(2);
+		await small.end(present(there[0], 'two were opened').id, 'TERMINAL_KILLED', 'enough');
+		await until(async () => expect(await small.open(request(['/bin/true']))).toMatchObject({ kind: 'OPENED' }));
+	} finally {
+		await small.shutdown();
+		rmSync(folder, { recursive: true, force: true });
+	}
+});
+
 test('`yes` into nobody: the program waits, or goes on and only the screen is kept; memory stays', async () => {
 	const opened = request(['/usr/bin/yes'], { tty: { columns: 80, rows: 24 } });
 	await host.open(opened);

@@ -229,7 +229,7 @@ describe.skipIf(lacks('curl', 'python3'))('forward', () => {
 		expect((await ended).stderr).toMatch(/nothing that this account started listens/);
 	});
 
-	test('a port that is taken here, and words that are no port, are refused before anything is opened', async () => {
+	test('a port that is taken here, and words that are no port, are refused, and nothing stays open', async () => {
 		const port = await webServer();
 		expect(await world.run('forward', node, `${port}:1`)).toMatchObject({
 			code: 1,

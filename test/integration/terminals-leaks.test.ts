@@ -15,7 +15,8 @@ afterAll(async () => {
 	await world?.[Symbol.asyncDispose]();
 });
 
-const ROUNDS = 100;
+/** More than a node may have streams: what each leaves open would be missing in the end (gateway/channel.ts). */
+const ROUNDS = 105;
 const AT_ONCE = 10;
 const ROUND_MS_MIN = 110;
 const MARK = 'gpuaas-leak-4711';

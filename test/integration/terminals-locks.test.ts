@@ -1,5 +1,7 @@
+import { create } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Relay } from '../../control-plane/app/terminals/relay.ts';
+import { relayHooks } from '../../control-plane/app/terminals/relay-hooks.ts';
 import { InProcessBus } from '../../control-plane/bus/in-process.ts';
 import { TerminalReconciler } from '../../control-plane/reconcilers/terminals.ts';
 import type { NodeRow } from '../../control-plane/store/port/nodes.ts';
@@ -11,6 +13,7 @@ import { systemClock } from '../../kit/clock.ts';
 import { systemRng, uuidv7 } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
+import { ChannelHelloSchema, ChannelRequestSchema } from '../../proto/gen/gpuaas/link/v1/channel_pb.ts';
 import { AttachMode, TerminalService } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import { eventually } from '../eventually.ts';
 import { ApiWorld } from './api-world.ts';
@@ -230,6 +233,25 @@ test('a lock whose hint is lost ends what it concerns within a second of the clo
 	expect(await reasonOf(second)).toBe('NODE_LOCKED');
 	watching[Symbol.dispose]();
 	reconciler = new TerminalReconciler(world.deps);
+});
+
+test('one whose program has ended leaves nothing here once that is kept, and its node may forget it', async () => {
+	const { row } = await open();
+	const relay = world.deps.terminals.open(row, relayHooks(world.deps, row));
+	const told: unknown[] = [];
+	const node = relay.connectNode(create(ChannelHelloSchema), {
+		send: (message) => told.push(message.case),
+		end: () => {},
+	});
+	const end = { reason: 'TERMINAL_EXITED', message: '', exitCode: 3 };
+	node.onFrame(create(ChannelRequestSchema, { message: { case: 'end', value: end } }).message);
+	await eventually('the node may forget it', () => told.includes('forget'));
+	expect(world.deps.terminals.get(row.id)).toBeUndefined();
+	expect(await world.deps.store.read((tx) => tx.terminals.get(row.id))).toMatchObject({
+		state: 'closed',
+		reason: 'TERMINAL_EXITED',
+		exitCode: 3,
+	});
 });
 
 test('that nobody is attached since a crash is kept, and that somebody came back', async () => {

@@ -39,11 +39,35 @@ async function terminalOf(terminalId: string) {
 	return (await world.client().getTerminal({ terminalId })).terminal;
 }
 
-async function audited(action: string, id: string): Promise<readonly { readonly actor: string }[]> {
-	const { records } = await world.up.json<{
-		records: { readonly target: string; readonly actor: string }[];
-	}>('audit', 'list', '--action', action);
+interface Audited {
+	readonly target: string;
+	readonly actor: string;
+	readonly result: string;
+	readonly decisionReason: string;
+	/** JSON. */
+	readonly detail: string;
+}
+
+/** Newest first. */
+async function audited(action: string, id: string): Promise<readonly Audited[]> {
+	const { records } = await world.up.json<{ records: readonly Audited[] }>('audit', 'list', '--action', action);
 	return records.filter(({ target }) => target === `terminals/${id}`);
+}
+
+/** From the agent's own journal: its side of what happened. */
+async function saidByAgent(action: string, id: string): Promise<object> {
+	return await eventually(`${action} of the agent`, async () => {
+		const { records } = await world.up.json<{ records: readonly Audited[] }>(
+			'audit',
+			'list',
+			'--action',
+			`agent.${action}`,
+		);
+		const said = records.map(
+			({ detail }) => JSON.parse((JSON.parse(detail) as { said: string }).said) as { channel: string },
+		);
+		return said.find(({ channel }) => channel === id);
+	});
 }
 
 describe('a terminal of somebody else', () => {
@@ -53,6 +77,10 @@ describe('a terminal of somebody else', () => {
 		const refused = bo.person('terminal', 'attach', id, '--observe');
 		await refused.sees('has not shared it');
 		expect((await refused.exited).exitCode).toBe(255);
+		expect(await audited('terminals.attach', id)).toMatchObject([
+			{ actor: 'bo', result: 'denied', decisionReason: 'TERMINAL_NOT_SHARED' },
+			{ actor: 'ada', result: 'ok' },
+		]);
 
 		expect((await ada.run('terminal', 'share', id, bo.id)).code).toBe(0);
 		using observer = bo.person('terminal', 'attach', id, '--observe');
@@ -92,15 +120,34 @@ describe('a terminal of somebody else', () => {
 		});
 		await guest.sees(/^hello-bo/m);
 		expect(await audited('terminals.attach', id)).toMatchObject([{ actor: 'bo' }, { actor: 'ada' }]);
-		expect(await audited('terminals.share', id)).toMatchObject([{ actor: 'ada' }]);
+		expect(await audited('terminals.share', id)).toMatchObject([
+			{ actor: 'ada', detail: expect.stringContaining(`"mode":"control","principal":"${bo.id}"`) },
+		]);
 
 		expect((await ada.run('terminal', 'share', id, bo.id, '--withdraw')).code).toBe(0);
 		await guest.sees('has not shared it');
 		expect((await guest.exited).exitCode).toBe(255);
+		expect((await audited('terminals.share', id))[0]).toMatchObject({
+			actor: 'ada',
+			detail: expect.stringContaining(`"mode":"none","principal":"${bo.id}"`),
+		});
 		owner.type('echo alone-$((3 + 3))\r');
 		await owner.sees(/^alone-6/m);
 		// A guest ends nothing that isn't theirs to end.
 		await owner.leaves('exit', 0);
+	});
+
+	test('is ended by whoever may, who says why: those who sit there read it, and so does an auditor', async () => {
+		const { person: owner, id } = await shellOfAda();
+		using _owner = owner;
+		expect(await saidByAgent('terminals.open', id)).toMatchObject({ by: ada.id, name: 'ada', kind: 'shell' });
+		expect((await bo.run('terminal', 'kill', id, '--reason', 'her job is done')).code).toBe(0);
+		await owner.sees(/bo ended it: her job is done/);
+		expect((await owner.exited).exitCode).toBe(255);
+		expect(await audited('terminals.kill', id)).toMatchObject([
+			{ actor: 'bo', result: 'ok', detail: expect.stringContaining('"reason":"her job is done"') },
+		]);
+		expect(await saidByAgent('terminals.end', id)).toEqual({ channel: id });
 	});
 });
 
@@ -133,6 +180,10 @@ describe('what ends a terminal says why to whoever sits there', () => {
 		await person.sees(/suspended/);
 		expect((await person.exited).exitCode).toBe(255);
 		await eventually('it is ended', async () => (await terminalOf(id))?.state === TerminalState.CLOSED);
+		expect(await terminalOf(id)).toMatchObject({
+			reason: 'PRINCIPAL_DISABLED',
+			message: 'the project or organization of its opener was suspended',
+		});
 		expect(await world.up.run('project', 'resume', 'acme/train')).toMatchObject({ code: 0 });
 	});
 

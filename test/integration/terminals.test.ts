@@ -81,6 +81,20 @@ describe('a shell', () => {
 		expect(await second.exited).toEqual({ exitCode: 0 });
 	});
 
+	test('is alone on the screen of whoever comes to it from a screen that is full of something else', async () => {
+		using first = await shell();
+		first.type('echo shown-$((1 + 1))\r');
+		await first.sees(/^shown-2/m);
+		const id = await openId();
+		using local = world.local();
+		await local.sees('here>');
+		local.type(`clear; yes left-over | head -5; $GPUAAS terminal attach ${id}\r`);
+		await local.sees(/^shown-2/m);
+		expect(await local.screen()).not.toContain('left-over');
+		await first.leaves('exit', 0);
+		await local.sees('here>');
+	});
+
 	test('is ended by ~. with all that runs in it', async () => {
 		using person = await shell();
 		person.type('sleep 98761 & sleep 98762\r');

@@ -15,6 +15,7 @@ import {
 	ttyInputBytesMax,
 	ttyWindowBytes,
 	viewerStallMs,
+	viewersMax,
 	viewerWindowBytes,
 } from './limits.ts';
 import type { NodeEnd } from './node-end.ts';
@@ -216,6 +217,19 @@ describe('a relay', () => {
 		expect(output.value).toMatchObject({ offset: 4n, data: Buffer.from('efgh') });
 		world.relay.ack(next, 'stdout', 8);
 		expect(world.said('ack').at(-1)).toMatchObject({ value: { offset: 8n } });
+	});
+
+	test.each([
+		['a terminal', true, viewersMax],
+		['a pipe', false, 1],
+	])('%s takes as many viewers as it may, and another when one has left', (_name, tty, most) => {
+		const world = new World({ tty });
+		const [first] = Array.from({ length: most }, () => world.viewer());
+		expect(() => world.viewer()).toThrow(expect.objectContaining({ reason: 'TOO_MANY_VIEWERS' }));
+		expect(world.relay.viewers.size).toBe(most);
+		world.relay.detach(first as Viewer);
+		world.viewer();
+		expect(world.relay.viewers.size).toBe(most);
 	});
 
 	test('ends for everybody at once, with the reason, and tells the node', async () => {
