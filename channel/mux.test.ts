@@ -235,6 +235,52 @@ describe('a mux', () => {
 		await expect(client.open()).rejects.toMatchObject({ reason: 'RATE_LIMITED' });
 	});
 
+	test('a connection that was given up while it was made counts until its making has ended, and is told to end', async () => {
+		const up = new PassThrough();
+		const down = new PassThrough();
+		const dials: { readonly gone: AbortSignal; answer(): void }[] = [];
+		const started: number[] = [];
+		const node = new Mux({
+			pipe: streamPipe(up, down),
+			channelsMax: 3,
+			accept: ({ id }, gone) =>
+				new Promise((resolve) => {
+					dials.push({ gone, answer: () => resolve({ start: () => void started.push(id) }) });
+				}),
+		});
+		const answers = down[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+		const running = node.run();
+		const answered = async () => {
+			const { value } = await answers.next();
+			return [...new FrameDecoder().push(value as Buffer)].map(({ type, channel }) => [type, channel]);
+		};
+		// Open and reset, without a wait.
+		for (let id = 1; id <= 4; id += 1) {
+			up.write(encodeFrame(1, id));
+			up.write(encodeFrame(7, id));
+		}
+		// The fourth is refused: none of the three has ended.
+		expect(await answered()).toEqual([[3, 4]]);
+		expect([dials.length, dials.map(({ gone }) => gone.aborted), node.channelCount]).toEqual([
+			3,
+			[true, true, true],
+			3,
+		]);
+		for (const { answer } of dials) answer();
+		while (node.channelCount > 0) await new Promise<void>((resolve) => systemClock.defer(resolve));
+		// What each had made by then is given to it, to be closed; nobody is told of it.
+		expect(started).toEqual([1, 2, 3]);
+		up.write(encodeFrame(1, 5));
+		while (dials.length < 4) await new Promise<void>((resolve) => systemClock.defer(resolve));
+		dials[3]?.answer();
+		expect(await answered()).toEqual([[2, 5]]);
+		up.write(encodeFrame(1, 6));
+		while (dials.length < 5) await new Promise<void>((resolve) => systemClock.defer(resolve));
+		up.end();
+		await running;
+		expect([dials[4]?.gone.aborted, node.channelCount]).toEqual([true, 0]);
+	});
+
 	test('a connection whose acceptance fails unexpectedly ends alone, and tells nothing of this machine', async () => {
 		const up = new PassThrough();
 		const down = new PassThrough();

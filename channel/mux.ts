@@ -16,11 +16,14 @@ export interface MuxOptions {
 	readonly pipe: BytePipe;
 	/** Channels that may be open at once. Default 256. */
 	readonly channelsMax?: number;
-	/** Of the accepting side. Absent: this side opens. */
-	readonly accept?: (channel: MuxChannel) => Promise<Accepted | Refusal>;
+	/**
+	 * Of the accepting side. Absent: this side opens. `gone` is aborted when the other side gave the channel up: what is under
+	 * way for it ends, and the channel counts until then.
+	 */
+	readonly accept?: (channel: MuxChannel, gone: AbortSignal) => Promise<Accepted | Refusal>;
 }
 
-/** `start` is called once the other side was told: nothing may be sent on the channel before. */
+/** `start` is called once the other side was told, or is gone: nothing may be sent on the channel before. */
 export interface Accepted {
 	readonly start: () => void;
 }
@@ -29,6 +32,8 @@ export class Mux {
 	readonly #options: MuxOptions;
 	readonly #channels = new Map<number, MuxChannel>();
 	readonly #opening = new Map<number, { resolve(channel: MuxChannel): void; reject(error: unknown): void }>();
+	/** Channels that are being accepted. Each keeps its place until that is over, also when it was reset meanwhile. */
+	readonly #accepting = new Map<number, AbortController>();
 	readonly #link: MuxLink;
 	#lastId = 0;
 	#broken: unknown;
@@ -40,7 +45,11 @@ export class Mux {
 			send: async (type, channel, payload) => {
 				if (!this.#ended) await options.pipe.write(encodeFrame(type, channel, payload));
 			},
-			closed: (id) => void this.#channels.delete(id),
+			closed: (id) => {
+				const accepting = this.#accepting.get(id);
+				if (accepting === undefined) this.#channels.delete(id);
+				else accepting.abort();
+			},
 		};
 	}
 
@@ -76,6 +85,7 @@ export class Mux {
 			for (const { reject } of this.#opening.values()) reject(this.#broken ?? ended());
 			this.#opening.clear();
 			for (const channel of [...this.#channels.values()]) channel.taken({ kind: 'reset' });
+			this.#accepting.clear();
 			this.#channels.clear();
 		}
 	}
@@ -131,18 +141,20 @@ export class Mux {
 			return;
 		}
 		const channel = new MuxChannel(id, this.#link);
+		const accepting = new AbortController();
 		this.#channels.set(id, channel);
+		this.#accepting.set(id, accepting);
 		const answered = (answer: Accepted | Refusal) => {
+			const isGone = accepting.signal.aborted;
+			this.#accepting.delete(id);
+			if (isGone || !('start' in answer)) this.#channels.delete(id);
 			if ('start' in answer) {
-				this.#link.send(MUX_FRAME.opened, id, new Uint8Array()).catch(() => {});
+				if (!isGone) this.#link.send(MUX_FRAME.opened, id, new Uint8Array()).catch(() => {});
 				answer.start();
-			} else {
-				this.#channels.delete(id);
-				void refuse(answer);
-			}
+			} else if (!isGone) void refuse(answer);
 		};
 		// One connection that fails in an unexpected way ends alone, and not the process with all the others.
-		accept(channel)
+		accept(channel, accepting.signal)
 			.catch(refusalOf)
 			.then(answered)
 			.catch(() => channel.reset());

@@ -26,15 +26,15 @@ export class Connector {
 		this.#deps = deps;
 	}
 
-	/** Throws FORWARD_ADDRESS_DENIED, FORWARD_UNREACHABLE. */
-	async connect(target: Target): Promise<Socket> {
+	/** Throws FORWARD_ADDRESS_DENIED, FORWARD_UNREACHABLE; the latter also once `gone` is aborted, and is connected no more then. */
+	async connect(target: Target, gone: AbortSignal): Promise<Socket> {
 		const { judge, resolve = resolveAll, listeners = readListeners } = this.#deps;
 		const misfit = ForwardJudge.misfit(target);
 		if (misfit !== undefined) throw denied(misfit);
 		const addresses = target.host === '' ? ['127.0.0.1', '::1'] : await this.#resolve(target.host, resolve);
 		const verdict = judge.judge(target, addresses, listeners());
 		if (verdict.kind === 'refused') throw denied(verdict.message);
-		const socket = await this.#dial(verdict.address, target.port);
+		const socket = await this.#dial(verdict.address, target.port, gone);
 		if (verdict.onlyIfOwn && !judge.isOwn(verdict.address, target.port, listeners())) {
 			socket.destroy();
 			throw denied('another account took the port meanwhile; the connection was ended before a byte was sent');
@@ -51,22 +51,28 @@ export class Connector {
 		}
 	}
 
-	#dial(host: string, port: number): Promise<Socket> {
+	#dial(host: string, port: number, gone: AbortSignal): Promise<Socket> {
 		return new Promise((resolve, reject) => {
+			if (gone.aborted) return reject(abandoned());
 			const socket = connect({ host, port, allowHalfOpen: true });
-			const fail = (what: string) => {
+			const fail = (error: Error) => {
 				timer.cancel();
+				gone.removeEventListener('abort', onGone);
 				socket.destroy();
-				reject(unreachable(what));
+				reject(error);
 			};
+			const onGone = () => fail(abandoned());
+			gone.addEventListener('abort', onGone, { once: true });
 			const timer = this.#deps.clock.setTimer(
-				() => fail(`${host}:${port} did not answer within ${CONNECT_TIMEOUT_MS / 1000} s`),
+				() => fail(unreachable(`${host}:${port} did not answer within ${CONNECT_TIMEOUT_MS / 1000} s`)),
 				CONNECT_TIMEOUT_MS,
 			);
-			const onError = (error: Error) => fail(`${host}:${port} can't be reached from the node (${error.message})`);
+			const onError = (error: Error) =>
+				fail(unreachable(`${host}:${port} can't be reached from the node (${error.message})`));
 			socket.once('error', onError);
 			socket.once('connect', () => {
 				timer.cancel();
+				gone.removeEventListener('abort', onGone);
 				socket.off('error', onError);
 				resolve(socket);
 			});
@@ -80,6 +86,10 @@ async function resolveAll(host: string): Promise<readonly string[]> {
 
 function denied(message: string): GpuaasError {
 	return new GpuaasError({ code: 'PERMISSION_DENIED', reason: 'FORWARD_ADDRESS_DENIED', message });
+}
+
+function abandoned(): GpuaasError {
+	return unreachable('the connection was given up while it was made');
 }
 
 function unreachable(message: string): GpuaasError {

@@ -31,9 +31,9 @@ async function main(argument: string): Promise<void> {
 	const output = new Socket({ fd: 1, readable: false, writable: true });
 	const mux = new Mux({
 		pipe: streamPipe(process.stdin, output),
-		async accept(channel) {
+		async accept(channel, gone) {
 			try {
-				const socket = await connector.connect(target);
+				const socket = await connector.connect(target, gone);
 				return { start: () => void bridge(socket, channel) };
 			} catch (error) {
 				return refusalOf(error);

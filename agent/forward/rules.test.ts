@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { type Clock, systemClock } from '../../kit/clock.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { isNever, normalized } from './address.ts';
 import { Connector } from './connector.ts';
@@ -16,6 +17,9 @@ import { ForwardJudge, type ForwardRules } from './rules.ts';
 const UID = 1000;
 const NOTHING: ForwardRules = { own: true, allow: [], never: [] };
 const own = (port: number, address = '127.0.0.1') => ({ address, port, uid: UID });
+
+/** Of a connection that its client waits for. */
+const wanted = new AbortController().signal;
 
 function judge(rules: Partial<ForwardRules> = {}, ownAddresses: string[] = ['10.0.0.5']): ForwardJudge {
 	return new ForwardJudge({ ...NOTHING, ...rules }, { uid: UID, ownAddresses });
@@ -94,7 +98,9 @@ describe('what a person may write as a host', () => {
 			},
 			listeners: () => [own(80)],
 		});
-		await expect(connector.connect({ host, port: 80 })).rejects.toMatchObject({ reason: 'FORWARD_ADDRESS_DENIED' });
+		await expect(connector.connect({ host, port: 80 }, wanted)).rejects.toMatchObject({
+			reason: 'FORWARD_ADDRESS_DENIED',
+		});
 		expect(resolved).toEqual([]);
 	});
 
@@ -178,10 +184,10 @@ describe('rebinding', () => {
 		const resolve = async () => answers[asked++] ?? [];
 		const clock = new VirtualClock();
 		const connector = new Connector({ clock, judge: judge(), resolve, listeners: () => [own(port)] });
-		const socket = await connector.connect({ host: 'rebind.example', port });
+		const socket = await connector.connect({ host: 'rebind.example', port }, wanted);
 		expect([asked, socket.remoteAddress]).toEqual([1, '127.0.0.1']);
 		socket.destroy();
-		await expect(connector.connect({ host: 'rebind.example', port })).rejects.toMatchObject({
+		await expect(connector.connect({ host: 'rebind.example', port }, wanted)).rejects.toMatchObject({
 			reason: 'FORWARD_ADDRESS_DENIED',
 		});
 	});
@@ -199,8 +205,42 @@ describe('rebinding', () => {
 			judge: judge(),
 			listeners: () => looks.shift() ?? [],
 		});
-		await expect(connector.connect({ host: '', port })).rejects.toThrow(/took the port meanwhile/);
+		await expect(connector.connect({ host: '', port }, wanted)).rejects.toThrow(/took the port meanwhile/);
 		expect(got).toEqual([]);
+	});
+});
+
+describe('a connection that its client gave up', () => {
+	test.each(['while its name is resolved', 'while it is dialled'])('%s is not made', async (when) => {
+		await using server = createServer((socket) => socket.on('error', () => {})).listen(0, '127.0.0.1');
+		await once(server, 'listening');
+		const { port } = server.address() as { port: number };
+		const client = new AbortController();
+		const resolve = async () => {
+			if (when === 'while its name is resolved') client.abort();
+			return ['127.0.0.1'];
+		};
+		const timers = new VirtualClock();
+		let cancelled = 0;
+		const clock: Clock = {
+			...systemClock,
+			setTimer: (callback, ms) => {
+				const timer = timers.setTimer(callback, ms);
+				queueMicrotask(() => client.abort());
+				return {
+					cancel: () => {
+						cancelled += 1;
+						timer.cancel();
+					},
+				};
+			},
+		};
+		const connector = new Connector({ clock, judge: judge(), resolve, listeners: () => [own(port)] });
+		await expect(connector.connect({ host: 'a.example', port }, client.signal)).rejects.toMatchObject({
+			reason: 'FORWARD_UNREACHABLE',
+			message: expect.stringContaining('given up'),
+		});
+		expect(cancelled).toBe(when === 'while it is dialled' ? 1 : 0);
 	});
 });
 
