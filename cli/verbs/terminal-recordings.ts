@@ -17,7 +17,9 @@ import { findParts, keptOf } from '../recording/parts.ts';
 import { PLAYER_KEYS, Player, pressed } from '../recording/player.ts';
 import { savePair } from '../recording/save.ts';
 import { fileBytes, isFile, type RecordingClient, readCast, recordingBytes } from '../recording/source.ts';
+import { TypedKeys } from '../recording/typed-keys.ts';
 import { ago, enumName, fields, json } from '../show.ts';
+import { MODES_RESET } from '../terminal/local-terminal.ts';
 import { readAuditKey } from '../verify-audit.ts';
 
 const MANIFEST_SUFFIX = '.manifest.json';
@@ -109,8 +111,8 @@ const replay: Command = {
 		} finally {
 			io.interrupt.removeEventListener('abort', quit);
 			stop();
-			// Colours, cursor and screen of whatever was shown last must not stay.
-			if (isLive) await write(io.stdout, `\u001b[0m\u001b[?25h${screen.leave}\r\n`);
+			// Screen, modes and colours of whatever was shown last must not stay.
+			if (isLive) await write(io.stdout, `${screen.leave}${MODES_RESET}\r\n`);
 		}
 		return io.interrupt.aborted ? EXIT.interrupted : EXIT.ok;
 	},
@@ -139,8 +141,9 @@ async function keptParts(io: Io, client: RecordingClient, id: string): Promise<r
 function listenToKeys(io: Io, player: Player): () => void {
 	const stdin = io.stdin as NodeJS.ReadStream;
 	if (stdin.isTTY !== true) return () => {};
+	const keys = new TypedKeys();
 	const onData = (bytes: Buffer) => {
-		for (const key of bytes.toString('latin1')) pressed(player, key);
+		for (const key of keys.of(bytes.toString('latin1'))) pressed(player, key);
 	};
 	stdin.setRawMode(true);
 	stdin.on('data', onData);

@@ -20,7 +20,7 @@ import { bindingRow } from '../contract/store/rows.ts';
 import { eventually } from '../eventually.ts';
 import { killQuietly, processes, type Ran, type Ready, UpWorld } from './up-world.ts';
 
-const GPUAAS = fileURLToPath(new URL('../../gpuaas', import.meta.url));
+export const GPUAAS = fileURLToPath(new URL('../../gpuaas', import.meta.url));
 
 /** The whole product, and people who sit in front of it. */
 export class TerminalsWorld implements AsyncDisposable {
