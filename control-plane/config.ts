@@ -315,8 +315,12 @@ export const CONTROL_PLANE_SCHEMA = {
 	},
 	recordings: {
 		mode: oneOf(['best_effort', 'fail_closed', 'off'], {
-			doc: 'Whether terminals are recorded; fail_closed: none is open without a recording.',
+			doc: 'Whether terminals are recorded; fail_closed: none is open without a recording, nor a command without a terminal (exec without -t), which has none.',
 			default: 'best_effort',
+		}),
+		unrecordedExec: bool({
+			doc: 'Whether fail_closed lets commands without a terminal run, unrecorded: pipes, and whoever starts a shell by one.',
+			default: false,
 		}),
 		input: bool({
 			doc: 'Whether typed text is recorded apart from the output, where the terminal showed it.',

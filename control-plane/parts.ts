@@ -17,7 +17,7 @@ import type { GatewayIdentity } from './gateway/credentials.ts';
 import { isLoopback, type OpsAccess } from './ops/access.ts';
 
 /** What serve.ts hands to its parts, made from the configuration and the authority. */
-export function appLimits({ gateway, terminals, health, ca }: ControlPlaneConfig): AppLimits {
+export function appLimits({ gateway, terminals, recordings, health, ca }: ControlPlaneConfig): AppLimits {
 	return {
 		...APP_LIMITS_DEFAULT,
 		leaseTtlFloorMs: gateway.leaseTtlFloorMs,
@@ -28,6 +28,7 @@ export function appLimits({ gateway, terminals, health, ca }: ControlPlaneConfig
 		terminalIdleMs: terminals.idleMs,
 		terminalLengthMaxMs: terminals.lengthMaxMs,
 		terminalPurposeRequired: terminals.purposeRequired,
+		execRecordedOnly: recordings.mode === 'fail_closed' && !recordings.unrecordedExec,
 		forwardNever: networksOf(terminals.forwardNever),
 		selfRotation: { ...APP_LIMITS_DEFAULT.selfRotation, isOn: ca.selfRotation, beforeMs: ca.rotateBeforeMs },
 		quarantine: {

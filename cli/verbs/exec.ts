@@ -13,7 +13,7 @@ const exec: Command = {
 	summary: 'Run one command on a node, with its standard streams here',
 	usage: 'NODE -- ARGV...',
 	description:
-		"Without a shell around it. Standard input, output and error are kept apart and pass as they are, so pipes work; the exit code is the command's. Unlike a task it lives with the person at its end: for what must go on, there is gpuaas run. Ctrl-C, SIGTERM, SIGHUP and SIGQUIT get to it; after SIGTERM and SIGHUP it has 5 s. With --json standard output has an event a line, as of gpuaas run --json: created, output (bytes in base64) of either stream, ended with the exit code and the reason.",
+		"Without a shell around it. Standard input, output and error are kept apart and pass as they are, so pipes work; the exit code is the command's. Unlike a task it lives with the person at its end: for what must go on, there is gpuaas run. Ctrl-C, SIGTERM, SIGHUP and SIGQUIT get to it; after SIGTERM and SIGHUP it has 5 s. An installation that records everything (fail-closed) may refuse it without -t. With --json standard output has an event a line, as of gpuaas run --json: created, output (bytes in base64) of either stream, ended with the exit code and the reason.",
 	options: {
 		...OPEN_OPTIONS,
 		tty: { type: 'boolean', short: 't', help: 'With a terminal, for programs that want one (vim, htop)' },

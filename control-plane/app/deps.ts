@@ -58,6 +58,8 @@ export interface AppLimits {
 	readonly terminalLengthMaxMs: number;
 	/** Whether a terminal must say what it is for. */
 	readonly terminalPurposeRequired: boolean;
+	/** Whether a command must have a terminal, because only those are recorded. */
+	readonly execRecordedOnly: boolean;
 	/** Addresses and ranges that no forward leads to. */
 	readonly forwardNever: readonly string[];
 	/** When nodes are taken out of service by their verdict, and what brings them back. */
@@ -87,6 +89,7 @@ export const APP_LIMITS_DEFAULT: AppLimits = Object.freeze({
 	terminalIdleMs: 0,
 	terminalLengthMaxMs: 7 * 24 * 3_600_000,
 	terminalPurposeRequired: false,
+	execRecordedOnly: false,
 	forwardNever: [],
 	quarantine: QUARANTINE_LIMITS_DEFAULT,
 	selfRotation: SELF_ROTATION_DEFAULT,

@@ -46,8 +46,8 @@ describe.skipIf(lacks('script'))('a terminal of the product', () => {
 		await eventually(
 			'the node is back',
 			async () => {
-				const { stdout } = await world.run('exec', hostname(), '--', 'echo', 'back');
-				return stdout === 'back\n' && world.pids('control-plane/main').some((pid) => !before.includes(pid));
+				const { code } = await world.run('run', '-n', hostname(), '--', 'true');
+				return code === 0 && world.pids('control-plane/main').some((pid) => !before.includes(pid));
 			},
 			90_000,
 		);
@@ -161,7 +161,16 @@ describe.skipIf(lacks('script'))('a terminal of the product', () => {
 		const refused = await inTerminal('exec', hostname(), '-t', '--', 'sh', '-c', 'sleep 1; echo works');
 		expect(refused).toMatch(/only opened with a recording/);
 		expect(refused).not.toContain('works');
-		// What has no terminal needs no recording.
-		expect((await world.run('exec', hostname(), '--', 'echo', 'fine')).stdout).toBe('fine\n');
+		// What has no terminal may be a shell, and would have no recording: not so a copy.
+		const unrecorded = () => world.run('exec', hostname(), '--', 'echo', 'fine');
+		const pipe = await unrecorded();
+		expect(pipe).toMatchObject({ stdout: '', stderr: expect.stringMatching(/-t \(--tty\).*unrecorded_exec/) });
+		expect(pipe.code).toBe(255);
+		const copied = `${world.root}-copied`;
+		writeFileSync(copied, '');
+		expect((await world.run('cp', copied, `${hostname()}:${copied}-again`)).code).toBe(0);
+		for (const path of [copied, `${copied}-again`]) rmSync(path);
+		await restartWith('mode = "fail_closed"\nunrecorded_exec = true');
+		expect((await unrecorded()).stdout).toBe('fine\n');
 	});
 });

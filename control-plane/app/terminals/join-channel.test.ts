@@ -13,12 +13,13 @@ import type { Recorder } from './recorder.ts';
 
 const ROW = { id: 't', nodeId: 'n', tty: true, state: 'open', openedAtMs: 1 } as unknown as TerminalRow;
 
-function world(recorders: (hub: TerminalHub) => JoinDeps['recorders']) {
+function world(recorders: (hub: TerminalHub) => JoinDeps['recorders'], row: Partial<TerminalRow> = {}) {
 	const hub = new TerminalHub(new VirtualClock());
 	const deps = {
 		clock: hub.clock,
 		log: silentLogger,
-		store: { unit: async () => ROW },
+		limits: { execRecordedOnly: true },
+		store: { unit: async () => ({ ...ROW, ...row }) },
 		bus: { publish: () => {} },
 		terminals: hub,
 		recorders: recorders(hub),
@@ -37,6 +38,7 @@ test('a recording that began while its terminal was ended is sealed, with the re
 	const ends: string[] = [];
 	const recorder = {
 		onDrain: () => {},
+		beginsAt: () => {},
 		end: async (why: string) => void ends.push(why),
 	} as unknown as Recorder;
 	const { join } = world((hub) => ({
@@ -53,7 +55,7 @@ test('a recording that began while its terminal was ended is sealed, with the re
 
 test('the node says nothing of a terminal before its recording has begun', async () => {
 	const begun = Promise.withResolvers<void>();
-	const recorder = { onDrain: () => {}, marker: () => {}, resize: () => {} } as unknown as Recorder;
+	const recorder = { onDrain: () => {}, beginsAt: () => {}, marker: () => {}, resize: () => {} } as unknown as Recorder;
 	const { hub, join } = world(() => ({
 		async open() {
 			await begun.promise;
@@ -75,3 +77,20 @@ test('where nothing may go on without a recording the node is told to end what i
 	await join();
 	expect(told.at(-1)).toMatchObject({ case: 'close', value: { reason: 'RECORDING_UNAVAILABLE' } });
 });
+
+test.each([
+	['exec', 'RECORDING_REQUIRED'],
+	['copy', undefined],
+	['forward', undefined],
+] as const)(
+	'where nothing may go on without a recording, what has no terminal is ended if it may be a shell: %s',
+	async (kind, reason) => {
+		const asked: string[] = [];
+		const row = { kind, tty: false };
+		const { join, told } = world(() => ({ open: async ({ id }) => asked.push(id) as never }), row);
+		await join();
+		const closed = told.filter((message) => (message as { case: string }).case === 'close');
+		expect(closed).toMatchObject(reason === undefined ? [] : [{ value: { reason } }]);
+		expect(asked).toEqual([]);
+	},
+);

@@ -2,15 +2,17 @@ import { GpuaasError } from '../../../kit/error.ts';
 import type { ChannelHello } from '../../../proto/gen/gpuaas/link/v1/channel_pb.ts';
 import type { RequestContext } from '../../context.ts';
 import type { TerminalRow } from '../../store/port/terminals.ts';
+import type { AppDeps } from '../deps.ts';
 import { commitQuota } from '../quotas/reserve.ts';
 import { type EndDeps, endTerminal } from './end.ts';
 import { reservedMs } from './limits.ts';
 import type { NodeEnd, NodeEndListener } from './node-end.ts';
+import { refusedUnrecorded } from './recorded-only.ts';
 import type { RecorderFactory } from './recorder.ts';
 import type { Relay } from './relay.ts';
 import { relayHooks } from './relay-hooks.ts';
 
-export interface JoinDeps extends EndDeps {
+export interface JoinDeps extends EndDeps, Pick<AppDeps, 'limits'> {
 	readonly recorders: RecorderFactory;
 }
 
@@ -40,6 +42,9 @@ export async function joinChannel(
 		return opened ?? found;
 	});
 	const relay = deps.terminals.open(row, relayHooks(deps, row));
+	// Opened before the setting was changed.
+	const refused = refusedUnrecorded(deps.limits, row);
+	if (refused !== undefined) await endTerminal(deps, row, refused.reason, refused.message);
 	// Nothing of it is seen before it is recorded, whichever stream of it asked first.
 	if (row.tty && hello.user !== '') await relay.recordOnce(() => record(deps, row, relay, hello.size));
 	ctx.log.debug('channel joined', { terminal: row.id, node: nodeId });

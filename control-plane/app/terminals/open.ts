@@ -4,6 +4,7 @@ import { type ChannelSpec, ChannelSpecSchema } from '../../../proto/gen/gpuaas/t
 import { OpenTerminalResponseSchema, TerminalService } from '../../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import { mutation } from '../use-case.ts';
 import { applyChannel, CHANNEL_GATES, type ChannelRequest, permissionOf, prepareChannel } from './open-channel.ts';
+import { refusedUnrecorded } from './recorded-only.ts';
 import { terminalMessage } from './view.ts';
 
 const METHOD = TerminalService.method.openTerminal;
@@ -12,7 +13,10 @@ const METHOD = TerminalService.method.openTerminal;
 export const openTerminal = mutation('node', METHOD, {
 	gates: CHANNEL_GATES,
 	async prepare(call, target) {
-		return await prepareChannel(call, target, requestOf(call.request.spec, call.request.purpose));
+		const request = requestOf(call.request.spec, call.request.purpose);
+		const refused = refusedUnrecorded(call.deps.limits, request);
+		if (refused !== undefined) throw refused;
+		return await prepareChannel(call, target, request);
 	},
 	*apply(tx, call, target, prepared) {
 		const { row, ...rest } = yield* applyChannel(tx, call, target, prepared);
