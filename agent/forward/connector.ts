@@ -1,8 +1,8 @@
-import { lookup } from 'node:dns/promises';
 import { connect, isIP, type Socket } from 'node:net';
 import type { Clock } from '../../kit/clock.ts';
 import { GpuaasError, messageOf } from '../../kit/error.ts';
 import { type Listener, readListeners } from './listeners.ts';
+import { type Resolve, resolveAll } from './resolve.ts';
 import { ForwardJudge, type Target } from './rules.ts';
 
 /**
@@ -12,8 +12,9 @@ import { ForwardJudge, type Target } from './rules.ts';
  */
 export interface ConnectorDeps {
 	readonly clock: Clock;
-	readonly judge: ForwardJudge;
-	readonly resolve?: (host: string) => Promise<readonly string[]>;
+	/** Asked for each connection: what is kept closed by name moves, and rejects while it can't be told where it is. */
+	readonly judge: () => Promise<ForwardJudge>;
+	readonly resolve?: Resolve;
 	readonly listeners?: () => readonly Listener[];
 }
 
@@ -28,9 +29,10 @@ export class Connector {
 
 	/** Throws FORWARD_ADDRESS_DENIED, FORWARD_UNREACHABLE; the latter also once `gone` is aborted, and is connected no more then. */
 	async connect(target: Target, gone: AbortSignal): Promise<Socket> {
-		const { judge, resolve = resolveAll, listeners = readListeners } = this.#deps;
+		const { resolve = resolveAll, listeners = readListeners } = this.#deps;
 		const misfit = ForwardJudge.misfit(target);
 		if (misfit !== undefined) throw denied(misfit);
+		const judge = await this.#deps.judge();
 		const addresses = target.host === '' ? ['127.0.0.1', '::1'] : await this.#resolve(target.host, resolve);
 		const verdict = judge.judge(target, addresses, listeners());
 		if (verdict.kind === 'refused') throw denied(verdict.message);
@@ -42,7 +44,7 @@ export class Connector {
 		return socket;
 	}
 
-	async #resolve(host: string, resolve: (host: string) => Promise<readonly string[]>): Promise<readonly string[]> {
+	async #resolve(host: string, resolve: Resolve): Promise<readonly string[]> {
 		if (isIP(host) !== 0) return [host];
 		try {
 			return await resolve(host);
@@ -78,10 +80,6 @@ export class Connector {
 			});
 		});
 	}
-}
-
-async function resolveAll(host: string): Promise<readonly string[]> {
-	return (await lookup(host, { all: true, order: 'verbatim' })).map(({ address }) => address);
 }
 
 function denied(message: string): GpuaasError {

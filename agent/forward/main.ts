@@ -1,4 +1,3 @@
-import { lookup } from 'node:dns/promises';
 import { Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { bridge } from '../../channel/bridge.ts';
@@ -8,10 +7,10 @@ import { refusalOf } from '../../channel/refusal.ts';
 import { assert } from '../../kit/assert.ts';
 import { keepAlive, systemClock } from '../../kit/clock.ts';
 import { GpuaasError, messageOf } from '../../kit/error.ts';
-import { isRange } from './address.ts';
 import { Connector } from './connector.ts';
 import { decodeForwardTask } from './forward-task.ts';
 import { routeGateways } from './gateways.ts';
+import { closedAddresses } from './resolve.ts';
 import { ForwardJudge } from './rules.ts';
 
 /**
@@ -24,9 +23,15 @@ async function main(argument: string): Promise<void> {
 	const { target, rules } = decodeForwardTask(argument);
 	const uid = process.getuid?.();
 	assert(uid !== undefined, 'Linux has user ids');
-	const ownAddresses = Object.values(networkInterfaces()).flatMap((each) => each?.map(({ address }) => address) ?? []);
-	const never = [...(await addressesOf(rules.never)), ...routeGateways()];
-	const judge = new ForwardJudge({ ...rules, never }, { uid, ownAddresses });
+	const judge = async () => {
+		const ownAddresses = Object.values(networkInterfaces()).flatMap(
+			(each) => each?.map(({ address }) => address) ?? [],
+		);
+		const never = [...(await closedAddresses(rules.never)), ...routeGateways()];
+		return new ForwardJudge({ ...rules, never }, { uid, ownAddresses });
+	};
+	// One that can't keep out of what is closed doesn't start.
+	await judge();
 	const connector = new Connector({ clock: systemClock, judge });
 	const output = new Socket({ fd: 1, readable: false, writable: true });
 	const mux = new Mux({
@@ -41,16 +46,6 @@ async function main(argument: string): Promise<void> {
 		},
 	});
 	await mux.run();
-}
-
-/** Gateways may be told by name. One that has no address now can't be reached by it either. */
-async function addressesOf(never: readonly string[]): Promise<readonly string[]> {
-	const found = never.map(async (each) => {
-		if (isRange(each)) return [each];
-		const addresses = await lookup(each, { all: true }).catch(() => []);
-		return addresses.map(({ address }) => address);
-	});
-	return (await Promise.all(found)).flat();
 }
 
 main(process.argv[2] ?? '').then(

@@ -12,6 +12,7 @@ import { Connector } from './connector.ts';
 import { routeGateways } from './gateways.ts';
 import { parseTable, readListeners } from './listeners.ts';
 import { parsePattern } from './pattern.ts';
+import { closedAddresses } from './resolve.ts';
 import { ForwardJudge, type ForwardRules } from './rules.ts';
 
 const UID = 1000;
@@ -90,7 +91,7 @@ describe('what a person may write as a host', () => {
 		const resolved: string[] = [];
 		const connector = new Connector({
 			clock: new VirtualClock(),
-			judge: judge({ allow: ['0.0.0.0/0:*'] }),
+			judge: async () => judge({ allow: ['0.0.0.0/0:*'] }),
 			// An address that is allowed, as a resolver takes some of these for one.
 			resolve: async (name) => {
 				resolved.push(name);
@@ -183,7 +184,7 @@ describe('rebinding', () => {
 		let asked = 0;
 		const resolve = async () => answers[asked++] ?? [];
 		const clock = new VirtualClock();
-		const connector = new Connector({ clock, judge: judge(), resolve, listeners: () => [own(port)] });
+		const connector = new Connector({ clock, judge: async () => judge(), resolve, listeners: () => [own(port)] });
 		const socket = await connector.connect({ host: 'rebind.example', port }, wanted);
 		expect([asked, socket.remoteAddress]).toEqual([1, '127.0.0.1']);
 		socket.destroy();
@@ -202,12 +203,46 @@ describe('rebinding', () => {
 		const looks = [[own(port)], [{ ...own(port), uid: 0 }]];
 		const connector = new Connector({
 			clock: new VirtualClock(),
-			judge: judge(),
+			judge: async () => judge(),
 			listeners: () => looks.shift() ?? [],
 		});
 		await expect(connector.connect({ host: '', port }, wanted)).rejects.toThrow(/took the port meanwhile/);
 		expect(got).toEqual([]);
 	});
+});
+
+test('what is kept closed by name is looked for anew for each connection, and while it is not found nothing is connected', async () => {
+	await using server = createServer((socket) => socket.on('error', () => {})).listen(0, '127.0.0.1');
+	await once(server, 'listening');
+	const { port } = server.address() as { port: number };
+	const answers: (() => Promise<string[]>)[] = [
+		async () => ['192.0.2.1'],
+		async () => ['192.0.2.1', '127.0.0.1'],
+		async () => [],
+		async () => {
+			throw new Error('ENOTFOUND');
+		},
+	];
+	const closed = ['198.51.100.0/24', 'gateway.example'];
+	const connector = new Connector({
+		clock: new VirtualClock(),
+		judge: async () =>
+			judge({
+				allow: [`127.0.0.1:${port}`],
+				never: await closedAddresses(closed, async (name) =>
+					name === closed[1] ? ((await answers.shift()?.()) ?? []) : [],
+				),
+			}),
+		listeners: () => [],
+	});
+	const reach = () => connector.connect({ host: '127.0.0.1', port }, wanted);
+	(await reach()).destroy();
+	await expect(reach()).rejects.toMatchObject({ reason: 'FORWARD_ADDRESS_DENIED' });
+	for (const why of ['no address', 'ENOTFOUND'])
+		await expect(reach()).rejects.toMatchObject({
+			reason: 'FORWARD_UNREACHABLE',
+			message: expect.stringMatching(new RegExp(`gateway.example is kept closed .*${why}`)),
+		});
 });
 
 describe('a connection that its client gave up', () => {
@@ -235,7 +270,7 @@ describe('a connection that its client gave up', () => {
 				};
 			},
 		};
-		const connector = new Connector({ clock, judge: judge(), resolve, listeners: () => [own(port)] });
+		const connector = new Connector({ clock, judge: async () => judge(), resolve, listeners: () => [own(port)] });
 		await expect(connector.connect({ host: 'a.example', port }, client.signal)).rejects.toMatchObject({
 			reason: 'FORWARD_UNREACHABLE',
 			message: expect.stringContaining('given up'),

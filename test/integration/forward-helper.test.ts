@@ -114,6 +114,18 @@ describe.skipIf(lacks('root', 'setpriv', 'python3', 'curl'))('the forward helper
 		expect(refusals).toEqual(['FORWARD_ADDRESS_DENIED']);
 	});
 
+	test('it does not start while a gateway that is kept closed by name can not be found', async () => {
+		const rules = { own: true, allow: ['0.0.0.0/0:*'], never: ['gateway.does-not-resolve.invalid'] };
+		const child = files.start('forward', encodeForwardTask({ target: { host: '10.0.0.1', port: 8443 }, rules }));
+		started.push(child);
+		let stderr = '';
+		child.stderr?.on('data', (data: Buffer) => {
+			stderr += data.toString();
+		});
+		const [code] = (await once(child, 'close')) as [number];
+		expect([code, stderr]).toEqual([1, expect.stringContaining('gateway.does-not-resolve.invalid is kept closed')]);
+	});
+
 	test('a port where nobody listens is refused, and the forward goes on', async () => {
 		const port = await pythonServer('nobody');
 		const { url, refusals, child } = await forward(port);
