@@ -5,8 +5,10 @@ import { create } from '@bufbuild/protobuf';
 import { createContextValues } from '@connectrpc/connect';
 import { afterEach, expect, test, vi } from 'vitest';
 import { connectAdapter } from '../../control-plane/connect/adapter.ts';
+import { createLogger } from '../../kit/log.ts';
 import { GetHealthResponseSchema, SystemService } from '../../proto/gen/gpuaas/system/v1/system_pb.ts';
 import { eventually } from '../eventually.ts';
+import { ApiWorld } from './api-world.ts';
 
 /** What becomes of an answer that its caller doesn't take to its end. */
 const PATH = `/${SystemService.typeName}/GetHealth`;
@@ -59,6 +61,31 @@ test('a caller on HTTP/2 who resets an answer is told to whoever logs, and nothi
 	await eventually('it is told', () => unsent.length > 0, 5000);
 	client.destroy();
 	expect(unsent).toMatchObject([{ path: PATH, isGone: true }]);
+	expect(console).not.toHaveBeenCalled();
+});
+
+test('the API says at debug alone that its caller left', async () => {
+	const lines: Record<string, unknown>[] = [];
+	const destination = { write: (line: string) => void lines.push(JSON.parse(line)) };
+	await using world = await ApiWorld.start({ log: createLogger({ name: 'test', level: 'debug', destination }) });
+	// More than a stream takes at once.
+	for (let nodes = 0; nodes < 40; nodes += 1) await world.addNode({ labels: { rack: 'r'.repeat(5000) } });
+	// It takes headers and nothing of an answer.
+	const client = connectHttp2(world.url, { ca: world.rootPem, settings: { initialWindowSize: 0 } });
+	const stream = client.request({
+		':method': 'POST',
+		':path': '/gpuaas.nodes.v1.NodeService/ListNodes',
+		'content-type': 'application/json',
+		authorization: `Bearer ${world.operatorKey}`,
+	});
+	stream.on('error', () => {});
+	stream.end('{}');
+	stream.once('response', () => stream.close(constants.NGHTTP2_INTERNAL_ERROR));
+	const ofIt = () => lines.filter(({ message }) => message === 'a caller left while they were answered');
+	await eventually('it is told', () => ofIt().length > 0, 5000);
+	client.destroy();
+	expect(ofIt()).toMatchObject([{ level: 'debug', path: '/gpuaas.nodes.v1.NodeService/ListNodes' }]);
+	expect(lines.filter(({ level }) => level === 'error')).toEqual([]);
 	expect(console).not.toHaveBeenCalled();
 });
 
