@@ -9,6 +9,8 @@ export interface CastHeader {
 	readonly timestamp: number;
 	readonly title: string;
 	readonly env: Readonly<Record<string, string>>;
+	/** Of ours: its id, which players pass over. Two recordings that show the same are two contents. */
+	readonly recording?: string;
 }
 
 /** `o` output, `i` input, `m` marker, `r` resize (`80x24`). */

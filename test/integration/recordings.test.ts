@@ -229,9 +229,9 @@ test('one that begins is not taken for one that a crash left', async () => {
 
 describe('after a crash', () => {
 	/** Its process is gone: nobody seals it. */
-	async function crashed(output: string): Promise<RecordingRow> {
+	async function crashed(output: string, clock = world.deps.clock): Promise<RecordingRow> {
 		const terminal = terminalOf(world, nodeId);
-		const deps = recordingDeps(world);
+		const deps = { ...recordingDeps(world), clock };
 		let file: RecordingFile | undefined;
 		const create = async (id: string) => {
 			file = await deps.recordings.create(id);
@@ -245,6 +245,20 @@ describe('after a crash', () => {
 		await file?.close();
 		return await only(terminal.id);
 	}
+
+	test('two that showed nothing, of the same second, are two: what retention deletes of one is not the other’s', async () => {
+		const atMs = world.deps.clock.now() - 7_200_000;
+		const clock = { ...world.deps.clock, now: () => atMs, monotonic: () => 0 };
+		const [old, held] = [await crashed('', clock), await crashed('', clock)];
+		await using look = reconciler({ retentionMs: 1e12 });
+		await look.once();
+		await operator().holdRecording({ recordingId: held.id, reason: 'case 8' });
+		await using purge = reconciler();
+		await purge.once();
+		await eventually('it is gone', async () => (await rowOf(old.id)).purgedAtMs !== null);
+		expect((await content(held.id)).toString()).toContain('truncated: ');
+		await operator().releaseRecording({ recordingId: held.id, reason: 'over' });
+	});
 
 	test('the next part does not pretend to know where the one before ended, sealed or not', async () => {
 		for (const isSealed of [false, true]) {

@@ -122,7 +122,7 @@ export class Recordings implements AsyncDisposable {
 			file = await recordings.create(row.id);
 			const env = { TERM: 'xterm-256color' };
 			const timestamp = Math.floor(row.startedAtMs / 1000);
-			await file.append(encodeCastHeader({ width, height, timestamp, title, env }));
+			await file.append(encodeCastHeader({ width, height, timestamp, title, env, recording: row.id }));
 		} catch (error) {
 			const failed = { state: 'failed', endedAtMs: clock.now(), truncated: messageOf(error).slice(0, 512) } as const;
 			await store.unit((tx) => tx.recordings.update(row.id, failed, 'recording')).catch(() => {});
