@@ -20,7 +20,7 @@ import { readListeners } from '../../agent/forward/listeners.ts';
 import { eventually } from '../eventually.ts';
 import { lacks } from '../tools.ts';
 import { giveToNobody, HelperFiles } from './helper-files.ts';
-import { killQuietly, UpWorld } from './up-world.ts';
+import { killQuietly, processes, UpWorld } from './up-world.ts';
 
 /** `gpuaas cp` and `gpuaas forward` against the whole product, as a person uses them. */
 const world = new UpWorld();
@@ -200,19 +200,27 @@ describe.skipIf(lacks('curl', 'python3'))('forward', () => {
 		const browser = connect({ port: Number(ports[0]), host: '127.0.0.1' });
 		browser.on('error', () => {});
 		await once(browser, 'connect');
+		expect(helperRuns()).toBe(true);
 		child.kill('SIGINT');
 		expect((await ended).code).toBe(0);
-		await eventually('the helper is gone', () => world.pids('agent/forward').length === 0 && !helperRuns());
+		await eventually('the helper is gone', () => !helperRuns());
 	});
 
+	/** One of this world's pty host, or of nobody any more: other worlds may be beside this one. */
 	function helperRuns(): boolean {
-		return readdirSync('/proc').some((pid) => {
-			try {
-				return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('agent/forward/main');
-			} catch {
-				return false;
-			}
-		});
+		const parents = [1, ...world.pids('pty-host/main')];
+		return processes()
+			.filter(({ line }) => line.includes('agent/forward/main'))
+			.some(({ pid }) => parents.includes(parentOf(pid) ?? -1));
+	}
+
+	/** Undefined once it has ended. */
+	function parentOf(pid: number): number | undefined {
+		try {
+			return Number(/^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
+		} catch {
+			return undefined;
+		}
 	}
 
 	test('what the policy does not list is refused, and why is said', async () => {
