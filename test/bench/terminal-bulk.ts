@@ -1,9 +1,13 @@
 import { assert } from '../../kit/assert.ts';
+import { BareChain } from './bare-chain.ts';
 import { cpuPerTask } from './cpu.ts';
 import { atLeast, type Row, type Sample } from './row.ts';
-import { TerminalLines } from './terminal-lines.ts';
+import { type Bulk, bulk, TerminalLines } from './terminal-lines.ts';
 
-/** n MB from a program on the node to ours, through the whole product and through `ssh -J`. */
+/**
+ * n MB from a program on the node to ours, through the whole product and through `ssh -J`; and through processes of Node
+ * that only pass them on (bare-chain.ts), which is what is left to win.
+ */
 export const row: Row = {
 	name: 'terminal-bulk',
 	what: 'exec: n MB of output',
@@ -15,21 +19,26 @@ export const row: Row = {
 	repetitions: { full: 3, quick: 2 },
 	budgetSeconds: 90,
 	async open() {
-		const lines = await TerminalLines.open();
-		return { run: (n) => bulkSample(lines, n), [Symbol.asyncDispose]: () => lines[Symbol.asyncDispose]() };
+		await using begun = new AsyncDisposableStack();
+		const lines = begun.use(await TerminalLines.open());
+		const chain = begun.use(await BareChain.start());
+		const close = begun.move();
+		return {
+			run: async (n) => {
+				const { also, ...sample } = await bulkSample(lines, n);
+				const bareMBps = rateOf(n, await bulk(chain.argv(n * 1_000_000), lines.env));
+				return { ...sample, also: { ...also, bareChainMBps: bareMBps } };
+			},
+			[Symbol.asyncDispose]: () => close.disposeAsync(),
+		};
 	},
 };
 
 /** `n` MB through both; CPU time a MB of each process of ours (the command's with its start). */
 export async function bulkSample(lines: TerminalLines, n: number): Promise<Sample> {
 	const command = ['head', '-c', String(n * 1_000_000), '/dev/zero'];
-	const rate = async (measured: ReturnType<typeof lines.oursBulk>) => {
-		const { bytes, ms } = await measured;
-		assert(bytes === n * 1_000_000, `${bytes} bytes arrived`);
-		return bytes / 1000 / ms;
-	};
 	const before = lines.cpuUs();
-	const value = await rate(lines.oursBulk(command));
+	const value = rateOf(n, await lines.oursBulk(command));
 	const spent = cpuPerTask(before, lines.cpuUs(), n * 1000);
 	const also = {
 		controlPlaneCpuMsPerMB: spent.controlPlaneCpuUsPerTask ?? 0,
@@ -37,5 +46,11 @@ export async function bulkSample(lines: TerminalLines, n: number): Promise<Sampl
 		ptyHostCpuMsPerMB: spent.ptyHostCpuUsPerTask ?? 0,
 		commandCpuMsPerMB: spent.endedCpuUsPerTask ?? 0,
 	};
-	return { value, reference: await rate(lines.sshBulk(command)), also };
+	return { value, reference: rateOf(n, await lines.sshBulk(command)), also };
+}
+
+/** In MB/s. */
+function rateOf(n: number, { bytes, ms }: Bulk): number {
+	assert(bytes === n * 1_000_000, `${bytes} bytes arrived`);
+	return bytes / 1000 / ms;
 }

@@ -132,7 +132,8 @@ export interface Bulk {
 	readonly ms: number;
 }
 
-async function bulk(argv: readonly string[], env: Env): Promise<Bulk> {
+/** Of what `argv` writes to its stdout. */
+export async function bulk(argv: readonly string[], env: Env): Promise<Bulk> {
 	const [file = '', ...args] = argv;
 	const child = spawn(file, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
 	let firstMs = 0;
