@@ -1,3 +1,4 @@
+import type { Writable } from 'node:stream';
 import type { Clock } from '../kit/clock.ts';
 import type { Rng } from '../kit/ids.ts';
 import { jsonLine } from '../kit/json-line.ts';
@@ -5,8 +6,8 @@ import { displayWidth, padCells } from './display-width.ts';
 
 /** Everything a verb touches of the outside world, so that tests can watch it. */
 export interface Io {
-	readonly stdout: NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number };
-	readonly stderr: NodeJS.WritableStream & { readonly isTTY?: boolean };
+	readonly stdout: Writable & { readonly isTTY?: boolean; readonly columns?: number };
+	readonly stderr: Writable & { readonly isTTY?: boolean };
 	readonly stdin: NodeJS.ReadableStream & { readonly isTTY?: boolean };
 	readonly env: Readonly<Record<string, string | undefined>>;
 	readonly cwd: string;
@@ -42,7 +43,7 @@ export function isReaderGone(stream: Io['stdout'] | Io['stderr'], { code = '' }:
 }
 
 /** Writes and waits while the reader is slow: output is never buffered without bound. */
-export function write(stream: NodeJS.WritableStream, chunk: string | Uint8Array): Promise<void> {
+export function write(stream: Writable, chunk: string | Uint8Array): Promise<void> {
 	return new Promise((resolve, reject) => {
 		stream.write(chunk, (error) => {
 			// A reader that went away is not a failure of ours; the caller sees it by `writable`.
@@ -50,6 +51,17 @@ export function write(stream: NodeJS.WritableStream, chunk: string | Uint8Array)
 			else reject(error);
 		});
 	});
+}
+
+/** As `write`; undefined where it is out at once, as at a file, or a pipe with room: for whoever writes much. */
+export function writeNow(stream: Writable, chunk: Uint8Array): Promise<void> | undefined {
+	const { promise, resolve, reject } = Promise.withResolvers<void>();
+	stream.write(chunk, (error) => {
+		if (error === null || error === undefined || isReaderGone(stream, error)) resolve();
+		else reject(error);
+	});
+	const isOut = stream.writableLength === 0 && stream.errored === null && !stream.destroyed;
+	return isOut ? undefined : promise;
 }
 
 export function printJson(io: Io, document: unknown): Promise<void> {

@@ -18,6 +18,7 @@ import {
 	type TerminalService,
 	type Viewers,
 } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
+import { takenBy } from '../direct-streams.ts';
 import type { Io } from '../io.ts';
 
 /**
@@ -26,8 +27,8 @@ import type { Io } from '../io.ts';
  * with one, the screen comes anew, and keys that were on their way are not typed a second time.
  */
 export interface ChannelEvents {
-	/** Resolves when the bytes are out: only then is more asked for. */
-	output(stream: 'stdout' | 'stderr', data: Uint8Array): Promise<void>;
+	/** Resolves when the bytes are out: only then is more asked for. Undefined: they are. */
+	output(stream: 'stdout' | 'stderr', data: Uint8Array): Promise<void> | undefined;
 	/** Nothing follows on this stream. */
 	outputEnd?(stream: 'stdout' | 'stderr'): void;
 	screen?(screen: Screen): Promise<void>;
@@ -219,17 +220,34 @@ export class ChannelClient {
 		const closed = new AbortController();
 		const both = AbortSignal.any([signal, closed.signal]);
 		this.#outgoing = [];
-		const requests = this.#requests(both);
-		try {
-			for await (const { message } of this.#client.attachTerminal(requests, { signal: both })) {
+		let fault: { readonly error: unknown } | undefined;
+		const fail = (error: unknown) => {
+			fault ??= { error };
+			closed.abort();
+		};
+		const take = ({ message }: AttachTerminalResponse): Promise<void> | undefined => {
+			if (closed.signal.aborted) return undefined;
+			try {
 				if (message.case === 'attached') onAttached();
-				await this.#handle(message);
-				if (message.case === 'end') return;
+				const taking = this.#handle(message);
+				if (message.case === 'end') closed.abort();
+				return taking?.catch(fail);
+			} catch (error) {
+				fail(error);
+				return undefined;
 			}
+		};
+		try {
+			const options = { signal: both, contextValues: takenBy(take) };
+			// Of a transport that doesn't give them to `take`.
+			for await (const message of this.#client.attachTerminal(this.#requests(both), options)) await take(message);
+		} catch (error) {
+			fault ??= { error };
 		} finally {
 			closed.abort();
 			this.#wake();
 		}
+		if (fault !== undefined && this.#end === undefined) throw fault.error;
 	}
 
 	async *#requests(signal: AbortSignal): AsyncGenerator<AttachTerminalRequest> {
@@ -254,37 +272,39 @@ export class ChannelClient {
 		}
 	}
 
-	async #handle(message: AttachTerminalResponse['message']): Promise<void> {
+	/** The promise, where there is one, resolves when the next may come. */
+	#handle(message: AttachTerminalResponse['message']): Promise<void> | undefined {
 		switch (message.case) {
 			case 'attached':
 				this.#goOn(message.value);
-				return;
+				return undefined;
 			case 'output':
-				await this.#output(message.value.stream, Number(message.value.offset), message.value.data, message.value.end);
-				return;
+				return this.#output(message.value.stream, Number(message.value.offset), message.value.data, message.value.end);
 			case 'screen':
 				this.#received.stdout = Number(message.value.offset);
 				this.#acked.stdout = this.#received.stdout;
-				await this.#events.screen?.(message.value);
-				return;
+				return this.#events.screen?.(message.value);
 			case 'ack':
 				this.#inputTaken(Number(message.value.offset));
-				return;
+				return undefined;
 			case 'end':
 				this.#end = message.value;
 				this.#close(ended(message.value));
-				return;
+				return undefined;
 			case 'viewers':
 				this.#events.viewers?.(message.value);
-				return;
+				return undefined;
 			case 'size':
 				this.#events.size?.(message.value);
-				return;
+				return undefined;
 			case 'notice':
 				this.#events.notice?.(message.value.message);
-				return;
+				return undefined;
 			case 'link':
 				this.#events.link?.(message.value.connected);
+				return undefined;
+			default:
+				return undefined;
 		}
 	}
 
@@ -316,15 +336,23 @@ export class ChannelClient {
 		this.#release();
 	}
 
-	async #output(number: Stream, offset: number, data: Uint8Array, end: boolean): Promise<void> {
+	#output(number: Stream, offset: number, data: Uint8Array, end: boolean): Promise<void> | undefined {
 		const stream = number === Stream.STDERR ? 'stderr' : 'stdout';
 		const fresh = data.subarray(Math.max(0, this.#received[stream] - offset));
 		this.#received[stream] = Math.max(this.#received[stream], offset + data.length);
-		if (fresh.length > 0) await this.#events.output(stream, fresh);
+		const writing = fresh.length > 0 ? this.#events.output(stream, fresh) : undefined;
+		if (writing !== undefined) return writing.then(() => this.#out(stream, end));
+		this.#out(stream, end);
+		return undefined;
+	}
+
+	/** All that was received of it is out. */
+	#out(stream: 'stdout' | 'stderr', end: boolean): void {
 		if (end) this.#events.outputEnd?.(stream);
 		const received = this.#received[stream];
 		if (received - this.#acked[stream] < (this.#options.tty ? ACK_BYTES : PIPE_ACK_BYTES) && !end) return;
 		this.#acked[stream] = received;
+		const number = stream === 'stderr' ? Stream.STDERR : Stream.STDOUT;
 		this.#send({ case: 'ack', value: { stream: number, offset: BigInt(received) } });
 	}
 

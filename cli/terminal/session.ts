@@ -5,7 +5,7 @@ import type { ChannelEnd } from '../../proto/gen/gpuaas/terminals/v1/channel_pb.
 import { AttachMode, type Terminal, TerminalService } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import type { Api } from '../client.ts';
 import { EXIT } from '../exit-codes.ts';
-import { Interruption, type Io, printable, printJson, READER_LEFT, write } from '../io.ts';
+import { Interruption, type Io, printable, printJson, READER_LEFT, write, writeNow } from '../io.ts';
 import { ChannelClient } from './channel-client.ts';
 import { ESCAPE_HELP, EscapeFilter } from './escapes.ts';
 import { takeTerminal } from './local-terminal.ts';
@@ -42,7 +42,7 @@ async function interactive(
 		api.client(TerminalService),
 		{ terminalId: id, mode, tty: true, size: () => local.size() },
 		{
-			output: (_stream, data) => write(io.stdout, data),
+			output: (_stream, data) => writeNow(io.stdout, data),
 			async screen(screen) {
 				await write(io.stdout, local.clear);
 				await write(io.stdout, screen.data);
@@ -166,7 +166,7 @@ async function piped(
 			output: (stream, data) =>
 				asEvents
 					? printJson(io, outputEvent(id, stream, data))
-					: write(stream === 'stderr' ? io.stderr : io.stdout, data),
+					: writeNow(stream === 'stderr' ? io.stderr : io.stdout, data),
 			outage: (error) => void write(io.stderr, `gpuaas: ${printable(error.message)}; trying again\n`),
 		},
 	);
