@@ -86,7 +86,7 @@ export class TerminalReconciler implements Disposable {
 			for (const row of rows) {
 				const relay = terminals.get(row.id);
 				// Ended here already, and the store did not take it then.
-				const why = relay?.ended ?? (yield* judge.judge(row, relay?.idleMs));
+				const why = relay?.ended ?? (yield* judge.judge(row, relay));
 				found.push({ row, why, session: sessions.get(row.nodeId) });
 			}
 			return found;

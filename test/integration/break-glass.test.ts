@@ -230,7 +230,7 @@ test('a terminal that was opened under it ends with it, whoever is attached', as
 			const view = yield* world.deps.policies.committed(tx);
 			// As if the agent had opened it, so that nothing else is over.
 			const judge = new EndJudge(tx, view, world.deps.clock.now() + laterMs);
-			return (yield* judge.judge({ ...row, state: 'open' }, 0))?.reason;
+			return (yield* judge.judge({ ...row, state: 'open' }, undefined))?.reason;
 		});
 	expect(await why(0)).toBeUndefined();
 	expect(await why(3_600_000)).toBe('CREDENTIAL_REVOKED');

@@ -1,7 +1,8 @@
-import { create } from '@bufbuild/protobuf';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Relay } from '../../control-plane/app/terminals/relay.ts';
 import { relayHooks } from '../../control-plane/app/terminals/relay-hooks.ts';
+import { Viewer } from '../../control-plane/app/terminals/viewer.ts';
 import { InProcessBus } from '../../control-plane/bus/in-process.ts';
 import { TerminalReconciler } from '../../control-plane/reconcilers/terminals.ts';
 import type { NodeRow } from '../../control-plane/store/port/nodes.ts';
@@ -14,6 +15,7 @@ import { systemRng, uuidv7 } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { ChannelHelloSchema, ChannelRequestSchema } from '../../proto/gen/gpuaas/link/v1/channel_pb.ts';
+import { Stream } from '../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
 import { AttachMode, TerminalService } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import { eventually } from '../eventually.ts';
 import { ApiWorld } from './api-world.ts';
@@ -133,6 +135,35 @@ describe('a terminal is ended by', () => {
 		expect(await reasonOf(unanswered)).toBe('TERMINAL_UNANSWERED');
 	});
 });
+
+test('what an ended program left is kept for as long as a command tries to come back, not for as long as a shell', async () => {
+	const left = { tty: false, detachedAtMs: systemClock.now() - 600_001, graceMs: 3_600_000 };
+	const [runs, terminal] = [await open(left), await open(left)];
+	const hooks = { onWatched: () => {}, onEnded: async () => {}, log: silentLogger };
+	const relay = world.deps.terminals.open(terminal.row, hooks);
+	relay.attach(readerOf(relay), undefined, undefined);
+	const node = relay.connectNode(create(ChannelHelloSchema, {}), { send: () => {}, end: () => {} });
+	const say = (message: NonNullable<MessageInitShape<typeof ChannelRequestSchema>['message']>) =>
+		node.onFrame(create(ChannelRequestSchema, { message }).message);
+	say({ case: 'output', value: { stream: Stream.STDOUT, data: Buffer.from('answer') } });
+	say({ case: 'end', value: { reason: 'TERMINAL_EXITED', exitCode: 0 } });
+	for (const reader of relay.viewers) relay.detach(reader);
+	expect(relay.isLeftover).toBe(true);
+	expect(await reasonOf(terminal)).toBe('TERMINAL_ABANDONED');
+	expect(await stillOpen(runs)).toBe(true);
+});
+
+function readerOf(relay: Relay): Viewer {
+	return new Viewer({
+		principalId: 'p',
+		name: 'Ada',
+		mode: 'control',
+		hasScreen: false,
+		isPulled: false,
+		now: relay.now,
+		onProgress: relay.onProgress,
+	});
+}
 
 test('whoever is attached reads the reason, and the end is in the audit log', async () => {
 	const terminal = await open();

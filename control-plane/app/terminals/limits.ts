@@ -31,5 +31,5 @@ export const reservedMs = openingTimeoutMs + 60_000;
 /** A grant is a one-time order, not a licence. */
 export const grantTtlMs = 60_000;
 
-/** A copy or forward whose command is gone: as long as a command tries to come back, nothing comes back to it later. */
+/** A copy or forward whose command is gone, or what an ended program wrote and nobody took: as long as a command tries to come back, nothing comes back to it later. */
 export const unattendedGraceMs = 600_000;

@@ -45,6 +45,8 @@ export class Relay {
 	#isFresh: boolean;
 	#ended: End | undefined;
 	#isConcluding = false;
+	/** Of a pipe: the node said it, and whoever reads has not taken all that came before. */
+	#untaken: { readonly node: NodeEnd; readonly end: End } | undefined;
 	/** The node said it and the store did not take it. */
 	#unkept: { readonly node: NodeEnd; readonly end: End } | undefined;
 	/** Monotonic. */
@@ -74,6 +76,17 @@ export class Relay {
 	/** The node said how it ended, and that is being kept. */
 	get isConcluding(): boolean {
 		return this.#isConcluding;
+	}
+
+	/** A pipe of which the reader has not taken all that came. */
+	get isUnread(): boolean {
+		if (this.terminal.tty) return false;
+		return (['stdout', 'stderr'] as const).some((stream) => this.#output.acked(stream) < this.#output.received(stream));
+	}
+
+	/** Its program is over, and what it wrote waits for its reader. */
+	get isLeftover(): boolean {
+		return this.#untaken !== undefined;
 	}
 
 	/** Since somebody typed. */
@@ -111,6 +124,7 @@ export class Relay {
 		this.#node?.end();
 		this.#node = node;
 		this.#isAccepted = false;
+		this.#untaken = undefined;
 		this.#input.startAt(Number(hello.stdinOffset));
 		this.#inputTaken(Number(hello.stdinOffset));
 		this.#output.connect(hello);
@@ -225,8 +239,11 @@ export class Relay {
 	end(reason: string, message: string): Pick<ChannelEnd, 'reason' | 'message'> {
 		const ended = { reason, message };
 		this.#ended ??= ended;
+		// Where nobody ever came: else the node doesn't say that it has ended, and never forgets it.
+		if (this.#node !== undefined && !this.#isAccepted) this.#accept();
 		this.#node?.send({ case: 'close', value: ended });
 		this.#finishAll();
+		this.#concludeTaken();
 		return ended;
 	}
 
@@ -260,6 +277,8 @@ export class Relay {
 	#accept(): void {
 		const [stdout, stderr] = [this.#output.received('stdout'), this.#output.received('stderr')];
 		this.#isAccepted = true;
+		// It says so again, behind what it sends again.
+		this.#untaken = undefined;
 		this.#output.accept();
 		// Everything from its first byte on comes: who is here needs no screen.
 		if (this.#isFresh) for (const viewer of this.#viewers) viewer.follow(stdout);
@@ -289,7 +308,8 @@ export class Relay {
 				this.#onScreen(message.value);
 				return;
 			case 'end':
-				void this.#conclude(node, message.value);
+				this.#untaken = { node, end: message.value };
+				this.#concludeTaken();
 				return;
 			default:
 				throw protocol('a channel says hello once');
@@ -343,7 +363,16 @@ export class Relay {
 			const number = stream === 'stderr' ? Stream.STDERR : Stream.STDOUT;
 			this.#node?.send({ case: 'ack', value: { stream: number, offset: BigInt(offset) } });
 		}
+		this.#concludeTaken();
 	};
+
+	/** The node forgets a pipe's output with its end: so the end waits until whoever reads has all of it, or it is ended. */
+	#concludeTaken(): void {
+		const untaken = this.#untaken;
+		if (untaken === undefined || (this.#ended === undefined && this.isUnread)) return;
+		this.#untaken = undefined;
+		void this.#conclude(untaken.node, untaken.end);
+	}
 
 	/** By the fastest who follows; with nobody, by us (a terminal), or not at all (a pipe). */
 	#taken(stream: Output): number {

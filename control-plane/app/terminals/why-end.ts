@@ -8,7 +8,8 @@ import { permissionBit } from '../iam/permissions.ts';
 import type { PolicyView } from '../iam/policy-view.ts';
 import { loadActor, NO_LIMITS, unusablePrincipal } from '../iam/principal.ts';
 import { inProject } from '../iam/target.ts';
-import { openingTimeoutMs } from './limits.ts';
+import { openingTimeoutMs, unattendedGraceMs } from './limits.ts';
+import type { Relay } from './relay.ts';
 
 /** Why a terminal that is open may not go on, as of one snapshot. */
 export interface WhyEnd {
@@ -30,13 +31,16 @@ export class EndJudge {
 		this.#nowMs = nowMs;
 	}
 
-	/** `idleMs`: since somebody typed, where that is known. */
-	*judge(row: TerminalRow, idleMs: number | undefined): Plan<WhyEnd | undefined> {
-		return this.#time(row, idleMs) ?? (yield* this.#node(row)) ?? (yield* this.#principal(row));
+	/** `relay`: of this replica, where it has one. */
+	*judge(row: TerminalRow, relay: Pick<Relay, 'idleMs' | 'isLeftover'> | undefined): Plan<WhyEnd | undefined> {
+		return this.#time(row, relay) ?? (yield* this.#node(row)) ?? (yield* this.#principal(row));
 	}
 
-	#time(row: TerminalRow, idleMs: number | undefined): WhyEnd | undefined {
+	#time(row: TerminalRow, relay: Pick<Relay, 'idleMs' | 'isLeftover'> | undefined): WhyEnd | undefined {
 		const nowMs = this.#nowMs;
+		const idleMs = relay?.idleMs;
+		// Nothing runs any more that somebody might come back to later: only a reader whose line broke.
+		const graceMs = relay?.isLeftover === true ? Math.min(row.graceMs, unattendedGraceMs) : row.graceMs;
 		if (row.state === 'opening' && nowMs - row.createdAtMs > openingTimeoutMs)
 			return {
 				reason: 'TERMINAL_UNANSWERED',
@@ -44,10 +48,10 @@ export class EndJudge {
 			};
 		if (nowMs > row.expiresAtMs)
 			return { reason: 'TERMINAL_TOO_LONG', message: 'it was open as long as this installation lets one be' };
-		if (row.detachedAtMs !== null && nowMs - row.detachedAtMs > row.graceMs)
+		if (row.detachedAtMs !== null && nowMs - row.detachedAtMs > graceMs)
 			return {
 				reason: 'TERMINAL_ABANDONED',
-				message: `nobody was attached for ${minutes(row.graceMs)}, which is as long as it may wait`,
+				message: `nobody was attached for ${minutes(graceMs)}, which is as long as it may wait`,
 			};
 		if (row.idleMs > 0 && idleMs !== undefined && idleMs > row.idleMs)
 			return { reason: 'TERMINAL_IDLE', message: `nobody typed for ${minutes(row.idleMs)}` };

@@ -563,7 +563,8 @@ export type AttachTerminalResponse = Message<"gpuaas.terminals.v1.AttachTerminal
     case: "viewers";
   } | {
     /**
-     * The last: the program ended, or was ended.
+     * The last: the program ended, or was ended. Without a terminal, a program's own end comes once all that it wrote was
+     * acknowledged, so that whoever loses the connection before comes back for the rest.
      *
      * @generated from field: gpuaas.terminals.v1.ChannelEnd end = 6;
      */

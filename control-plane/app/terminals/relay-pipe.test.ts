@@ -1,0 +1,116 @@
+import { describe, expect, test } from 'vitest';
+import { Stream } from '../../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
+import { settled, World } from './relay-fixture.ts';
+import { Viewer } from './viewer.ts';
+
+const EXITED = { case: 'end', value: { reason: 'TERMINAL_EXITED', exitCode: 0 } } as const;
+
+function errors(offset: number, data: string) {
+	return {
+		case: 'output',
+		value: { stream: Stream.STDERR, offset: BigInt(offset), data: Buffer.from(data) },
+	} as const;
+}
+
+/** Comes back to where its line broke. */
+function again(world: World, stdout: number): Viewer {
+	const { relay } = world;
+	const viewer = new Viewer({
+		principalId: 'p',
+		name: 'Ada',
+		mode: 'control',
+		hasScreen: false,
+		isPulled: false,
+		now: relay.now,
+		onProgress: relay.onProgress,
+	});
+	relay.attach(viewer, undefined, { stdout, stderr: 0 });
+	return viewer;
+}
+
+describe('the end of a program on pipes', () => {
+	test('comes once its reader has taken all that it wrote, on both streams', async () => {
+		const world = new World({ tty: false });
+		const node = world.node();
+		const reader = world.viewer();
+		node.output(0, 'answer');
+		node.say(errors(0, 'oh'));
+		node.say(EXITED);
+		expect(world.relay.isLeftover).toBe(true);
+		world.relay.ack(reader, 'stdout', 6);
+		world.clock.advance(60_000);
+		world.relay.tick();
+		await settled(() => world.ended.length === 0 && !reader.isClosed);
+		expect(world.said('forget')).toEqual([]);
+		world.relay.ack(reader, 'stderr', 2);
+		await settled(() => world.said('forget').length === 1 && reader.isClosed);
+		expect(world.ended).toEqual(['TERMINAL_EXITED']);
+		expect(world.relay.isLeftover).toBe(false);
+	});
+
+	test('is at once where nothing waits, and with a terminal, whose screen says it all', async () => {
+		for (const tty of [false, true]) {
+			const world = new World({ tty });
+			const node = world.node();
+			const viewer = world.viewer();
+			if (tty) node.output(0, 'prompt');
+			node.say(EXITED);
+			await settled(() => world.said('forget').length === 1 && viewer.isClosed);
+		}
+	});
+
+	test('waits for a reader whose line broke, who gets the rest first; the node says it again', async () => {
+		const world = new World({ tty: false });
+		const node = world.node();
+		const reader = world.viewer();
+		node.output(0, 'first');
+		world.relay.ack(reader, 'stdout', 5);
+		world.relay.detach(reader);
+		node.output(5, 'second');
+		node.say(EXITED);
+		const back = again(world, 5);
+		// All that came before counts for nothing: it comes again.
+		await settled(() => world.ended.length === 0);
+		expect(world.said('accepted').at(-1)).toMatchObject({ value: { stdoutOffset: 5n } });
+		node.output(5, 'second');
+		node.say(EXITED);
+		await settled(() => world.ended.length === 0);
+		world.relay.ack(back, 'stdout', 11);
+		await settled(() => world.ended.length === 1 && back.isClosed);
+	});
+
+	test('is said again by a node whose link broke meanwhile', async () => {
+		const world = new World({ tty: false });
+		const node = world.node();
+		const reader = world.viewer();
+		node.output(0, 'answer');
+		node.say(EXITED);
+		node.close();
+		const next = world.node();
+		world.relay.ack(reader, 'stdout', 6);
+		await settled(() => world.ended.length === 0);
+		next.say(EXITED);
+		await settled(() => world.ended.length === 1 && world.said('forget').length === 1);
+	});
+
+	test('does not hold up whoever ends it: a lock, or the end of the wait', async () => {
+		const world = new World({ tty: false });
+		const node = world.node();
+		const reader = world.viewer();
+		node.output(0, 'answer');
+		node.say(EXITED);
+		world.relay.end('TERMINAL_ABANDONED', 'nobody was attached for 10 min');
+		await settled(() => world.said('forget').length === 1 && reader.isClosed);
+		expect(world.ended).toEqual(['TERMINAL_ABANDONED']);
+	});
+});
+
+test('one that is ended before anybody came is accepted, so that its node says its end and forgets it', async () => {
+	const world = new World({ tty: false });
+	const node = world.node();
+	expect(world.said('accepted')).toEqual([]);
+	world.relay.end('TERMINAL_KILLED', '');
+	expect(world.down.map((message) => message.case)).toEqual(['accepted', 'close']);
+	node.say({ case: 'end', value: { reason: 'TERMINAL_KILLED' } });
+	await settled(() => world.said('forget').length === 1);
+});
