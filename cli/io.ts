@@ -55,13 +55,9 @@ export function write(stream: Writable, chunk: string | Uint8Array): Promise<voi
 
 /** As `write`; undefined where it is out at once, as at a file, or a pipe with room: for whoever writes much. */
 export function writeNow(stream: Writable, chunk: Uint8Array): Promise<void> | undefined {
-	const { promise, resolve, reject } = Promise.withResolvers<void>();
-	stream.write(chunk, (error) => {
-		if (error === null || error === undefined || isReaderGone(stream, error)) resolve();
-		else reject(error);
-	});
+	const writing = write(stream, chunk);
 	const isOut = stream.writableLength === 0 && stream.errored === null && !stream.destroyed;
-	return isOut ? undefined : promise;
+	return isOut ? undefined : writing;
 }
 
 export function printJson(io: Io, document: unknown): Promise<void> {

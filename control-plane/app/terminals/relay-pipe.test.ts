@@ -70,6 +70,7 @@ describe('the end of a program on pipes', () => {
 		node.say(EXITED);
 		const back = again(world, 5);
 		// All that came before counts for nothing: it comes again.
+		world.relay.tick();
 		await settled(() => world.ended.length === 0);
 		expect(world.said('accepted').at(-1)).toMatchObject({ value: { stdoutOffset: 5n } });
 		node.output(5, 'second');

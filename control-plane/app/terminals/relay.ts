@@ -124,7 +124,6 @@ export class Relay {
 		this.#node?.end();
 		this.#node = node;
 		this.#isAccepted = false;
-		this.#untaken = undefined;
 		this.#input.startAt(Number(hello.stdinOffset));
 		this.#inputTaken(Number(hello.stdinOffset));
 		this.#output.connect(hello);
