@@ -2,7 +2,8 @@ import { encodeCastEvent } from '../../kit/asciicast.ts';
 import { every, type Timer } from '../../kit/clock.ts';
 import type { RecordingDeps } from '../app/recordings/deps.ts';
 import { STOPPED } from '../app/recordings/gap.ts';
-import { sealRecording } from '../app/recordings/seal.ts';
+import type { RecordingFile, RecoveredFile } from '../app/recordings/recording-store.ts';
+import { type Sealing, sealRecording } from '../app/recordings/seal.ts';
 import { systemContext } from '../context.ts';
 import type { RecordingRow } from '../store/port/recordings.ts';
 
@@ -100,15 +101,13 @@ export class TerminalRecordingsReconciler implements AsyncDisposable {
 			return;
 		}
 		const endedAtMs = row.startedAtMs + Math.round(found.lastEventMs);
-		const { state, events, lastEventMs, gaps, gapBytes } = found;
+		const { state, events, gaps, gapBytes } = found;
 		const sealing = { row, endedAtMs, truncated: STOPPED, gaps, gapBytes, outputEnd: null };
 		if (state.kind === 'sealed') {
 			await sealRecording(this.#options, { ...sealing, file: state, events });
 			return;
 		}
-		await state.file.append(encodeCastEvent({ atMs: lastEventMs, code: 'm', text: `truncated: ${STOPPED}` }));
-		const file = await state.file.seal();
-		await sealRecording(this.#options, { ...sealing, file, events: events + 1 });
+		await sealRecording(this.#options, { ...sealing, ...(await markedAndSealed(state.file, found)) });
 		log.info('a recording was completed and marked truncated', { recording: row.id, terminal: row.terminalId });
 	}
 
@@ -130,6 +129,22 @@ export class TerminalRecordingsReconciler implements AsyncDisposable {
 		const { store, clock, recordings } = this.#options;
 		await recordings.remove(row.id, row.sha256);
 		await store.unit((tx) => tx.recordings.update(row.id, { purgedAtMs: clock.now() }, 'purged'));
+	}
+}
+
+/** Marked once, however often its sealing fails; closed whatever happens. */
+async function markedAndSealed(
+	file: RecordingFile,
+	{ events, lastEventMs, lastMarker }: RecoveredFile,
+): Promise<Pick<Sealing, 'file' | 'events'>> {
+	const text = `truncated: ${STOPPED}`;
+	const isMarked = lastMarker === text;
+	try {
+		if (!isMarked) await file.append(encodeCastEvent({ atMs: lastEventMs, code: 'm', text }));
+		return { file: await file.seal(), events: isMarked ? events : events + 1 };
+	} catch (error) {
+		await file.close().catch(() => {});
+		throw error;
 	}
 }
 

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, truncateSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -51,7 +51,22 @@ async function* streamOf(bytes: Uint8Array) {
 	yield bytes;
 }
 
-function reconciler(more: { retentionMs?: number; isLive?: (id: string) => boolean } = {}) {
+/** Of this process. */
+function openFiles(): readonly string[] {
+	const folder = '/proc/self/fd';
+	return readdirSync(folder).flatMap((fd) => {
+		try {
+			return [readlinkSync(join(folder, fd))];
+		} catch {
+			// That of the look itself.
+			return [];
+		}
+	});
+}
+
+function reconciler(
+	more: { retentionMs?: number; isLive?: (id: string) => boolean; recordings?: RecordingStore } = {},
+) {
 	const options = {
 		...recordingDeps(world),
 		isLive: () => false,
@@ -287,6 +302,38 @@ describe('after a crash', () => {
 			manifest: { truncated: expect.stringContaining('stopped') },
 		});
 	});
+
+	test.each(['append', 'seal'] as const)(
+		'one that can not be completed now is closed until it can be, and marked once: %s',
+		async (step) => {
+			const { id } = await crashed('the last words');
+			const deps = recordingDeps(world);
+			let isFull = true;
+			const recover: RecordingStore['recover'] = async (recordingId) => {
+				const found = await deps.recordings.recover(recordingId);
+				if (!isFull || recordingId !== id || found?.state.kind !== 'open') return found;
+				const { file } = found.state;
+				const open: RecordingFile = {
+					bytes: file.bytes,
+					append: (text) => file.append(text),
+					sync: () => file.sync(),
+					seal: () => file.seal(),
+					close: () => file.close(),
+					[step]: () => Promise.reject(new Error('ENOSPC')),
+				};
+				return { ...found, state: { kind: 'open', file: open } };
+			};
+			const recordings = Object.assign(Object.create(deps.recordings) as RecordingStore, { recover });
+			await using look = reconciler({ recordings });
+			for (let turn = 0; turn < 3; turn += 1) await look.once();
+			expect([(await rowOf(id)).state, openFiles().filter((path) => path.includes(id))]).toEqual(['recording', []]);
+			isFull = false;
+			await look.once();
+			const lines = (await content(id)).toString().trimEnd().split('\n');
+			expect([(await rowOf(id)).events, lines.filter((line) => line.includes('truncated: ')).length]).toEqual([2, 1]);
+			expect(lines).toHaveLength(3);
+		},
+	);
 
 	test('a torn line is cut off, a lost file is said to be lost, and what grows is left alone', async () => {
 		const [torn, lost, live] = [await crashed('torn'), await crashed('lost'), await crashed('live')];

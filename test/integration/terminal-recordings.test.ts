@@ -161,7 +161,11 @@ describe.skipIf(lacks('script'))('a terminal of the product', () => {
 		const refused = await inTerminal('exec', hostname(), '-t', '--', 'sh', '-c', 'sleep 1; echo works');
 		expect(refused).toMatch(/only opened with a recording/);
 		expect(refused).not.toContain('works');
-		// What has no terminal may be a shell, and would have no recording: not so a copy.
+	});
+
+	test('fail-closed there is no command without a terminal either, unless the setting says so', async () => {
+		await restartWith('mode = "fail_closed"');
+		// It may be a shell, and would have no recording: not so a copy.
 		const unrecorded = () => world.run('exec', hostname(), '--', 'echo', 'fine');
 		const pipe = await unrecorded();
 		expect(pipe).toMatchObject({ stdout: '', stderr: expect.stringMatching(/-t \(--tty\).*unrecorded_exec/) });

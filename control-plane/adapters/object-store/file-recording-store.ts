@@ -73,8 +73,13 @@ export class FileRecordingStore implements RecordingStore {
 		const file = await ifThere(() => openToGoOn(path));
 		if (file === undefined) return await this.#findSealed(recordingId);
 		const recording = this.#opened(file, path, recordingId);
-		const { events, lastEventMs, gaps, gapBytes } = await recording.takeUp();
-		return { state: { kind: 'open', file: recording }, events, lastEventMs, gaps, gapBytes };
+		try {
+			const { hash: _, bytes: __, ...found } = await recording.takeUp();
+			return { state: { kind: 'open', file: recording }, ...found };
+		} catch (error) {
+			await file.close();
+			throw error;
+		}
 	}
 
 	async #findSealed(recordingId: string): Promise<RecoveredFile | undefined> {
@@ -83,8 +88,8 @@ export class FileRecordingStore implements RecordingStore {
 		const file = await ifThere(() => open(this.#sealedPath(sha256), constants.O_RDONLY | constants.O_NOFOLLOW));
 		if (file === undefined) return undefined;
 		try {
-			const { bytes, events, lastEventMs, gaps, gapBytes } = await scanRecording(file);
-			return { state: { kind: 'sealed', sha256, bytes }, events, lastEventMs, gaps, gapBytes };
+			const { hash: _, bytes, ...found } = await scanRecording(file);
+			return { state: { kind: 'sealed', sha256, bytes }, ...found };
 		} finally {
 			await file.close();
 		}

@@ -9,6 +9,8 @@ export interface Scanned extends Gaps {
 	/** Lines after the header. */
 	readonly events: number;
 	readonly lastEventMs: number;
+	/** Empty when the last event is no marker. */
+	readonly lastMarker: string;
 	/** Of `bytes`. */
 	readonly hash: Hash;
 }
@@ -20,6 +22,7 @@ export async function scanRecording(file: FileHandle): Promise<Scanned> {
 	const hash = createHash('sha256');
 	let [bytes, lines, lastEventMs] = [0, 0, 0];
 	let gaps = NO_GAPS;
+	let lastMarker = '';
 	for await (const line of linesOf(file)) {
 		const text = line.toString('utf8');
 		const event = lines === 0 ? undefined : decodeCastEvent(text);
@@ -28,9 +31,10 @@ export async function scanRecording(file: FileHandle): Promise<Scanned> {
 		bytes += line.length;
 		lines += 1;
 		lastEventMs = event?.atMs ?? lastEventMs;
-		if (event?.code === 'm') gaps = withGap(gaps, event.text);
+		lastMarker = event?.code === 'm' ? event.text : '';
+		gaps = withGap(gaps, lastMarker);
 	}
-	return { ...gaps, bytes, events: Math.max(0, lines - 1), lastEventMs, hash };
+	return { ...gaps, bytes, events: Math.max(0, lines - 1), lastEventMs, lastMarker, hash };
 }
 
 /** Whole lines with their newline. Ends at one that is longer than any of ours. */

@@ -47,4 +47,6 @@ export interface RecoveredFile extends Gaps {
 	readonly events: number;
 	/** Of the last whole event. */
 	readonly lastEventMs: number;
+	/** The text of that event when it is a marker, else empty. */
+	readonly lastMarker: string;
 }

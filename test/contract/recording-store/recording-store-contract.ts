@@ -87,6 +87,7 @@ export function recordingStoreContract(create: () => RecordingStoreUnderTest): v
 			state: { kind: 'sealed', sha256, bytes: opened.bytes },
 			events: 5,
 			lastEventMs: 1600,
+			lastMarker: '',
 			gaps: 3,
 			gapBytes: 20,
 		});
