@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Stats } from 'node:fs';
-import { chmod, lstat, mkdir, open, readlink, rm, stat, statfs, symlink, utimes } from 'node:fs/promises';
+import { chmod, lstat, mkdir, open, readlink, stat, statfs, symlink, unlink, utimes } from 'node:fs/promises';
 import type { Clock } from '../kit/clock.ts';
 import type { ProcessIdentity } from '../kit/process-identity.ts';
 import { byteString, bytesOf, type CopyEntry, decodeEntry, firstName, shownPath } from './copy-entry.ts';
@@ -152,11 +152,18 @@ class Receiver {
 	}
 
 	async #folder(path: string, entry: CopyEntry): Promise<void> {
-		const there = await statOf(path);
-		if (there === undefined) await about(path, () => mkdir(bytesOf(path), 0o700));
-		else if (!there.isDirectory()) throw exists(path);
-		// One that was there keeps its own.
-		if (there === undefined) this.#folders.push({ path, entry });
+		const isNew = await about(path, () =>
+			mkdir(bytesOf(path), 0o700).then(
+				() => true,
+				(error: NodeJS.ErrnoException) => {
+					if (error.code === 'EEXIST') return false;
+					throw error;
+				},
+			),
+		);
+		// One that was there, or that another copy made meanwhile, keeps its own.
+		if (isNew) this.#folders.push({ path, entry });
+		else if ((await statOf(path))?.isDirectory() !== true) throw exists(path);
 	}
 
 	async #keepLink(path: string, { target }: CopyEntry): Promise<void> {
@@ -170,8 +177,14 @@ class Receiver {
 
 	async #makeLink(path: string, target: string): Promise<void> {
 		await about(path, async () => {
-			if (this.#destination.force) await rm(bytesOf(path), { force: true });
-			await symlink(bytesOf(target), bytesOf(path));
+			try {
+				if (this.#destination.force) await unlink(bytesOf(path)).catch(ifNone);
+				await symlink(bytesOf(target), bytesOf(path));
+			} catch (error) {
+				if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+				// Another copy made it meanwhile.
+				if ((await readlink(bytesOf(path), 'latin1').catch(() => undefined)) !== target) throw exists(path);
+			}
 		});
 	}
 
@@ -250,12 +263,12 @@ class Receiver {
 }
 
 async function statOf(path: string): Promise<Stats | undefined> {
-	return await about(path, () =>
-		lstat(bytesOf(path)).catch((error: NodeJS.ErrnoException) => {
-			if (error.code === 'ENOENT') return undefined;
-			throw error;
-		}),
-	);
+	return await about(path, () => lstat(bytesOf(path)).catch(ifNone));
+}
+
+function ifNone(error: NodeJS.ErrnoException): undefined {
+	if (error.code !== 'ENOENT') throw error;
+	return undefined;
 }
 
 async function sha256Of(path: string): Promise<string> {

@@ -37,11 +37,11 @@ export async function sendTree(pipe: BytePipe, source: CopySource, onProgress: O
 	const link = new CopyLink(pipe);
 	try {
 		for await (const found of walk(source)) {
-			if (found.kind === 'special') {
-				const message = `${shownPath(found.names.join('/'))} is neither a file, a folder nor a link`;
-				onProgress({ path: shownPath(found.path), bytes: 0, size: 0, state: 'skipped', message });
-				await link.send(COPY_FRAME.warning, { message: message.slice(0, 1024) });
-			} else await sendEntry(link, found.path, found.entry, onProgress);
+			const skipped = found.kind === 'skipped' ? found : await sendEntry(link, found.path, found.entry, onProgress);
+			if (skipped === undefined) continue;
+			const message = `${shownPath(skipped.names.join('/'))} ${skipped.why}`;
+			onProgress({ path: shownPath(skipped.path), bytes: 0, size: 0, state: 'skipped', message });
+			await link.send(COPY_FRAME.warning, { message: message.slice(0, 1024) });
 		}
 		await link.send(COPY_FRAME.finish);
 		await link.expect(COPY_FRAME.finished);
@@ -51,9 +51,33 @@ export async function sendTree(pipe: BytePipe, source: CopySource, onProgress: O
 	}
 }
 
-type Found =
-	| { readonly kind: 'entry'; readonly path: string; readonly entry: CopyEntry }
-	| { readonly kind: 'special'; readonly path: string; readonly names: readonly string[] };
+interface Skipped {
+	readonly kind: 'skipped';
+	readonly path: string;
+	readonly names: readonly string[];
+	readonly why: string;
+}
+
+type Found = { readonly kind: 'entry'; readonly path: string; readonly entry: CopyEntry } | Skipped;
+
+/** Whoever works in a folder while it is copied removes files, too: that costs no more than those. */
+function removed(path: string, names: readonly string[]): Skipped {
+	return { kind: 'skipped', path, names, why: 'was removed meanwhile' };
+}
+
+/** Undefined for what isn't there any more; what was named must be there. */
+async function unlessRemoved<T>(
+	path: string,
+	names: readonly string[],
+	work: () => Promise<T>,
+): Promise<T | undefined> {
+	return await about(path, () =>
+		work().catch((error: NodeJS.ErrnoException) => {
+			if (names.length > 1 && error.code === 'ENOENT') return undefined;
+			throw error;
+		}),
+	);
+}
 
 async function* walk({ path, recursive }: CopySource): AsyncGenerator<Found> {
 	const root = byteString(path === '' ? '.' : path);
@@ -76,32 +100,42 @@ async function* walkAt(
 				? 'link'
 				: undefined;
 	if (kind === undefined) {
-		yield { kind: 'special', path, names };
+		yield { kind: 'skipped', path, names, why: 'is neither a file, a folder nor a link' };
 		return;
 	}
-	const target = kind === 'link' ? await about(path, () => readlink(bytesOf(path), 'latin1')) : '';
+	const target = kind === 'link' ? await unlessRemoved(path, names, () => readlink(bytesOf(path), 'latin1')) : '';
+	if (target === undefined) return yield removed(path, names);
 	const size = kind === 'file' ? Number(stats.size) : 0;
 	const mode = Number(stats.mode) & 0o777;
 	yield { kind: 'entry', path, entry: { names, kind, mode, mtimeMs: Number(stats.mtimeMs), size, target } };
 	if (kind !== 'directory') return;
-	const folder = await about(path, () =>
+	const folder = await unlessRemoved(path, names, () =>
 		opendir(bytesOf(path) as unknown as string, { encoding: 'latin1' as BufferEncoding }),
 	);
+	if (folder === undefined) return yield removed(path, names);
 	for await (const { name } of folder) {
-		const below = `${path}/${name}`;
-		yield* walkAt(below, [...names, name], await about(below, () => lstat(bytesOf(below))));
+		const [below, namesBelow] = [`${path}/${name}`, [...names, name]];
+		const statsBelow = await unlessRemoved(below, namesBelow, () => lstat(bytesOf(below)));
+		if (statsBelow === undefined) yield removed(below, namesBelow);
+		else yield* walkAt(below, namesBelow, statsBelow);
 	}
 }
 
-async function sendEntry(link: CopyLink, path: string, entry: CopyEntry, onProgress: OnProgress): Promise<void> {
+async function sendEntry(
+	link: CopyLink,
+	path: string,
+	entry: CopyEntry,
+	onProgress: OnProgress,
+): Promise<Skipped | undefined> {
 	if (entry.kind !== 'file') {
 		await link.send(COPY_FRAME.entry, entryDocument(entry));
 		await link.expect(COPY_FRAME.done);
-		return;
+		return undefined;
 	}
 	// O_NONBLOCK: a FIFO put there meanwhile must not hang us.
 	const flags = constants.O_RDONLY | constants.O_NONBLOCK | (entry.names.length > 1 ? constants.O_NOFOLLOW : 0);
-	const file = await about(path, () => open(bytesOf(path), flags));
+	const file = await unlessRemoved(path, entry.names, () => open(bytesOf(path), flags));
+	if (file === undefined) return removed(path, entry.names);
 	try {
 		const stats = await file.stat();
 		if (!stats.isFile())
@@ -110,6 +144,7 @@ async function sendEntry(link: CopyLink, path: string, entry: CopyEntry, onProgr
 		const opened = { ...entry, size: stats.size, mtimeMs: stats.mtimeMs };
 		await link.send(COPY_FRAME.entry, entryDocument(opened));
 		await sendFile(link, file, path, opened.size, onProgress);
+		return undefined;
 	} finally {
 		await file.close();
 	}

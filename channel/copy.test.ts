@@ -47,10 +47,11 @@ interface Options extends Partial<CopyDestination> {
 	readonly cutAfterBytes?: number;
 	/** Changes one bit of what the sender sends, that many bytes in. */
 	readonly flipAt?: number;
+	readonly onSent?: (progress: CopyProgress) => void;
 }
 
 async function copy(from: string, to: string, options: Options = {}) {
-	const { recursive = false, cutAfterBytes = Infinity, flipAt = -1, ...more } = options;
+	const { recursive = false, cutAfterBytes = Infinity, flipAt = -1, onSent = () => {}, ...more } = options;
 	const down = new PassThrough();
 	const up = new PassThrough();
 	const progress: CopyProgress[] = [];
@@ -69,7 +70,7 @@ async function copy(from: string, to: string, options: Options = {}) {
 	})();
 	const asked = { path: from, recursive };
 	const destination = { path: to, force: false, freeFloorBytes: 0, owner, clock: systemClock, asked, ...more };
-	const sending = sendTree(streamPipe(up, down), { path: from, recursive }, () => {}).finally(() => down.end());
+	const sending = sendTree(streamPipe(up, down), { path: from, recursive }, onSent).finally(() => down.end());
 	const receiving = receiveTree(streamPipe(wire, up), destination, (each) => progress.push(each)).finally(() =>
 		up.end(),
 	);
@@ -331,6 +332,45 @@ describe('a folder', () => {
 		expect(modes).toEqual([0o050, 0o055, 0o050, 0o055]);
 		const whole = ['1', '2', '3'].filter((name) => !cut.some((path) => path.includes(`/${name}/`)));
 		expect(whole.map((name) => statSync(at('e', 'd', name)).mtimeMs)).toEqual([1_000_000, 1_000_000]);
+	});
+
+	test('that several copies fill at once is whole, and what one of them finds done is not replaced', async () => {
+		for (const name of ['1', '2', '3']) {
+			mkdirSync(at('d', name, 'sub'), { recursive: true });
+			writeFileSync(at('d', name, 'file'), name);
+			symlinkSync('file', at('d', name, 'link'));
+		}
+		mkdirSync(at('e'));
+		// No writer is waited for: each would be this very process.
+		let nowMs = 0;
+		const clock = { ...systemClock, monotonic: () => (nowMs += 10_000) };
+		const options = { recursive: true, clock };
+		const copies = [options, { ...options, force: true }, options].map((each) => copy(at('d'), at('e'), each));
+		for (const result of await Promise.allSettled(copies))
+			if (result.status === 'rejected') expect(result.reason).toMatchObject({ reason: 'FILE_EXISTS' });
+		await copy(at('d'), at('e'), options);
+		const listed = (root: string) =>
+			execFileSync('find', ['.', '-printf', '%P %y %l\n'], { cwd: at(root), encoding: 'utf8' })
+				.split('\n')
+				.sort();
+		expect(listed('e/d')).toEqual(listed('d'));
+	});
+
+	test('from which files are removed while it is copied arrives with the others, and it is said', async () => {
+		mkdirSync(at('d'));
+		for (let index = 0; index < 8; index += 1) writeFileSync(at('d', String(index)), 'x');
+		let left = readdirSync(at('d'));
+		const progress = await copy(at('d'), at('e'), {
+			recursive: true,
+			onSent: ({ state }) => {
+				if (state !== 'done' || left.length < 8) return;
+				left = readdirSync(at('e'));
+				for (const name of readdirSync(at('d'))) if (!left.includes(name)) rmSync(at('d', name));
+			},
+		});
+		expect(left).toHaveLength(1);
+		expect(readdirSync(at('e'))).toEqual(left);
+		expect(progress.filter(({ message }) => message?.includes('was removed meanwhile'))).toHaveLength(7);
 	});
 
 	test('a pipe or a device in it is left out and said to be', async () => {

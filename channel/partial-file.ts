@@ -130,7 +130,6 @@ export class PartialFile {
 			await this.#file.sync();
 			// Only now: a copy that is killed while it syncs is taken over by the next, which wants MODE.
 			await this.#file.chmod(mode);
-			await this.#file.sync();
 			await this.#file.close();
 			if (force) await rename(bytesOf(this.path), bytesOf(target));
 			else await renameToNew(this.path, target);
