@@ -8,7 +8,7 @@ import { COPY_FRAME, CopyLink, documentOf, positionOf } from './copy-frames.ts';
 import type { OnProgress } from './copy-sender.ts';
 import { about, refuse } from './file-error.ts';
 import { protocolError } from './frame.ts';
-import { exists, PartialFile } from './partial-file.ts';
+import { exists, Leftovers, PartialFile } from './partial-file.ts';
 import type { BytePipe } from './pipe.ts';
 
 /**
@@ -74,6 +74,7 @@ class Receiver {
 	readonly #destination: CopyDestination;
 	readonly #onProgress: OnProgress;
 	readonly #root: Root;
+	readonly #leftovers = new Leftovers();
 	readonly #links: { readonly path: string; readonly target: string }[] = [];
 	/** Modes and times of folders: set last, because what is put into them changes the time, and may need the right to write. */
 	readonly #folders: { readonly path: string; readonly entry: CopyEntry }[] = [];
@@ -197,7 +198,9 @@ class Receiver {
 			return;
 		}
 		if (there !== undefined && (!this.#destination.force || there.isDirectory())) throw exists(path);
-		const partial = await PartialFile.open(path, entry.size, this.#destination.owner, this.#destination.clock);
+		const partial = await PartialFile.open(path, entry.size, this.#destination.owner, this.#destination.clock, {
+			leftovers: this.#leftovers,
+		});
 		try {
 			await this.#checkSpace(path, entry.size - partial.bytes);
 			await this.#receive(partial, shown, entry);

@@ -20,7 +20,7 @@ import { systemClock } from '../kit/clock.ts';
 import { type Rng, systemRng } from '../kit/ids.ts';
 import { processIdentity } from '../kit/process-identity.ts';
 import type { CopyEntry } from './copy-entry.ts';
-import { PartialFile } from './partial-file.ts';
+import { Leftovers, PartialFile } from './partial-file.ts';
 
 const owner = present(processIdentity(process.pid), 'this process runs');
 const entry: CopyEntry = { names: ['x'], kind: 'file', mode: 0o600, mtimeMs: 0, size: 3, target: '' };
@@ -73,7 +73,7 @@ test('what somebody put under the very name of the partial file is not written i
 		// Its writer would be this very process: it isn't waited for, which would cost two seconds here.
 		let nowMs = 0;
 		const clock = { ...systemClock, monotonic: () => (nowMs += 10_000) };
-		const partial = await PartialFile.open(target, 3, owner, clock, foretold());
+		const partial = await PartialFile.open(target, 3, owner, clock, { rng: foretold() });
 		await partial.append(Buffer.from('new'));
 		expect(partial.path, what).toBe(nameOf('22'.repeat(8)));
 		expect([readFileSync(secret, 'utf8'), readFileSync(nameOf('11'.repeat(8)), 'utf8')], what).toEqual([
@@ -128,6 +128,25 @@ test('what an ended copy left is taken over', async () => {
 	await partial.append(Buffer.from('w'));
 	await partial.commit(target, entry, false);
 	expect([readdirSync(folder), readFileSync(target, 'utf8')]).toEqual([['x'], 'new']);
+});
+
+test('a folder is listed once for all files of a copy, also for what an ended copy left of a later one', async () => {
+	let listed = 0;
+	const leftovers = new Leftovers(async (place) => {
+		listed += 1;
+		return readdirSync(place);
+	});
+	writeFileSync(left(), 'ne', { mode: 0o600 });
+	for (const [name, bytes] of [
+		['a', 0],
+		['b', 0],
+		['x', 2],
+	] as const) {
+		const partial = await PartialFile.open(join(folder, name), 3, owner, systemClock, { leftovers });
+		expect(partial.bytes, name).toBe(bytes);
+		await partial.remove();
+	}
+	expect(listed).toBe(1);
 });
 
 test('what another machine may still write, in a home that they share, is not taken over', async () => {

@@ -29,6 +29,29 @@ const QUIET_MS = 600_000;
 /** Nobody foretells 64 random bits once. */
 const CREATE_ATTEMPTS = 3;
 
+/**
+ * What earlier copies left, by folder. A folder is listed once: with a listing for each file a folder of many costs their
+ * square. Who began after that is no ended copy.
+ */
+export class Leftovers {
+	readonly #list: (folder: string) => Promise<readonly string[]>;
+	readonly #byFolder = new Map<string, readonly string[]>();
+
+	constructor(list = (folder: string): Promise<readonly string[]> => readdir(bytesOf(folder), 'latin1')) {
+		this.#list = list;
+	}
+
+	async of({ folder, stem }: Place): Promise<readonly string[]> {
+		const place = folder === '' ? '.' : folder;
+		let names = this.#byFolder.get(place);
+		if (names === undefined) {
+			names = (await about(place, () => this.#list(place))).filter((name) => name.endsWith(SUFFIX));
+			this.#byFolder.set(place, names);
+		}
+		return names.filter((name) => name.startsWith(stem));
+	}
+}
+
 export class PartialFile {
 	readonly path: string;
 	/** What people call it, also where something goes wrong before it is whole. */
@@ -51,7 +74,7 @@ export class PartialFile {
 		sizeMax: number,
 		owner: ProcessIdentity,
 		clock: Clock,
-		rng: Rng = systemRng,
+		{ rng = systemRng, leftovers = new Leftovers() }: { rng?: Rng; leftovers?: Leftovers } = {},
 	): Promise<PartialFile> {
 		const place = placeOf(target);
 		const name = () =>
@@ -59,7 +82,7 @@ export class PartialFile {
 		const endMs = clock.monotonic() + WRITER_ENDS_MS;
 		for (;;) {
 			const path = name();
-			const taken = await claim(place, path, owner.bootId, clock.now() - QUIET_MS);
+			const taken = await claim(place, await leftovers.of(place), path, owner.bootId, clock.now() - QUIET_MS);
 			if (taken === 'busy' && clock.monotonic() < endMs) await sleep(clock, LOOK_MS);
 			else if (taken === 'busy' || taken === 'none') break;
 			else return await PartialFile.#of(path, target, taken, sizeMax);
@@ -175,14 +198,14 @@ async function create(name: () => string): Promise<{ readonly path: string; read
 /** What an ended process left, open and under the name `own`. Another may take it first; then there is nothing to take over. */
 async function claim(
 	{ folder, stem }: Place,
+	names: readonly string[],
 	own: string,
 	ownBootId: string,
 	quietSinceMs: number,
 ): Promise<FileHandle | 'busy' | 'none'> {
 	let found: 'busy' | 'none' = 'none';
-	const place = folder === '' ? '.' : folder;
-	for (const name of await about(place, () => readdir(bytesOf(place), 'latin1'))) {
-		const [, pid, ticks, bootId] = name.startsWith(stem) ? (OWNER.exec(name.slice(stem.length)) ?? []) : [];
+	for (const name of names) {
+		const [, pid, ticks, bootId] = OWNER.exec(name.slice(stem.length)) ?? [];
 		if (pid === undefined || ticks === undefined || bootId === undefined) continue;
 		const path = bytesOf(`${folder}${name}`);
 		const file = await openOwn(path);
