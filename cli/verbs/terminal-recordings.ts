@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { fromJsonString, toJsonString } from '@bufbuild/protobuf';
+import { GpuaasError } from '../../kit/error.ts';
 import { verifyRecording } from '../../pki/verify/recording.ts';
 import { type DsseEnvelope, DsseEnvelopeSchema } from '../../proto/gen/gpuaas/common/v1/types_pb.ts';
 import {
@@ -23,6 +24,7 @@ import { MODES_RESET } from '../terminal/local-terminal.ts';
 import { readAuditKey } from '../verify-audit.ts';
 
 const MANIFEST_SUFFIX = '.manifest.json';
+const CONTENT_GONE: ReadonlySet<string> = new Set(['RECORDING_PURGED', 'RECORDING_UNAVAILABLE']);
 
 const recordings: Command = {
 	name: 'terminal recordings',
@@ -264,9 +266,19 @@ async function verifyStored(io: Io, args: Arguments, id: string): Promise<readon
 		if (manifest === undefined)
 			results.push({ name: recordingId, ok: false, message: 'NOT verified: it is not sealed yet', facts: [] });
 		else
-			results.push(await verdictOf(recordingId, manifest, recordingBytes(client, recordingId), keyPath, recordingId));
+			results.push(
+				await verdictOf(recordingId, manifest, recordingBytes(client, recordingId), keyPath, recordingId).catch(
+					(error: unknown) => unreadable(recordingId, error),
+				),
+			);
 	}
 	return results;
+}
+
+/** Whatever became of the content of one, the other parts are looked at. */
+function unreadable(name: string, error: unknown): Verified {
+	if (!(error instanceof GpuaasError) || !CONTENT_GONE.has(error.reason)) throw error;
+	return { name, ok: false, message: `NOT verified: ${error.message}`, facts: [] };
 }
 
 async function verdictOf(

@@ -168,6 +168,8 @@ describe('verify', () => {
 	});
 });
 
+const PURGED = 'retention has deleted the content of this recording; its manifest and digest remain';
+
 describe('a terminal of which a part was lost', () => {
 	/** Parts of one terminal in these states; `undefined`: also its row is gone. */
 	async function parts(...states: readonly ('sealed' | 'failed' | undefined)[]): Promise<string> {
@@ -211,7 +213,7 @@ describe('a terminal of which a part was lost', () => {
 		const terminal = { id: uuidv7(clock.now(), rng) };
 		const ids = [];
 		for (const part of ['1', '2', '3']) ids.push(await addRecording(world, nodeId, part, terminal));
-		const [, lost = ''] = ids;
+		const [, lost = '', purged = ''] = ids;
 		const verify = (name: string) => gpuaas('terminal', 'verify', name, '--key', keyFile);
 		expect((await verify(terminal.id)).code).toBe(0);
 		const failed = { state: 'failed', truncated: 'its file is gone' } as const;
@@ -221,6 +223,11 @@ describe('a terminal of which a part was lost', () => {
 		expect(verified).toMatchObject({ code: 1, err });
 		expect(verified.out.match(/exactly what was sealed/g)).toHaveLength(2);
 		expect(await verify(lost)).toMatchObject({ code: 1, err });
+		// Nor does one whose content is gone keep the others from being looked at.
+		await store.unit((tx) => tx.recordings.update(purged, { state: 'purged' }, 'sealed'));
+		const both = await verify(terminal.id);
+		expect(both).toMatchObject({ code: 1, err: `${err}${purged}: NOT verified: ${PURGED}\n` });
+		expect(both.out.match(/exactly what was sealed/g)).toHaveLength(1);
 	});
 });
 

@@ -170,11 +170,16 @@ describe.skipIf(lacks('script'))('a terminal of the product', () => {
 		const pipe = await unrecorded();
 		expect(pipe).toMatchObject({ stdout: '', stderr: expect.stringMatching(/-t \(--tty\).*unrecorded_exec/) });
 		expect(pipe.code).toBe(255);
+		// Refused before anything begins on the node, not ended there.
+		const all = await world.json<{ terminals: { command?: string }[] }>('terminal', 'list', '--all');
+		expect(all.terminals.filter(({ command }) => command === 'echo fine')).toEqual([]);
 		const copied = `${world.root}-copied`;
 		writeFileSync(copied, '');
 		expect((await world.run('cp', copied, `${hostname()}:${copied}-again`)).code).toBe(0);
 		for (const path of [copied, `${copied}-again`]) rmSync(path);
 		await restartWith('mode = "fail_closed"\nunrecorded_exec = true');
 		expect((await unrecorded()).stdout).toBe('fine\n');
+		const opened = await world.json<{ terminals: { command?: string }[] }>('terminal', 'list', '--all');
+		expect(opened.terminals.filter(({ command }) => command === 'echo fine')).toHaveLength(1);
 	});
 });

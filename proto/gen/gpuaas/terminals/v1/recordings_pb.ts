@@ -137,7 +137,8 @@ export type Recording = Message<"gpuaas.terminals.v1.Recording"> & {
   holdReason: string;
 
   /**
-   * Where output never came from the node, because the link to it was down for too long; each is marked in the file.
+   * Where output is missing, because the link to the node was down for too long or no control plane was there; each is marked
+   * in the file. One after a crash has no known bytes.
    *
    * @generated from field: uint64 gaps = 21;
    */
