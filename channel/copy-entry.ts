@@ -84,7 +84,7 @@ export function byteString(text: string): string {
 	return Buffer.from(text, 'utf8').toString('latin1');
 }
 
-/** For people: UTF-8 where it is. */
+/** For people: UTF-8 where it is, on one line: a name with a line break could say a sentence of its own. */
 export function shownPath(path: string): string {
-	return bytesOf(path).toString('utf8');
+	return bytesOf(path).toString('utf8').replaceAll('\n', '\\n');
 }

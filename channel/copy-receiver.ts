@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { Stats } from 'node:fs';
-import { chmod, lstat, mkdir, open, readlink, stat, statfs, symlink, unlink, utimes } from 'node:fs/promises';
+import { constants, type Stats } from 'node:fs';
+import { lstat, mkdir, open, readlink, stat, statfs, symlink, unlink } from 'node:fs/promises';
 import type { Clock } from '../kit/clock.ts';
 import type { ProcessIdentity } from '../kit/process-identity.ts';
 import { byteString, bytesOf, type CopyEntry, decodeEntry, firstName, shownPath } from './copy-entry.ts';
@@ -37,6 +37,7 @@ export interface CopyRequest {
 	readonly recursive: boolean;
 }
 
+const FOLDER_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 /** Links are kept in memory until the end. */
 const LINKS_MAX = 100_000;
 /** Between two looks at the free space of a file that is written. */
@@ -122,8 +123,12 @@ class Receiver {
 
 	async #finishFolders(moreMode: number): Promise<void> {
 		for (const { path, entry } of this.#folders.toReversed()) {
-			await about(path, () => utimes(bytesOf(path), entry.mtimeMs / 1000, entry.mtimeMs / 1000));
-			await about(path, () => chmod(bytesOf(path), entry.mode | moreMode));
+			await about(path, async () => {
+				// Somebody may have put a link there meanwhile, to what its owner keeps shut.
+				await using folder = await open(bytesOf(path), FOLDER_FLAGS);
+				await folder.utimes(entry.mtimeMs / 1000, entry.mtimeMs / 1000);
+				await folder.chmod(entry.mode | moreMode);
+			});
 		}
 	}
 

@@ -10,6 +10,7 @@ import {
 	readdirSync,
 	readFileSync,
 	readlinkSync,
+	renameSync,
 	rmSync,
 	statSync,
 	symlinkSync,
@@ -356,6 +357,23 @@ describe('a folder', () => {
 		expect(listed('e/d')).toEqual(listed('d'));
 	});
 
+	test('that somebody replaces by a link before its mode is set leaves alone what that leads to', async () => {
+		mkdirSync(at('d', 'sub'), { recursive: true });
+		chmodSync(at('d', 'sub'), 0o755);
+		writeFileSync(at('d', 'sub', 'file'), 'x');
+		mkdirSync(at('shut'), { mode: 0o700 });
+		const copied = copy(at('d'), at('e'), {
+			recursive: true,
+			onSent: ({ state }) => {
+				if (state !== 'done') return;
+				renameSync(at('e', 'sub'), at('e', 'moved'));
+				symlinkSync(at('shut'), at('e', 'sub'));
+			},
+		});
+		await expect(copied).rejects.toMatchObject({ reason: 'FILE_UNSUPPORTED' });
+		expect(statSync(at('shut')).mode & 0o777).toBe(0o700);
+	});
+
 	test('from which files are removed while it is copied arrives with the others, and it is said', async () => {
 		mkdirSync(at('d'));
 		for (let index = 0; index < 8; index += 1) writeFileSync(at('d', String(index)), 'x');
@@ -375,11 +393,11 @@ describe('a folder', () => {
 
 	test('a pipe or a device in it is left out and said to be', async () => {
 		mkdirSync(at('d'));
-		execFileSync('mkfifo', [at('d', 'pipe')]);
+		execFileSync('mkfifo', [at('d', 'pi\npe')]);
 		writeFileSync(at('d', 'file'), 'x');
 		const progress = await copy(at('d'), at('e'), { recursive: true });
 		expect(progress).toContainEqual(
-			expect.objectContaining({ state: 'skipped', message: expect.stringContaining('pipe') }),
+			expect.objectContaining({ state: 'skipped', message: 'd/pi\\npe is neither a file, a folder nor a link' }),
 		);
 		expect(readdirSync(at('e'))).toEqual(['file']);
 	});

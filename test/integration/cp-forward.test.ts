@@ -137,6 +137,15 @@ describe('cp', () => {
 		expect(readFileSync(join(there, 'big')).equals(readFileSync(join(here, 'big')))).toBe(true);
 	});
 
+	test('a control plane that is killed in the middle costs no byte either', async () => {
+		const command = await struck(() => {
+			for (const pid of world.pids('control-plane/main')) killQuietly(pid);
+		});
+		expect(await command.ended).toMatchObject({ code: 0 });
+		expect(readFileSync(join(there, 'big')).equals(readFileSync(join(here, 'big')))).toBe(true);
+		expect(readdirSync(there)).toEqual(['big']);
+	});
+
 	test.each([
 		[['a', 'b'], 2, 'NODE:PATH'],
 		[[`${node}:/a`, `${node}:/b`], 2, 'one side must be here'],
