@@ -38,6 +38,7 @@ export interface CopyRequest {
 }
 
 const FOLDER_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+const SET_GROUP_ID = 0o2000;
 /** Links are kept in memory until the end. */
 const LINKS_MAX = 100_000;
 /** Between two looks at the free space of a file that is written. */
@@ -127,7 +128,9 @@ class Receiver {
 				// Somebody may have put a link there meanwhile, to what its owner keeps shut.
 				await using folder = await open(bytesOf(path), FOLDER_FLAGS);
 				await folder.utimes(entry.mtimeMs / 1000, entry.mtimeMs / 1000);
-				await folder.chmod(entry.mode | moreMode);
+				// The group that a shared folder hands on (its set-group-ID bit) is the destination's, not the sender's.
+				const inherited = (await folder.stat()).mode & SET_GROUP_ID;
+				await folder.chmod(entry.mode | moreMode | inherited);
 			});
 		}
 	}

@@ -357,6 +357,15 @@ describe('a folder', () => {
 		expect(listed('e/d')).toEqual(listed('d'));
 	});
 
+	test('goes on with the group of the shared folder that it arrives in', async () => {
+		mkdirSync(at('d', 'sub'), { recursive: true });
+		chmodSync(at('d', 'sub'), 0o750);
+		mkdirSync(at('e'));
+		chmodSync(at('e'), 0o2770);
+		await copy(at('d'), at('e'), { recursive: true });
+		expect(statSync(at('e', 'd', 'sub')).mode & 0o7777).toBe(0o2750);
+	});
+
 	test('that somebody replaces by a link before its mode is set leaves alone what that leads to', async () => {
 		mkdirSync(at('d', 'sub'), { recursive: true });
 		chmodSync(at('d', 'sub'), 0o755);
