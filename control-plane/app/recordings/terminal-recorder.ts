@@ -94,8 +94,7 @@ export class TerminalRecorder {
 
 	/** Of the terminal, once and in order; any bytes. */
 	output(data: Uint8Array): void {
-		if (this.#ended !== undefined) return;
-		if (this.#outputAt !== undefined) this.#outputAt += data.length;
+		if (this.#ended === undefined && this.#outputAt !== undefined) this.#outputAt += data.length;
 		this.#isEmpty = false;
 		this.#show(data);
 	}
