@@ -8,7 +8,8 @@ const root = join(import.meta.dirname, '..', '..');
 export function copyProduct(folder: string, release: string, spoken: readonly number[]): string {
 	const argv = ['ls-files', '-z', '--cached', '--others', '--exclude-standard'];
 	for (const path of execFileSync('git', argv, { cwd: root, encoding: 'utf8' }).split('\0')) {
-		if (path === '' || path.startsWith('test/') || !existsSync(join(root, path))) continue;
+		// Of a checkout whose dependencies are a link, as of a mutant's, git lists that too.
+		if (path === '' || path === 'node_modules' || path.startsWith('test/') || !existsSync(join(root, path))) continue;
 		mkdirSync(dirname(join(folder, path)), { recursive: true });
 		copyFileSync(join(root, path), join(folder, path));
 	}
