@@ -59,7 +59,8 @@ export class World {
 		};
 	}
 
-	viewer(mode: 'control' | 'observe' = 'control', isPulled = false) {
+	/** `from`: it comes back to a pipe, and has so much. */
+	viewer(mode: 'control' | 'observe' = 'control', isPulled = false, from?: Parameters<Relay['attach']>[2]) {
 		const { relay } = this;
 		const viewer = new Viewer({
 			principalId: 'p',
@@ -70,7 +71,7 @@ export class World {
 			now: relay.now,
 			onProgress: relay.onProgress,
 		});
-		relay.attach(viewer, undefined, undefined);
+		relay.attach(viewer, undefined, from);
 		return viewer;
 	}
 

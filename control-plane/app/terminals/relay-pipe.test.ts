@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { Stream } from '../../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
 import { settled, World } from './relay-fixture.ts';
-import { Viewer } from './viewer.ts';
 
 const EXITED = { case: 'end', value: { reason: 'TERMINAL_EXITED', exitCode: 0 } } as const;
 
@@ -10,22 +9,6 @@ function errors(offset: number, data: string) {
 		case: 'output',
 		value: { stream: Stream.STDERR, offset: BigInt(offset), data: Buffer.from(data) },
 	} as const;
-}
-
-/** Comes back to where its line broke. */
-function again(world: World, stdout: number): Viewer {
-	const { relay } = world;
-	const viewer = new Viewer({
-		principalId: 'p',
-		name: 'Ada',
-		mode: 'control',
-		hasScreen: false,
-		isPulled: false,
-		now: relay.now,
-		onProgress: relay.onProgress,
-	});
-	relay.attach(viewer, undefined, { stdout, stderr: 0 });
-	return viewer;
 }
 
 describe('the end of a program on pipes', () => {
@@ -68,7 +51,7 @@ describe('the end of a program on pipes', () => {
 		world.relay.detach(reader);
 		node.output(5, 'second');
 		node.say(EXITED);
-		const back = again(world, 5);
+		const back = world.viewer('control', false, { stdout: 5, stderr: 0 });
 		// All that came before counts for nothing: it comes again.
 		world.relay.tick();
 		await settled(() => world.ended.length === 0);

@@ -22,7 +22,7 @@ import type { NodeEnd } from './node-end.ts';
 import type { Recorder } from './recorder.ts';
 import { Relay } from './relay.ts';
 import { keys, settled, signal, typed, World, waiting } from './relay-fixture.ts';
-import { Viewer, type ViewerMessage } from './viewer.ts';
+import type { Viewer, ViewerMessage } from './viewer.ts';
 import { watch } from './watch.ts';
 
 describe('a relay', () => {
@@ -188,16 +188,7 @@ describe('a relay', () => {
 		expect(() => world.viewer()).toThrow(/only one/);
 		world.relay.detach(reader);
 		expect(world.said('ack')).toEqual([]);
-		const again = new Viewer({
-			principalId: 'p',
-			name: 'Ada',
-			mode: 'control',
-			hasScreen: false,
-			isPulled: false,
-			now: world.relay.now,
-			onProgress: world.relay.onProgress,
-		});
-		world.relay.attach(again, undefined, { stdout: 2, stderr: 0 });
+		world.viewer('control', false, { stdout: 2, stderr: 0 });
 		expect(world.said('accepted').at(-1)).toMatchObject({ value: { stdoutOffset: 2n } });
 	});
 
