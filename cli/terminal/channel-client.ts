@@ -258,6 +258,7 @@ export class ChannelClient {
 			resume: this.#hasAttached,
 			stdoutOffset: BigInt(this.#received.stdout),
 			stderrOffset: BigInt(this.#received.stderr),
+			acknowledges: true,
 		};
 		yield create(AttachTerminalRequestSchema, { terminalId, message: { case: 'attach', value: attach } });
 		while (!signal.aborted) {

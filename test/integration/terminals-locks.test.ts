@@ -160,6 +160,7 @@ function readerOf(relay: Relay): Viewer {
 		mode: 'control',
 		hasScreen: false,
 		isPulled: false,
+		acknowledges: true,
 		now: relay.now,
 		onProgress: relay.onProgress,
 	});

@@ -90,7 +90,7 @@ function* howItEnded(terminal: TerminalRow, nodeName: string): Generator<AttachT
 }
 
 function viewerOf(
-	{ ctx, opened }: LiveCall<typeof TerminalService.method.attachTerminal.input, Attachment>,
+	{ ctx, request, opened }: LiveCall<typeof TerminalService.method.attachTerminal.input, Attachment>,
 	relay: Relay,
 ) {
 	return new Viewer({
@@ -99,6 +99,7 @@ function viewerOf(
 		mode: opened.mode,
 		hasScreen: opened.terminal.tty,
 		isPulled: false,
+		acknowledges: request.message.case === 'attach' && request.message.value.acknowledges,
 		now: relay.now,
 		onProgress: relay.onProgress,
 	});

@@ -38,6 +38,7 @@ export const observeTerminal = auditedStream('terminal', TerminalService.method.
 			mode: 'observe',
 			hasScreen: terminal.tty,
 			isPulled: true,
+			acknowledges: false,
 			now: relay.now,
 			onProgress: relay.onProgress,
 		});

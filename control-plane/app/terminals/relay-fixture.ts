@@ -19,6 +19,8 @@ export class World {
 	readonly down: Down[] = [];
 	readonly ended: string[] = [];
 	readonly relay: Relay;
+	/** Whoever comes acknowledges all output. */
+	acknowledges = true;
 	/** How often the store does not take an end. */
 	refusals = 0;
 
@@ -68,6 +70,7 @@ export class World {
 			mode,
 			hasScreen: relay.terminal.tty,
 			isPulled,
+			acknowledges: this.acknowledges,
 			now: relay.now,
 			onProgress: relay.onProgress,
 		});

@@ -42,6 +42,19 @@ describe('the end of a program on pipes', () => {
 		}
 	});
 
+	test('is at once for a reader that acknowledges nothing, or may not, and once it has left', async () => {
+		for (const leaves of [false, true]) {
+			const world = new World({ tty: false });
+			world.acknowledges = false;
+			const node = world.node();
+			const reader = world.viewer();
+			node.output(0, 'answer');
+			if (leaves) world.relay.detach(reader);
+			node.say(EXITED);
+			await settled(() => world.said('forget').length === 1 && reader.isClosed);
+		}
+	});
+
 	test('waits for a reader whose line broke, who gets the rest first; the node says it again', async () => {
 		const world = new World({ tty: false });
 		const node = world.node();

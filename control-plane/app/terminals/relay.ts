@@ -45,6 +45,8 @@ export class Relay {
 	#isFresh: boolean;
 	#ended: End | undefined;
 	#isConcluding = false;
+	/** Whoever reads, or read last, acknowledges all that it takes. */
+	#isAcknowledged = false;
 	/** Of a pipe: the node said it, and whoever reads has not taken all that came before. */
 	#untaken: { readonly node: NodeEnd; readonly end: End } | undefined;
 	/** The node said it and the store did not take it. */
@@ -80,7 +82,7 @@ export class Relay {
 
 	/** A pipe of which the reader has not taken all that came. */
 	get isUnread(): boolean {
-		if (this.terminal.tty) return false;
+		if (this.terminal.tty || !this.#isAcknowledged) return false;
 		return (['stdout', 'stderr'] as const).some((stream) => this.#output.acked(stream) < this.#output.received(stream));
 	}
 
@@ -147,6 +149,7 @@ export class Relay {
 		if (this.#viewers.size >= (this.terminal.tty ? bounds.viewersMax : 1)) throw tooMany(this.terminal.tty);
 		const isFirst = this.#viewers.size === 0;
 		this.#viewers.add(viewer);
+		this.#isAcknowledged = viewer.acknowledges;
 		this.#recorder?.marker(attached(viewer));
 		viewer.stdinStartsAt(this.#input.next);
 		if (size !== undefined && viewer.mode === 'control') this.resize(viewer, size);

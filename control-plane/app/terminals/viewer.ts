@@ -30,6 +30,8 @@ export class Viewer {
 	/** For people. */
 	readonly name: string;
 	readonly mode: ShareMode;
+	/** To the last byte: of a pipe, the end waits for it. */
+	readonly acknowledges: boolean;
 	state: 'following' | 'waiting' | 'behind' = 'waiting';
 	readonly #now: () => number;
 	/** Monotonic: when it last took something, or was last within what nobody needs to have taken. */
@@ -54,6 +56,7 @@ export class Viewer {
 		readonly mode: ShareMode;
 		readonly hasScreen: boolean;
 		readonly isPulled: boolean;
+		readonly acknowledges: boolean;
 		/** Monotonic. */
 		readonly now: () => number;
 		readonly onProgress: () => void;
@@ -61,6 +64,7 @@ export class Viewer {
 		this.principalId = options.principalId;
 		this.name = options.name;
 		this.mode = options.mode;
+		this.acknowledges = options.acknowledges;
 		this.#now = options.now;
 		this.#progressAtMs = options.now();
 		this.#hasScreen = options.hasScreen;
