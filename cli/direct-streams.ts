@@ -233,21 +233,15 @@ class Incoming {
 	}
 
 	#give(): void {
-		for (let taking = this.#giveOne(); taking !== 'none'; taking = this.#giveOne()) {
+		while (this.#take !== undefined && !this.#isTaking && !this.#isLeft) {
+			const [first] = this.#queue;
+			if (first === undefined || isEnd(first)) return;
+			this.#shift();
+			const taking = this.#take(first.data);
 			if (taking === undefined) continue;
 			this.#isTaking = true;
 			void taking.then(() => this.#taken());
-			return;
 		}
-	}
-
-	/** `none`: nothing to give. */
-	#giveOne(): Promise<void> | undefined | 'none' {
-		const [first] = this.#queue;
-		if (this.#take === undefined || this.#isTaking || this.#isLeft) return 'none';
-		if (first === undefined || isEnd(first)) return 'none';
-		this.#shift();
-		return this.#take(first.data);
 	}
 
 	#taken(): void {

@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { Contexts } from '../../cli/contexts.ts';
+import { pickContext, putContext } from '../../cli/contexts.ts';
 import { TerminalState } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import { eventually } from '../eventually.ts';
 import { DelayRelay } from '../fakes/delay-relay.ts';
@@ -21,17 +21,11 @@ let far: Readonly<Record<string, string>>;
 beforeAll(async () => {
 	world = await TerminalsWorld.start();
 	const own = world.up.env();
-	const path = join(own.GPUAAS_CONFIG_DIR ?? '', 'contexts.json');
-	const contexts = JSON.parse(readFileSync(path, 'utf8')) as Contexts;
-	const [[name, context] = []] = Object.entries(contexts.contexts);
-	if (name === undefined || context === undefined) throw new Error('there is no context');
+	const { name, ...context } = await pickContext({ env: own }, undefined);
 	const { hostname, port } = new URL(context.address);
 	line = await DelayRelay.listen({ host: hostname, port: Number(port) });
-	const there = { ...contexts, contexts: { [name]: { ...context, address: `https://${hostname}:${line.port}` } } };
-	const folder = join(world.up.root, 'config-far');
-	far = { ...own, GPUAAS_CONFIG_DIR: folder };
-	mkdirSync(folder, { mode: 0o700 });
-	writeFileSync(join(folder, 'contexts.json'), JSON.stringify(there), { mode: 0o600 });
+	far = { ...own, GPUAAS_CONFIG_DIR: join(world.up.root, 'config-far') };
+	await putContext({ env: far }, name, { ...context, address: `https://${hostname}:${line.port}` });
 });
 
 afterAll(async () => {

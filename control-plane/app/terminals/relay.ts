@@ -80,12 +80,6 @@ export class Relay {
 		return this.#isConcluding;
 	}
 
-	/** A pipe of which the reader has not taken all that came. */
-	get isUnread(): boolean {
-		if (this.terminal.tty || !this.#isAcknowledged) return false;
-		return (['stdout', 'stderr'] as const).some((stream) => this.#output.acked(stream) < this.#output.received(stream));
-	}
-
 	/** Its program is over, and what it wrote waits for its reader. */
 	get isLeftover(): boolean {
 		return this.#untaken !== undefined;
@@ -368,10 +362,16 @@ export class Relay {
 		this.#concludeTaken();
 	};
 
+	/** A pipe of which the reader has not taken all that came. */
+	get #isUnread(): boolean {
+		if (this.terminal.tty || !this.#isAcknowledged) return false;
+		return (['stdout', 'stderr'] as const).some((stream) => this.#output.acked(stream) < this.#output.received(stream));
+	}
+
 	/** The node forgets a pipe's output with its end: so the end waits until whoever reads has all of it, or it is ended. */
 	#concludeTaken(): void {
 		const untaken = this.#untaken;
-		if (untaken === undefined || (this.#ended === undefined && this.isUnread)) return;
+		if (untaken === undefined || (this.#ended === undefined && this.#isUnread)) return;
 		this.#untaken = undefined;
 		void this.#conclude(untaken.node, untaken.end);
 	}
