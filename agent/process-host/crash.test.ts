@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../kit/clock.ts';
 import {
 	compileCache,
+	firstOutput,
 	HostFixture,
 	launched,
 	outputOf,
@@ -35,6 +36,8 @@ describe.each(['off', 'auto'] as const)('when the host is killed, with cgroup %s
 		await until(() =>
 			expect([leader, child, escaped].map((each) => pidsWith(`sleep\0${each}`).length)).toEqual([5, 5, 5]),
 		);
+		// What the host didn't read yet dies with its pipes.
+		for (const task of tasks) await firstOutput(fixture.host, task);
 		expect(await reapDirectory({ directory: fixture.directory, clock: systemClock })).toEqual({ kind: 'HOST_ALIVE' });
 		await fixture.killHost();
 		// The children began before the host's last sign of life or hold its pipes; no leader lives to vouch for them.

@@ -112,6 +112,12 @@ export async function outputOf(host: ProcessHost, key: TaskKey, fromOffset = 0):
 	return { stdout: join('stdout'), stderr: join('stderr'), records };
 }
 
+/** The first bytes that a task wrote, while it runs: from then on they are in the host's hands. */
+export async function firstOutput(host: ProcessHost, key: TaskKey): Promise<Uint8Array> {
+	for await (const record of host.attach(key, 0)) if (record.kind === 'DATA') return record.bytes;
+	throw new Error(`${key.taskId}: ended without output`);
+}
+
 export async function launched(host: ProcessHost, wanted: LaunchRequest): Promise<LaunchRequest> {
 	const outcome = await host.launch(wanted);
 	if (outcome.kind !== 'STARTED') throw new Error(`not started: ${JSON.stringify(outcome)}`);
