@@ -3,7 +3,7 @@
  * or without the controllers that set limits; then what can hold programs to a list of devices. Each is tried before it
  * is relied on. Called by the mains of both hosts.
  */
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, sleep } from '../../kit/clock.ts';
 import { messageOf } from '../../kit/error.ts';
@@ -72,6 +72,8 @@ export async function chooseBoxes(options: BoxOptions): Promise<BoxFactory> {
 		devices: groups.mechanism,
 		turn: () => groups.turn(),
 		create(name, limits, confine, turn) {
+			// Somebody else may have removed it while nobody was inside.
+			if (tree !== undefined && !existsSync(tree.base)) makeBase(tree.base);
 			const place = confine === undefined ? undefined : groups.take(confine, turn);
 			try {
 				return make(name, limits, place);
@@ -103,11 +105,11 @@ async function openTree({ clock, mode, id, log }: BoxOptions): Promise<Tree | un
 	const home = isBaseOurs ? join(ownFolder, 'host') : ownFolder;
 	try {
 		if (!isBaseOurs) sweepLeftTrees(ownFolder, `gpuaas-${id}`, log);
-		mkdirSync(isBaseOurs ? home : base, { recursive: true });
+		if (isBaseOurs) mkdirSync(home, { recursive: true });
 		// A cgroup that hands out controllers must not hold processes itself.
 		writeFileSync(join(home, 'cgroup.procs'), '0');
 		if (!isBaseOurs) enableControllers(ownFolder);
-		enableControllers(base);
+		makeBase(base);
 		const enabled = readCgroup(join(base, 'cgroup.subtree_control')).split(/\s+/);
 		const bounds = CONTROLLERS.every((controller) => enabled.includes(controller));
 		const moves = new CgroupMoves(clock, home);
@@ -129,6 +131,12 @@ function findOwn(): { readonly mount: string; readonly path: string } | undefine
 	const path = /^0::(\/.*)$/m.exec(readCgroup('/proc/self/cgroup'))?.[1];
 	const mount = /^\S+ \S+ \S+ \S+ (\S+) [^-]*- cgroup2 /m.exec(readCgroup('/proc/self/mountinfo'))?.[1];
 	return path === undefined || mount === undefined ? undefined : { mount, path };
+}
+
+/** Ready to have cgroups of tasks below it; also where it is there. */
+function makeBase(base: string): void {
+	mkdirSync(base, { recursive: true });
+	enableControllers(base);
 }
 
 function enableControllers(folder: string): void {

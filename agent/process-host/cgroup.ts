@@ -3,7 +3,7 @@
  * inside, so nothing that it does can happen outside, and no shell is needed to move it. (Moving a started child
  * instead leaves a moment in which it may fork.) cgroup-moves.ts does the steps. Measured: 0.1 ms to make and remove.
  */
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LaunchLimits } from '../tasks/process-host.ts';
 import type { BoxRemover } from './box-remover.ts';
@@ -165,6 +165,11 @@ export function isUnpopulated(cgroup: string): boolean {
 export function removeTree(cgroup: string): boolean {
 	for (const name of foldersIn(cgroup)) removeTree(join(cgroup, name));
 	return removeCgroup(cgroup);
+}
+
+/** Whether the folder with this inode is still at `path`. */
+export function isSameFolder(path: string, inode: number): boolean {
+	return statSync(path, { throwIfNoEntry: false })?.ino === inode;
 }
 
 /** True when it is gone. */

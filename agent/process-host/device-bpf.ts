@@ -1,8 +1,8 @@
-import { closeSync, constants, mkdirSync, openSync } from 'node:fs';
+import { closeSync, constants, fstatSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DeviceRule } from '../platform/device-rules.ts';
 import { type Bpf, withDescriptor } from './bpf.ts';
-import { isUnpopulated, removeCgroup, removeTree } from './cgroup.ts';
+import { isSameFolder, isUnpopulated, removeCgroup, removeTree } from './cgroup.ts';
 import type { DeviceCgroup, DeviceKind } from './device-groups.ts';
 import { assembleDeviceProgram } from './device-program.ts';
 
@@ -38,6 +38,10 @@ class BpfGroup implements DeviceCgroup {
 
 	isInForce(): boolean {
 		return this.#programFd !== undefined && this.#attachedIds().includes(this.#bpf.idOf(this.#programFd));
+	}
+
+	isThere(): boolean {
+		return isSameFolder(this.folder, fstatSync(this.#fd).ino);
 	}
 
 	within<T>(work: () => T): T {

@@ -1,15 +1,7 @@
-import {
-	closeSync,
-	mkdirSync,
-	openSync,
-	readdirSync,
-	readFileSync,
-	rmdirSync,
-	writeFileSync,
-	writeSync,
-} from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DeviceRule } from '../platform/device-rules.ts';
+import { isSameFolder, removeCgroup } from './cgroup.ts';
 import { GROUP } from './device-bpf.ts';
 import type { DeviceCgroup, DeviceKind } from './device-groups.ts';
 
@@ -22,12 +14,14 @@ class Cgroup1 implements DeviceCgroup {
 	readonly folder = undefined;
 	readonly #path: string;
 	readonly #homeFd: number;
+	readonly #inode: number;
 	#wanted: ReadonlySet<string> = new Set();
 
 	constructor(path: string, homeFd: number) {
 		this.#path = path;
 		this.#homeFd = homeFd;
 		mkdirSync(path, { recursive: true });
+		this.#inode = statSync(path).ino;
 	}
 
 	/** The controller has no replacement in one step: what is new is opened first, then what is gone is closed. */
@@ -51,6 +45,10 @@ class Cgroup1 implements DeviceCgroup {
 		return list.length === this.#wanted.size && list.every((line) => this.#wanted.has(line));
 	}
 
+	isThere(): boolean {
+		return isSameFolder(this.#path, this.#inode);
+	}
+
 	within<T>(work: () => T): T {
 		this.#write('cgroup.procs', '0');
 		try {
@@ -60,8 +58,9 @@ class Cgroup1 implements DeviceCgroup {
 		}
 	}
 
+	/** Who is inside stays held to its rules, and the next host takes it over. */
 	remove(): boolean {
-		return removeEmpty(this.#path);
+		return removeCgroup(this.#path);
 	}
 
 	/** The cgroups of its programs are elsewhere. */
@@ -76,16 +75,6 @@ class Cgroup1 implements DeviceCgroup {
 
 	#write(file: string, text: string): void {
 		writeFileSync(join(this.#path, file), text);
-	}
-}
-
-/** True when it is gone. Who is inside stays held to its rules, and the next host takes it over. */
-function removeEmpty(path: string): boolean {
-	try {
-		rmdirSync(path);
-		return true;
-	} catch (error) {
-		return (error as NodeJS.ErrnoException).code === 'ENOENT';
 	}
 }
 
@@ -114,13 +103,13 @@ export function findOwnDevices(
 export function cgroup1Groups(home: string, base: string): DeviceKind & { close(): void } {
 	const homeFd = openSync(join(home, 'cgroup.procs'), 'w');
 	mkdirSync(base, { recursive: true });
-	for (const name of readdirSync(base)) if (name.startsWith(GROUP)) removeEmpty(join(base, name));
+	for (const name of readdirSync(base)) if (name.startsWith(GROUP)) removeCgroup(join(base, name));
 	return {
 		mechanism: 'cgroup1',
 		open: (group) => new Cgroup1(join(base, `${GROUP}${group}`), homeFd),
 		close() {
 			closeSync(homeFd);
-			removeEmpty(base);
+			removeCgroup(base);
 		},
 	};
 }

@@ -19,9 +19,14 @@ class Groups {
 		const state = { rules: [] as readonly DeviceRule[], members: 0, leftBelow: false };
 		this.open.set(name, state);
 		let wanted: readonly DeviceRule[] = [];
+		let isRemoved = false;
 		const remove = () => {
-			if (state.members > 0 || state.leftBelow) return false;
-			expect(this.open.delete(name), 'removed once').toBe(true);
+			// As rmdir does: whatever is in that place.
+			const there = this.open.get(name);
+			if (there !== undefined && (there.members > 0 || there.leftBelow)) return false;
+			expect(isRemoved, 'removed once').toBe(false);
+			isRemoved = true;
+			this.open.delete(name);
 			return true;
 		};
 		return {
@@ -35,6 +40,7 @@ class Groups {
 				state.rules = rules;
 			},
 			isInForce: () => state.rules === wanted,
+			isThere: () => this.open.get(name) === state,
 			within: (work) => work(),
 			remove,
 			sweep: () => {
@@ -82,6 +88,39 @@ test('rules that could not be put in force are tried again, not taken for those 
 	world.isFailing = false;
 	world.groups.take({ group: 'a', allow: NEW });
 	expect(world.rulesOf('a')).toEqual([1]);
+});
+
+describe('a group that somebody else has removed', () => {
+	function removed() {
+		const world = new Groups();
+		world.groups.take({ group: 'a', allow: OLD }).release();
+		world.open.delete('a');
+		return world;
+	}
+
+	test('is made anew with the newest list for whoever comes next, and old places are nobody’s', () => {
+		const world = new Groups();
+		const place = world.groups.take({ group: 'a', allow: OLD });
+		world.open.delete('a');
+		world.groups.take({ group: 'a', allow: NEW });
+		expect(world.rulesOf('a')).toEqual([1]);
+		place.release();
+		world.clock.advance(2 * IDLE_MS);
+		expect(world.open.has('a')).toBe(true);
+	});
+
+	test('is not told of changes, and holds up none of those that are there', () => {
+		const world = removed();
+		world.groups.take({ group: 'b', allow: OLD });
+		world.groups.update(NEW);
+		expect([world.open.has('a'), world.rulesOf('b')]).toEqual([false, [1]]);
+	});
+
+	test('takes in nobody where another is in its place', () => {
+		const world = removed();
+		world.open.set('a', { rules: [], members: 1, leftBelow: false });
+		expect(() => world.groups.take({ group: 'a', allow: NEW })).toThrow(DevicesUnheld);
+	});
 });
 
 describe('with as many groups as there may be', () => {

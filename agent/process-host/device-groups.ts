@@ -24,6 +24,8 @@ export interface DeviceCgroup {
 	apply(rules: readonly DeviceRule[]): void;
 	/** Whether what was applied last is in force by the kernel's word. */
 	isInForce(): boolean;
+	/** False once somebody else has removed it, which nobody can while a program is inside. */
+	isThere(): boolean;
 	/** Calls `work` with this process inside, in one turn, where `folder` doesn't lead there by itself. */
 	within<T>(work: () => T): T;
 	/** True when it is gone; false while somebody is inside, or cgroups of programs are there. Not called again once true. */
@@ -103,7 +105,7 @@ export class DeviceGroups {
 	take({ group: name, allow }: Confinement, turn = this.turn()): DevicePlace {
 		let group: Group;
 		try {
-			group = this.#groups.get(name) ?? this.#open(name);
+			group = this.#living(name) ?? this.#open(name);
 		} catch (error) {
 			throw new DevicesUnheld(messageOf(error));
 		}
@@ -136,8 +138,10 @@ export class DeviceGroups {
 		if (fault !== undefined) throw new Error(fault);
 		this.#told = newest({ allow, turn }, this.#told);
 		const failures: unknown[] = [];
-		for (const group of this.#groups.values()) {
+		for (const name of [...this.#groups.keys()]) {
 			try {
+				const group = this.#living(name);
+				if (group === undefined) continue;
 				if (!group.cgroup.isInForce()) group.key = '';
 				applyNewest(group, this.#told);
 			} catch (error) {
@@ -151,6 +155,14 @@ export class DeviceGroups {
 	close(): boolean {
 		for (const [name, group] of this.#groups) this.#remove(name, group);
 		return this.#groups.size === 0;
+	}
+
+	/** Undefined where there is none, or it was taken from under us: whoever comes next makes it anew. */
+	#living(name: string): Group | undefined {
+		const group = this.#groups.get(name);
+		if (group === undefined || group.cgroup.isThere()) return group;
+		if (!this.#remove(name, group)) throw new Error(`somebody else has put a cgroup in the place of that of ${name}`);
+		return undefined;
 	}
 
 	#open(name: string): Group {

@@ -9,6 +9,7 @@ import { systemClock } from '../../kit/clock.ts';
 import { readDirectoryLock } from '../../kit/directory-lock.ts';
 import { loaderArgs } from '../../kit/loader-args.ts';
 import type { LaunchRequest } from '../tasks/process-host.ts';
+import { removeTree } from './cgroup.ts';
 import type { SocketProcessHost } from './client.ts';
 import {
 	compileCache,
@@ -100,6 +101,12 @@ function trees({ directory }: HostFixture): readonly string[] {
 
 function treeOf(fixture: HostFixture): string {
 	return trees(fixture).find((path) => existsSync(join(path, 'cgroup.controllers'))) ?? '';
+}
+
+/** Whether tasks below it can be held to limits. */
+function limitsOf(tree: string): boolean {
+	const path = join(tree, 'cgroup.subtree_control');
+	return existsSync(path) && /memory/.test(readFileSync(path, 'latin1'));
 }
 
 function groups(fixture: HostFixture): readonly string[] {
@@ -205,6 +212,22 @@ for (const mark of ['one', 'two', 'three']) {
 				reason: 'INVALID_REQUEST',
 			});
 		expect(await fixture.host.launch(request(['true'], confine(BASE, '../other')))).toMatchObject({ kind: 'REFUSED' });
+	});
+
+	test('is held as ever after somebody else removed all that its host has made', async () => {
+		await said(fixture.host, probe(['full'], confine(BASE, 'removed')));
+		const left = trees(fixture);
+		expect(left).not.toEqual([]);
+		await until(() => expect(left.map(removeTree)).not.toContain(false));
+		await fixture.host.allowDevices(BASE);
+		expect(groups(fixture)).toEqual([]);
+		expect(await said(fixture.host, probe(['null', 'full'], confine(BASE, 'removed')))).toEqual({
+			null: 'open',
+			full: 'EPERM',
+		});
+		await until(() => expect(left.map(removeTree)).not.toContain(false));
+		expect(await said(fixture.host, probe(['full']))).toEqual({ full: 'open' });
+		expect(fixture.host.capabilities.limits === 'cgroup2').toBe(limitsOf(treeOf(fixture)));
 	});
 
 	test('is held by the next host too when a host died in the trial of what it has', async () => {

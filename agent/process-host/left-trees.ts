@@ -1,7 +1,8 @@
 /**
  * Trees of cgroups that hosts left behind which will never start again: of folders that were deleted, as of tests and of
  * tries. A tree is named after its host's directory (host-main.ts), and that is an argument of every host's main; so a
- * tree is nobody's when no process has such an argument and nobody is inside. The next host of the machine removes it.
+ * tree is nobody's when no process has such an argument and nobody is inside. The next host of the machine removes it,
+ * if it sees every process: in a container it may share the tree of cgroups with hosts that it doesn't see.
  */
 import { readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -13,10 +14,19 @@ const PATH_MAX = 4096;
 const TREE = /^gpuaas-([0-9a-f]{12})$/;
 
 /** In `home`, not `own`. */
-export function sweepLeftTrees(home: string, own: string, log: (line: string) => void): void {
+export function sweepLeftTrees(
+	home: string,
+	own: string,
+	log: (line: string) => void,
+	seesAll: () => boolean = seesAllProcesses,
+): void {
 	try {
 		const left = readdirSync(home).filter((name) => TREE.test(name) && name !== own);
 		if (left.length === 0) return;
+		if (!seesAll()) {
+			log(`${left.length} cgroups of other hosts are left alone: this one sees only the processes of its container`);
+			return;
+		}
 		const living = livingIds();
 		const dead = left.filter((name) => !living.has(TREE.exec(name)?.[1] ?? '') && isEmpty(join(home, name)));
 		const gone = dead.filter((name) => removeTree(join(home, name)));
@@ -24,6 +34,14 @@ export function sweepLeftTrees(home: string, own: string, log: (line: string) =>
 	} catch (error) {
 		log(`cgroups of hosts that are gone were not looked for: ${messageOf(error)}`);
 	}
+}
+
+/** Linux gives its first namespace of process ids this number (PROC_PID_INIT_INO in include/linux/proc_ns.h). */
+const WHOLE_MACHINE = 'pid:[4026531836]';
+
+/** Throws where /proc does not say. */
+export function seesAllProcesses(): boolean {
+	return readlinkSync('/proc/self/ns/pid') === WHOLE_MACHINE;
 }
 
 /** In either version of cgroups. */
