@@ -17,8 +17,12 @@ export interface CraftedHost {
 	readonly policy: string;
 }
 
-/** An id that no account of a machine has. */
-export const TESTER = { name: 'gpuaas-tester', uid: 64_987, gid: 64_987, groups: [64_988, 64_989] } as const;
+/** Ids that no account of a machine has, nor another test that runs beside this one: the kernel counts processes per id. */
+const ID = 50_000 + 4 * (process.pid % 2_000);
+export const TESTER = { name: 'gpuaas-tester', uid: ID, gid: ID, groups: [ID + 1, ID + 2] } as const;
+
+/** Another account of that host, for its line of passwd(5). */
+export const OTHER_UID = ID + 3;
 
 export const TESTER_LINES = {
 	passwd: [`${TESTER.name}:x:${TESTER.uid}:${TESTER.gid}::/tmp:/bin/bash`],

@@ -3,11 +3,9 @@ import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { eventually } from '../eventually.ts';
 import { lacks } from '../tools.ts';
 import { policyOf, startCrafted, TESTER, TESTER_LINES } from './crafted-host.ts';
 import type { Colleague, TerminalsWorld } from './terminals-world.ts';
-import { processes } from './up-world.ts';
 
 /**
  * Whatever a tenant starts on a node opens the devices of its assignment and no others: not a disk or the memory of the
@@ -75,12 +73,11 @@ describe.skipIf(lacks('root', 'unshare', 'mount'))('a tenant', () => {
 
 	test('in what copies files and what forwards ports', async () => {
 		const helper = async (name: string) => {
-			const isIt = ({ line }: { readonly line: string }) => /^\S+\/node /.test(line) && line.includes(name);
-			const { pid } = await eventually(`${name} runs`, () => processes().find(isIt));
+			const pid = await world.up.helper(name);
 			expect(readFileSync(`/proc/${pid}/cgroup`, 'utf8')).toMatch(/^0::\S*\/devices-[0-9a-f-]{36}\/task-/m);
 		};
 		using forward = ada.person('forward', world.node, '0:1', '--json');
-		await helper('agent/forward/main');
+		await helper('forward');
 		forward.kill('SIGINT');
 		await forward.exited;
 
@@ -88,7 +85,7 @@ describe.skipIf(lacks('root', 'unshare', 'mount'))('a tenant', () => {
 		writeFileSync(big, '');
 		truncateSync(big, 2 ** 31);
 		using copy = ada.person('cp', `${world.node}:${big}`, join(world.up.root, 'big'));
-		await helper('agent/files/main');
+		await helper('files');
 		copy.kill('SIGINT');
 		await copy.exited;
 	});

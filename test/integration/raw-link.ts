@@ -65,9 +65,11 @@ export class RawLink {
 
 	async welcomed(): Promise<Welcome> {
 		return await eventually('Welcome', () => {
-			if (this.end !== undefined) throw new Error(`ended with ${this.end.code}: ${this.end.message}`);
+			// First: it may have come, and the stream have ended since.
 			const [first] = this.frames;
-			return first?.message.case === 'welcome' && first.message.value;
+			if (first?.message.case === 'welcome') return first.message.value;
+			if (this.end !== undefined) throw new Error(`ended with ${this.end.code}: ${this.end.message}`);
+			return undefined;
 		});
 	}
 

@@ -5,7 +5,6 @@ import { eventually } from '../eventually.ts';
 import { lacks } from '../tools.ts';
 import { policyOf, startCrafted, TESTER, TESTER_LINES } from './crafted-host.ts';
 import type { TerminalsWorld } from './terminals-world.ts';
-import { processes } from './up-world.ts';
 
 /**
  * Whatever runs for a person on a node is the mapped account and nothing more: its ids, its supplementary groups and no
@@ -60,27 +59,16 @@ describe.skipIf(lacks('root', 'unshare', 'mount'))('on a node', () => {
 		await person.leaves('exit', 0);
 	});
 
-	/** The helpers of other tests' products look the same. */
-	function isOfThisWorld(pid: number): boolean {
-		const agents = world.up.pids('agent/');
-		for (let at = pid; at > 1; at = parentOf(at)) if (agents.includes(at)) return true;
-		return false;
-	}
-
 	/** What the helper of that name is, once it runs. */
 	async function helper(name: string): Promise<string> {
-		// Not the wrappers on the way, which have it in their arguments.
-		const isIt = ({ line }: { readonly line: string }) => /^\S+\/node /.test(line) && line.includes(name);
-		const { pid } = await eventually(`${name} runs`, () =>
-			processes().find((each) => isIt(each) && isOfThisWorld(each.pid)),
-		);
+		const pid = await world.up.helper(name);
 		return readFileSync(`/proc/${pid}/status`, 'utf8') + readFileSync(`/proc/${pid}/cgroup`, 'utf8');
 	}
 
 	test('what copies files and what forwards ports is the account', async () => {
 		const forward = world.up.start(['forward', world.node, '0:1', '--json']);
 		await forward.line((line) => line.includes('listening'));
-		isTheAccount(await helper('agent/forward/main'));
+		isTheAccount(await helper('forward'));
 		forward.child.kill('SIGINT');
 		await forward.ended;
 
@@ -89,7 +77,7 @@ describe.skipIf(lacks('root', 'unshare', 'mount'))('on a node', () => {
 		truncateSync(big, 2 ** 31);
 		try {
 			const copy = world.up.start(['cp', `${world.node}:${big}`, `${world.up.root}/big`]);
-			isTheAccount(await helper('agent/files/main'));
+			isTheAccount(await helper('files'));
 			copy.child.kill('SIGINT');
 			await copy.ended;
 		} finally {
@@ -109,12 +97,3 @@ describe.skipIf(lacks('root', 'unshare', 'mount'))('on a node', () => {
 		await forward.ended;
 	});
 });
-
-/** 0 once it is gone. */
-function parentOf(pid: number): number {
-	try {
-		return Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
-	} catch {
-		return 0;
-	}
-}

@@ -2,7 +2,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { eventually } from '../eventually.ts';
 import { lacks } from '../tools.ts';
-import { policyOf, startCrafted, TESTER, TESTER_LINES } from './crafted-host.ts';
+import { OTHER_UID, policyOf, startCrafted, TESTER, TESTER_LINES } from './crafted-host.ts';
 import type { TerminalsWorld } from './terminals-world.ts';
 import { processes } from './up-world.ts';
 
@@ -14,7 +14,7 @@ describe.skipIf(lacks('root', 'unshare', 'mount'))('on a host with little room',
 	beforeAll(async () => {
 		const { passwd, group } = TESTER_LINES;
 		world = await startCrafted({
-			passwd: [...passwd, 'gpuaas-noshell:x:64986:64987::/tmp:/no/such/shell'],
+			passwd: [...passwd, `gpuaas-noshell:x:${OTHER_UID}:${TESTER.gid}::/tmp:/no/such/shell`],
 			group,
 			ptsMax: PTS_MAX,
 			policy: policyOf([TESTER.name, 'gpuaas-noshell'], '[limits]\nprocesses = 48\n'),

@@ -180,24 +180,24 @@ export interface Colleague {
 
 /** One person's terminal: a real pty with a screen that can be read. */
 export class Person implements Disposable {
+	/** Once it has exited and all that it wrote is read: the one may be told before the other. */
 	readonly exited: Promise<{ readonly exitCode?: number; readonly signal?: number }>;
 	readonly #program: Program;
 	readonly #screen = new Screen({ columns: 80, rows: 24 }, new Turns(systemClock), () => {});
 	#raw = '';
 
 	constructor(file: string, argv: readonly string[], env: Readonly<Record<string, string>>) {
-		let onExit: (exit: { readonly exitCode?: number; readonly signal?: number }) => void = () => {};
-		this.exited = new Promise((resolve) => {
-			onExit = resolve;
-		});
+		const exit = Promise.withResolvers<{ readonly exitCode?: number; readonly signal?: number }>();
+		const end = Promise.withResolvers<void>();
+		this.exited = Promise.all([exit.promise, end.promise]).then(([how]) => how);
 		const launch = { file, args: argv, env: { ...env, TERM: 'xterm-256color' } };
 		this.#program = startOnPty(launch, { columns: 80, rows: 24 }, undefined, {
 			onData: (_stream, bytes) => {
 				this.#raw += bytes.toString('latin1');
 				this.#screen.feed(bytes);
 			},
-			onEnd: () => {},
-			onExit: (exit) => onExit(exit),
+			onEnd: () => end.resolve(),
+			onExit: exit.resolve,
 		});
 	}
 

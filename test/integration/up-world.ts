@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { eventually } from '../eventually.ts';
 
 /**
  * The whole product as a person starts it: `gpuaas up` in a folder of its own, on free ports, with a configuration folder
@@ -76,8 +77,7 @@ export class UpWorld implements AsyncDisposable {
 		if (up === undefined) throw new Error('nothing is up');
 		this.#up = undefined;
 		up.child.kill('SIGKILL');
-		for (const name of ['agent/main', 'control-plane/main'])
-			for (const pid of this.pids(name)) process.kill(pid, 'SIGKILL');
+		for (const name of ['agent/main', 'control-plane/main']) for (const pid of this.pids(name)) killQuietly(pid);
 		await up.ended;
 	}
 
@@ -100,11 +100,30 @@ export class UpWorld implements AsyncDisposable {
 		return { PATH, HOME, GPUAAS_CONFIG_DIR: join(this.root, 'config') };
 	}
 
-	/** Pids of this world's processes whose command line contains `text`. */
+	/**
+	 * Pids of this world's processes whose command line contains `text`. Without what they have only just made: a process
+	 * has the command line of its parent until it has a program of its own.
+	 */
 	pids(text: string): number[] {
-		return processes()
+		const found = processes()
 			.filter(({ line }) => line.includes(text) && line.includes(this.data))
 			.map(({ pid }) => pid);
+		return found.filter((pid) => !found.includes(parentOf(pid)));
+	}
+
+	/** Whether one of this world's daemons is above it: what runs on the nodes of other worlds looks the same. */
+	runs(pid: number): boolean {
+		const daemons = this.pids('agent/');
+		for (let at = pid; at > 1; at = parentOf(at)) if (daemons.includes(at)) return true;
+		return false;
+	}
+
+	/** The helper (`agent/NAME/main`) of a command to this world's node, once it runs. */
+	async helper(name: string): Promise<number> {
+		// Not the wrappers on the way, which have it in their arguments.
+		const isIt = (line: string) => /^\S+\/node /.test(line) && line.includes(`agent/${name}/main`);
+		const found = () => processes().find(({ pid, line }) => isIt(line) && this.runs(pid));
+		return (await eventually(`the helper ${name} runs`, found)).pid;
 	}
 
 	logs(): string {
@@ -216,4 +235,13 @@ export function processes(): { readonly pid: number; readonly line: string }[] {
 		}
 	}
 	return found;
+}
+
+/** 0 once it is gone. */
+function parentOf(pid: number): number {
+	try {
+		return Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
+	} catch {
+		return 0;
+	}
 }
