@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../kit/clock.ts';
+import { type Clock, systemClock } from '../../kit/clock.ts';
 import {
 	compileCache,
 	firstOutput,
@@ -171,10 +171,20 @@ it('kills a host that is connected and silent, and starts the next one, which sa
 	const { pid } = fixture.host;
 	process.kill(pid, 'SIGSTOP');
 	const { directory } = fixture;
-	const next = await startProcessHost({ directory, clock: systemClock, compileCache, greetingMsMax: 500 });
+	// Its patience is over at once with the first, who never answers; the next one has all the time that it needs.
+	let patient = false;
+	const clock: Clock = {
+		...systemClock,
+		setTimer(callback, delayMs) {
+			if (patient || delayMs < 1000) return systemClock.setTimer(callback, delayMs);
+			patient = true;
+			return systemClock.setTimer(callback, 0);
+		},
+	};
+	const next = await startProcessHost({ directory, clock, compileCache });
 	fixture.host = next;
 	expect(next.pid).not.toBe(pid);
-	expect(readFileSync(join(directory, 'host.log'), 'utf8')).toContain('said nothing for 500 ms, so it was killed');
+	expect(readFileSync(join(directory, 'host.log'), 'utf8')).toContain('said nothing for 15000 ms, so it was killed');
 	expect((await resultOf(next, wanted)).end).toEqual({ kind: 'HOST_DIED' });
 	await until(() => expect(pidsWith(seconds)).toEqual([]));
 });

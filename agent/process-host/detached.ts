@@ -49,8 +49,6 @@ export interface DetachedStart<C extends object> {
 	 * there needs 57 MB, one that has to strip types itself 90.
 	 */
 	readonly compileCache?: string;
-	/** How long one that is connected may be silent before it is killed. */
-	readonly greetingMsMax?: number;
 	/** The systemd unit that starts it: then it is waited for, and never started in a cgroup of ours. */
 	readonly unit?: string | undefined;
 }
@@ -143,11 +141,11 @@ export async function startDetached<H>(program: DetachedProgram<H>, options: Det
 async function greeted<H>(
 	{ name, connect }: DetachedProgram<H>,
 	directory: string,
-	{ clock, greetingMsMax = GREETING_MS_MAX }: DetachedStart<object>,
+	{ clock }: DetachedStart<object>,
 ): Promise<H> {
 	const connection = await connect(directory);
 	const enough = new AbortController();
-	const late = sleep(clock, greetingMsMax, enough.signal);
+	const late = sleep(clock, GREETING_MS_MAX, enough.signal);
 	const host = await Promise.race([connection.greeted, late]).finally(() => enough.abort());
 	if (host !== undefined) return host;
 	// Its end is of no interest any more.
@@ -156,7 +154,7 @@ async function greeted<H>(
 	const held = readDirectoryLock(directory);
 	// By pid and start time: nobody else.
 	if (held?.alive === true) process.kill(held.lock.pid, 'SIGKILL');
-	const message = `the ${name} in ${directory} was connected and said nothing for ${greetingMsMax} ms, so it was killed`;
+	const message = `the ${name} in ${directory} was connected and said nothing for ${GREETING_MS_MAX} ms, so it was killed`;
 	// In its own log, where whoever wonders about its tasks looks: it can't say so itself.
 	appendFileSync(join(directory, logName), `${new Date(clock.now()).toISOString()} ${message}\n`, { mode: 0o600 });
 	throw new GpuaasError({ code: 'UNAVAILABLE', reason: 'UNREACHABLE', message });

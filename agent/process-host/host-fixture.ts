@@ -6,20 +6,25 @@ import { fileURLToPath } from 'node:url';
 import { vi } from 'vitest';
 import { systemClock } from '../../kit/clock.ts';
 import { readDirectoryLock } from '../../kit/directory-lock.ts';
+import { bootId } from '../../kit/process-identity.ts';
 import type { LaunchRequest, OutputRecord, ProcessHost, TaskKey, TaskResult } from '../tasks/process-host.ts';
 import type { SocketProcessHost } from './client.ts';
 import type { HostConfig } from './limits.ts';
-import { reapDirectory } from './reap.ts';
+import { uptimeTicks } from './proc.ts';
+import { lastSignOfLife, reapDirectory } from './reap.ts';
 import { startProcessHost } from './start.ts';
 
 export const compileCache = fileURLToPath(new URL('../../test/.cache/process-host', import.meta.url));
 export const PATH = '/usr/bin:/bin';
 let made = 0;
 
-/** An argument for sleep(1) that no other process on the machine has, so that its process is found by it. */
+/**
+ * An argument for sleep(1) that no other process on the machine has, so that its process is found by it. Each is as long
+ * as the next: none is a part of another.
+ */
 export function uniqueSeconds(): string {
 	made += 1;
-	return `9${process.pid}.${made}`;
+	return `9${String(process.pid).padStart(7, '0')}.${String(made).padStart(5, '0')}`;
 }
 
 /** Pids whose command line has `text`; zombies have none. */
@@ -38,6 +43,14 @@ export function until<T>(condition: () => T | Promise<T>): Promise<T> {
 	return vi.waitFor(condition, { timeout: 50_000, interval: 10 });
 }
 
+/** What began after the last sign of life of a host that died could be anybody's: this waits for one since now. */
+export async function signOfLife(directory: string): Promise<void> {
+	const sinceTicks = uptimeTicks();
+	await until(() => {
+		if (lastSignOfLife(directory, bootId()) <= sinceTicks) throw new Error('no sign of life yet');
+	});
+}
+
 export function request(argv: readonly string[], more: Partial<LaunchRequest> = {}): LaunchRequest {
 	made += 1;
 	return {
@@ -46,7 +59,8 @@ export function request(argv: readonly string[], more: Partial<LaunchRequest> = 
 		argv,
 		env: { PATH },
 		cwd: '/',
-		timeoutMs: 60_000,
+		// Longer than any test: what ends by it says so.
+		timeoutMs: 600_000,
 		graceMs: 1_000,
 		outputCapBytes: 1 << 20,
 		...more,

@@ -1,8 +1,10 @@
 import { spawn } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { present } from '../../kit/assert.ts';
 import type { HostEvent } from '../tasks/process-host.ts';
 import {
 	compileCache,
+	firstOutput,
 	HostFixture,
 	launched,
 	outputOf,
@@ -14,6 +16,7 @@ import {
 	until,
 } from './host-fixture.ts';
 import { attachmentsMax } from './limits.ts';
+import { readStat } from './proc.ts';
 
 describe.each(['off', 'auto'] as const)('with cgroup %s', (cgroup) => {
 	let fixture: HostFixture;
@@ -29,13 +32,13 @@ describe.each(['off', 'auto'] as const)('with cgroup %s', (cgroup) => {
 		const argv = ['sh', '-c', `sleep ${seconds} & sleep ${seconds}`];
 		const { result } = await run(fixture.host, request(argv, { timeoutMs: 200, graceMs: 5_000 }));
 		expect(result).toMatchObject({ stoppedBy: 'TIMEOUT', end: { kind: 'SIGNALED', signal: 'SIGTERM' } });
-		expect(pidsWith(seconds)).toEqual([]);
+		await gone(seconds);
 	});
 
 	it('cancels: SIGTERM first, so that a task may tidy up', async () => {
 		const argv = ['sh', '-c', 'trap "echo tidy; exit 7" TERM; echo ready; while :; do sleep 0.05; done'];
 		const wanted = await launched(fixture.host, request(argv));
-		await until(async () => expect((await fixture.host.list()).some((each) => each.outputBytes > 5)).toBe(true));
+		await firstOutput(fixture.host, wanted);
 		expect(await fixture.host.cancel(wanted, 30_000)).toBe('STOPPING');
 		const { stdout } = await outputOf(fixture.host, wanted);
 		expect(stdout.toString()).toBe('ready\ntidy\n');
@@ -59,12 +62,15 @@ describe.each(['off', 'auto'] as const)('with cgroup %s', (cgroup) => {
 		await fixture.host.cancel(wanted, 50);
 		const result = await resultOf(fixture.host, wanted);
 		expect(result).toMatchObject({ stoppedBy: 'CANCEL', end: { kind: 'SIGNALED', signal: 'SIGKILL' } });
-		expect(pidsWith(seconds)).toEqual([]);
+		await gone(seconds);
 	});
 
 	it('cancels a stopped task', async () => {
 		const argv = ['sh', '-c', 'kill -STOP $$; sleep 1000'];
 		const wanted = await launched(fixture.host, request(argv));
+		const status = (await fixture.host.list()).find(({ taskId }) => taskId === wanted.taskId);
+		const { pid } = present(status?.started, 'it was launched');
+		await until(() => expect(readStat(pid)?.state).toBe('T'));
 		await fixture.host.cancel(wanted, 30_000);
 		expect((await resultOf(fixture.host, wanted)).end).toEqual({ kind: 'SIGNALED', signal: 'SIGTERM' });
 	});
@@ -89,7 +95,7 @@ describe.each(['off', 'auto'] as const)('with cgroup %s', (cgroup) => {
 		const argv = ['sh', '-c', `setsid sleep ${seconds} & exec sleep 0.1`];
 		const { result } = await run(fixture.host, request(argv));
 		expect(result.end).toEqual({ kind: 'EXITED', exitCode: 0 });
-		expect(pidsWith(seconds)).toEqual([]);
+		await gone(seconds);
 	});
 
 	it('runs 100 tasks at once, each with its own output and result', async () => {

@@ -2,18 +2,37 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { sleep, systemClock } from '../../kit/clock.ts';
+import { type Clock, systemClock } from '../../kit/clock.ts';
 import { readDirectoryLock } from '../../kit/directory-lock.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
-import { compileCache, HostFixture } from './host-fixture.ts';
+import { compileCache, HostFixture, until } from './host-fixture.ts';
 import { startProcessHost } from './start.ts';
 
 const unit = 'gpuaas-process-host.service';
 
+/** The system's, and how many pauses were made on it: a start by a unit makes one a try. */
+function counting() {
+	const pauses = { made: 0 };
+	const clock: Clock = {
+		...systemClock,
+		setTimer(callback, delayMs) {
+			pauses.made += 1;
+			return systemClock.setTimer(callback, delayMs);
+		},
+	};
+	/** It looked so often since, and found nobody. */
+	const tried = async (times: number) => {
+		const enough = pauses.made + times;
+		await until(() => expect(pauses.made).toBeGreaterThanOrEqual(enough));
+	};
+	return { clock, tried };
+}
+
 it('where a unit starts the host it is waited for, and none is started in the cgroup of who waits', async () => {
 	const directory = mkdtempSync(join(tmpdir(), 'ph-'));
-	const reached = startProcessHost({ directory, clock: systemClock, compileCache, unit });
-	await sleep(systemClock, 1000);
+	const { clock, tried } = counting();
+	const reached = startProcessHost({ directory, clock, compileCache, unit });
+	await tried(10);
 	expect(readDirectoryLock(directory)).toBeUndefined();
 	// As the unit does.
 	const host = await startProcessHost({ directory, clock: systemClock, compileCache });
@@ -24,8 +43,9 @@ it('where a unit starts the host it is waited for, and none is started in the cg
 
 	// One that makes room ends, and its place is the unit's, too.
 	expect(await host.retire()).toBe(true);
-	const next = startProcessHost({ directory, clock: systemClock, compileCache, unit });
-	await sleep(systemClock, 500);
+	await until(() => expect(readDirectoryLock(directory)?.alive).toBe(false));
+	const next = startProcessHost({ directory, clock, compileCache, unit });
+	await tried(5);
 	expect(readDirectoryLock(directory)).toMatchObject({ alive: false, lock: { pid: host.pid } });
 	const successor = await fixture.connect();
 	const again = await next;

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
-import { pidsWith, until } from '../process-host/host-fixture.ts';
+import { pidsWith, uniqueSeconds, until } from '../process-host/host-fixture.ts';
 import { sessionBoxes } from '../process-host/task-box.ts';
 import { nodeWaiter } from '../process-host/waiter.ts';
 import { HostChannel } from './host-channel.ts';
@@ -20,7 +20,7 @@ import { Turns } from './turns.ts';
 /** No process has it: whoever ends it ends nobody. */
 const NOBODY = 0x7fff_fff0;
 /** As one that began a session of its own and holds the streams of its channel. */
-const ESCAPED = '98763-escaped';
+const ESCAPED = `${uniqueSeconds()}-escaped`;
 
 test('who left its session and writes on neither fills memory nor holds an ended channel open', async () => {
 	const clock = new VirtualClock();

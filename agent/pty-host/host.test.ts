@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { present } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { systemRng, uuidv7 } from '../../kit/ids.ts';
-import { compileCache, pidsWith, until } from '../process-host/host-fixture.ts';
+import { compileCache, pidsWith, signOfLife, uniqueSeconds, until } from '../process-host/host-fixture.ts';
 import type { SocketPtyHost } from './client.ts';
 import { stdinWindowBytes } from './limits.ts';
 import type { Attachment, ChannelListener, ChannelOutcome, OpenRequest } from './pty-host.ts';
@@ -105,7 +105,7 @@ async function watched(opened: OpenRequest) {
 }
 
 test('whoever breaks the rules on one channel ends that one, and the others go on', async () => {
-	const [good, ...bad] = [0, 1, 2, 3, 4].map(() => request(['/usr/bin/sleep', '98765']));
+	const [good, ...bad] = [0, 1, 2, 3, 4].map(() => request(['/usr/bin/sleep', uniqueSeconds()]));
 	const program = present(good, 'one');
 	for (const each of [program, ...bad]) await host.open(each);
 	const others = await Promise.all(bad.map(watched));
@@ -152,7 +152,7 @@ test('a host has no more terminals than its limit, also when many come at once, 
 	const folder = mkdtempSync(join(tmpdir(), 'pty-'));
 	const small = await startPtyHost({ directory: folder, clock: systemClock, compileCache, config: { channelsMax: 2 } });
 	try {
-		const asked = [0, 1, 2, 3].map(() => request(['/usr/bin/sleep', '98760']));
+		const asked = [0, 1, 2, 3].map(() => request(['/usr/bin/sleep', uniqueSeconds()]));
 		const outcomes = await Promise.all(asked.map((each) => small.open(each)));
 		const refused = {
 			kind: 'REFUSED',
@@ -231,14 +231,15 @@ test.skipIf(!isRoot)(
 		const confine = (group: string) => ({
 			confine: { group, allow: ['c 1:3 rw', 'c 5:0 rw', 'c 5:2 rw', 'c 136:* rw'] },
 		});
-		const argv = ['/bin/sh', '-c', 'trap "" HUP; /usr/bin/sleep 98762 <&- >&- 2>&- &'];
+		const seconds = uniqueSeconds();
+		const argv = ['/bin/sh', '-c', `trap "" HUP; /usr/bin/sleep ${seconds} <&- >&- 2>&- &`];
 		for (let batch = 0; batch < 8; batch += 1)
 			await Promise.all(Array.from({ length: 8 }, (_, index) => run(request(argv, confine(`left-${batch}-${index}`)))));
 		await until(async () => {
 			const opened = request(['/bin/true'], confine('another'));
 			expect(await host.open(opened)).toMatchObject({ kind: 'OPENED' });
 		});
-		await until(() => expect(pidsWith('sleep\u000098762')).toEqual([]));
+		await until(() => expect(pidsWith(`sleep\u0000${seconds}`)).toEqual([]));
 		for (const { id } of await host.list()) await host.end(id, 'TERMINAL_EXITED', '');
 		await until(async () => {
 			for (const { id, outcome } of await host.list()) if (outcome !== undefined) await host.forget(id);
@@ -262,7 +263,7 @@ test('a host that has anything left does not make room for its successor, whoeve
 
 test('a terminal that is forgotten while it ends is not kept', async () => {
 	for (const more of [{}, { tty: { columns: 80, rows: 24 } }]) {
-		const opened = request(['/usr/bin/sleep', '98761'], more);
+		const opened = request(['/usr/bin/sleep', uniqueSeconds()], more);
 		await host.open(opened);
 		await host.end(opened.id, 'TERMINAL_ENDED', 'killed while the node was away');
 		await host.forget(opened.id);
@@ -272,35 +273,39 @@ test('a terminal that is forgotten while it ends is not kept', async () => {
 
 test('a thousand terminals, one after the other, leave nothing', async () => {
 	await run(request(['/bin/true'], { tty: { columns: 80, rows: 24 } }));
+	const echo = `echo ${uniqueSeconds()}`;
 	const before = descriptors();
 	for (let round = 0; round < 100; round += 1) {
 		const tty = { columns: 80, rows: 24 };
 		await Promise.all(
 			Array.from({ length: 10 }, (_, index) =>
-				run(request(['/bin/sh', '-c', 'echo 98763; exit 0'], index % 2 === 0 ? { tty } : {})),
+				run(request(['/bin/sh', '-c', `${echo}; exit 0`], index % 2 === 0 ? { tty } : {})),
 			),
 		);
 	}
 	await until(() => {
 		if (descriptors() > before + 2) throw new Error(`${descriptors()} descriptors, ${before} before`);
 	});
-	expect(pidsWith('echo 98763')).toEqual([]);
+	expect(pidsWith(echo)).toEqual([]);
 	expect(await host.list()).toEqual([]);
 	expect(readdirSync(join(directory, 'channels'))).toEqual([]);
 }, 120_000);
 
 test('the death of the host ends its terminals, and the next one says so', async () => {
-	const opened = request(['/bin/sh', '-c', 'trap "" HUP; sleep 98764 & wait'], { tty: { columns: 80, rows: 24 } });
+	const seconds = uniqueSeconds();
+	const argv = ['/bin/sh', '-c', `trap "" HUP; sleep ${seconds} & wait`];
+	const opened = request(argv, { tty: { columns: 80, rows: 24 } });
 	await host.open(opened);
 	await until(() => {
-		if (pidsWith('sleep\u000098764').length !== 1) throw new Error('it does not run yet');
+		if (pidsWith(`sleep\u0000${seconds}`).length !== 1) throw new Error('it does not run yet');
 	});
+	await signOfLife(directory);
 	process.kill(host.pid, 'SIGKILL');
 	await host.closed;
 	host = await start();
 	expect(await host.list()).toMatchObject([{ id: opened.id, outcome: { reason: 'HOST_DIED' } }]);
 	await until(() => {
-		if (pidsWith('sleep\u000098764').length > 0) throw new Error('it still runs');
+		if (pidsWith(`sleep\u0000${seconds}`).length > 0) throw new Error('it still runs');
 	});
 	await host.forget(opened.id);
 });

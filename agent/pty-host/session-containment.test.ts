@@ -4,17 +4,12 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { systemClock } from '../../kit/clock.ts';
 import { systemRng, uuidv7 } from '../../kit/ids.ts';
-import { bootId } from '../../kit/process-identity.ts';
-import { compileCache, pidsWith, until } from '../process-host/host-fixture.ts';
-import { uptimeTicks } from '../process-host/proc.ts';
-import { lastSignOfLife } from '../process-host/reap.ts';
+import { compileCache, pidsWith, signOfLife, uniqueSeconds, until } from '../process-host/host-fixture.ts';
 import type { SocketPtyHost } from './client.ts';
 import type { OpenRequest } from './pty-host.ts';
 import { startPtyHost } from './start.ts';
 
 /** Where no control group can be made, a terminal's session is all that holds what runs in it. */
-/** Seconds that nobody else sleeps: what another run left behind is not ours. */
-const OURS = 100_000_000 + process.pid * 10;
 let directory: string;
 let host: SocketPtyHost;
 const start = () => startPtyHost({ directory, clock: systemClock, compileCache, config: { cgroup: 'off' } });
@@ -30,7 +25,7 @@ afterEach(async () => {
 });
 
 /** A shell, and two jobs that take no notice of a hang-up. */
-async function opened(seconds: number): Promise<OpenRequest> {
+async function opened(seconds: string): Promise<OpenRequest> {
 	const request = {
 		id: uuidv7(systemClock.now(), systemRng),
 		argv: ['/bin/sh', '-c', `trap "" HUP; sleep ${seconds} & sleep ${seconds} & wait`],
@@ -47,32 +42,30 @@ async function opened(seconds: number): Promise<OpenRequest> {
 	return request;
 }
 
-const jobs = (seconds: number) => pidsWith(`sleep\u0000${seconds}`);
+const jobs = (seconds: string) => pidsWith(`sleep\u0000${seconds}`);
 
-const areGone = (seconds: number) =>
+const areGone = (seconds: string) =>
 	until(() => {
 		if (jobs(seconds).length > 0) throw new Error('they still run');
 	});
 
 test('closing a terminal ends its whole session', async () => {
-	const { id } = await opened(OURS + 1);
+	const seconds = uniqueSeconds();
+	const { id } = await opened(seconds);
 	await host.end(id, 'TERMINAL_KILLED', 'closed');
-	await areGone(OURS + 1);
+	await areGone(seconds);
 	await until(async () => {
 		expect(await host.list()).toMatchObject([{ id, outcome: { reason: 'TERMINAL_KILLED' } }]);
 	});
 });
 
 test('the next host ends what a host that died left running', async () => {
-	const { id } = await opened(OURS + 2);
-	// What began after the last sign of life of a host that died could be anybody's.
-	const ranTicks = uptimeTicks();
-	await until(() => {
-		if (lastSignOfLife(directory, bootId()) <= ranTicks) throw new Error('no sign of life since they run');
-	});
+	const seconds = uniqueSeconds();
+	const { id } = await opened(seconds);
+	await signOfLife(directory);
 	process.kill(host.pid, 'SIGKILL');
 	await host.closed;
 	host = await start();
-	await areGone(OURS + 2);
+	await areGone(seconds);
 	expect(await host.list()).toMatchObject([{ id, outcome: { reason: 'HOST_DIED' } }]);
 });
