@@ -21,6 +21,12 @@ async function freePort(): Promise<number> {
 	return taken.port;
 }
 
+/** An address at which nobody listens, nor will while this is held: whoever has the port at one has it at all. */
+async function silence(): Promise<{ readonly host: string } & AsyncDisposable> {
+	const taken = await listening();
+	return { host: `127.0.0.2:${taken.port}`, [Symbol.asyncDispose]: () => taken[Symbol.asyncDispose]() };
+}
+
 /** `doctor` in a world of its own: a data folder, and a configuration folder with a context for `address`. */
 async function diagnose(address: string, ports: object, spoil?: (config: string) => void) {
 	const data = mkdtempSync(join(tmpdir(), 'gpuaas-doctor-'));
@@ -91,9 +97,9 @@ describe('doctor', () => {
 	});
 
 	it('gives a call that nobody heard no correlation id to look for', async () => {
-		const port = await freePort();
+		await using nobody = await silence();
 		const config = mkdtempSync(join(tmpdir(), 'gpuaas-doctor-'));
-		const local = { address: `https://127.0.0.1:${port}`, caPem: '', key: 'k' };
+		const local = { address: `https://${nobody.host}`, caPem: '', key: 'k' };
 		await writeContexts({ env: { GPUAAS_CONFIG_DIR: config } }, { current: 'local', contexts: { local } });
 		const io = testIo({ GPUAAS_CONFIG_DIR: config });
 		expect(await dispatch(['whoami'], io)).toBe(1);
@@ -102,12 +108,12 @@ describe('doctor', () => {
 	});
 
 	it('finds a server that does not answer, and says how one is started', async () => {
-		const port = await freePort();
-		const found = await diagnose(`https://127.0.0.1:${port}`, {});
+		await using nobody = await silence();
+		const found = await diagnose(`https://${nobody.host}`, {});
 		expect(found.code).toBe(1);
 		expect(found.of('server')).toMatchObject({
 			result: 'fail',
-			finding: `https://127.0.0.1:${port} can't be reached (connect ECONNREFUSED 127.0.0.1:${port})`,
+			finding: `https://${nobody.host} can't be reached (connect ECONNREFUSED ${nobody.host})`,
 			advice: expect.stringContaining('gpuaas up'),
 		});
 		expect(found.of('context')).toMatchObject({ result: 'ok' });

@@ -1,4 +1,4 @@
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import { VirtualClock } from '../../../kit/virtual-clock.ts';
 import { KeycloakDirectory } from './keycloak-directory.ts';
 
@@ -51,7 +51,7 @@ test('whoever gives up waiting is let go at once, by the token’s address and b
 		const stop = new AbortController();
 		const keycloak = new KeycloakDirectory(settings, new VirtualClock(), silent, grant);
 		const status = keycloak.statusOf(ISSUER, 'ada', stop.signal);
-		await vi.waitUntil(() => asked.at(-1)?.endsWith(at));
+		await expect.poll(() => asked.at(-1)).toMatch(new RegExp(`${at}$`));
 		stop.abort();
 		await expect(status).rejects.toMatchObject({ reason: 'ISSUER_UNAVAILABLE' });
 	}
