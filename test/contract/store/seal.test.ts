@@ -159,7 +159,7 @@ eachStore('sealing', (kind) => {
 		await using follower = await SealReconciler.open(options[1]);
 		const write = (index: number) => record(index % 2 === 0 ? world.store : second, systemClock, `nodes/${index}`);
 		const ids = await Promise.all(Array.from({ length: 20 }, (_, index) => write(index)));
-		await Promise.all(ids.map((id, index) => (index % 2 === 0 ? follower : first).covered(id)));
+		await Promise.all(ids.flatMap((id) => [first.covered(id), follower.covered(id)]));
 		expect(anchors[1].newest()).toEqual(anchors[0].newest());
 		expect(await verifyStore(second, anchors[1])).toEqual({ kind: 'verified', headSize: 20, size: 20 });
 		await first[Symbol.asyncDispose]();
