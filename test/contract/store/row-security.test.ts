@@ -16,7 +16,7 @@ const acme: Tenancy = { organizations: ['acme'], principalId: 'ada' };
 
 let server: PostgresServer;
 beforeAll(async () => {
-	server = await PostgresServer.start();
+	server = await PostgresServer.start({ durable: false });
 });
 afterAll(() => server[Symbol.asyncDispose]());
 
@@ -215,7 +215,7 @@ describe('the schema', () => {
 	});
 
 	test('a tenant’s role that takes on the system’s is found', async () => {
-		await using own = await PostgresServer.start();
+		await using own = await PostgresServer.start({ durable: false });
 		const url = await own.createDatabase();
 		await using store = await openPgStore(url, deps);
 		await own.query(url, 'GRANT gpuaas_app_system TO gpuaas_app_tenant');
@@ -242,7 +242,7 @@ describe('the schema', () => {
 
 describe('a user of the database who may create no roles', () => {
 	test('is told what an administrator has to run, and starts after that', async () => {
-		await using own = await PostgresServer.start();
+		await using own = await PostgresServer.start({ durable: false });
 		const database = await own.createDatabase();
 		await own.query('postgres', 'CREATE ROLE plain LOGIN');
 		await own.query(database, 'GRANT CREATE ON SCHEMA public TO plain');
@@ -261,7 +261,7 @@ describe('a user of the database who may create no roles', () => {
 	});
 
 	test('who made the tables before there were roles hands them over', async () => {
-		await using own = await PostgresServer.start();
+		await using own = await PostgresServer.start({ durable: false });
 		await own.query('postgres', 'CREATE ROLE former LOGIN CREATEROLE');
 		await own.query('postgres', 'CREATE DATABASE former OWNER former');
 		const url = own.url('former').replace('//gpuaas@', '//former@');
@@ -290,7 +290,7 @@ const startOnce = async (url: string) => (await openPgStore(url, deps))[Symbol.a
 
 describe('the roles are one installation’s', () => {
 	test('so a new one beside another’s user does not start, and the one that was there is told of it', async () => {
-		await using own = await PostgresServer.start();
+		await using own = await PostgresServer.start({ durable: false });
 		const url = await databaseOf(own, 'plain', 'CREATEROLE');
 		await startOnce(url);
 		await own.query(
@@ -312,7 +312,7 @@ describe('the roles are one installation’s', () => {
 	});
 
 	test('whatever the user of another may grant itself: it doesn’t', async () => {
-		await using own = await PostgresServer.start();
+		await using own = await PostgresServer.start({ durable: false });
 		const url = await own.createDatabase();
 		await startOnce(url);
 		const second = await databaseOf(own, 'second', 'CREATEROLE');
@@ -327,7 +327,7 @@ describe('the roles are one installation’s', () => {
 	});
 
 	test('and those of whoever may become its user, and of an earlier user of its own', async () => {
-		await using own = await PostgresServer.start();
+		await using own = await PostgresServer.start({ durable: false });
 		const url = await databaseOf(own, 'plain', 'CREATEROLE');
 		await own.query(
 			'postgres',
@@ -348,7 +348,7 @@ describe('the roles are one installation’s', () => {
 
 describe('a schema named like the user', () => {
 	test.each(['plain', '"a plain\\\\"" user"'])('has the tables of %s from the first start', async (user) => {
-		await using own = await PostgresServer.start();
+		await using own = await PostgresServer.start({ durable: false });
 		const database = await own.createDatabase();
 		await own.query(database, `CREATE ROLE ${user} LOGIN CREATEROLE; CREATE SCHEMA AUTHORIZATION ${user}`);
 		const login = encodeURIComponent(user.replace(/^"|"$/g, '').replace('""', '"'));
@@ -366,7 +366,7 @@ describe('a schema named like the user', () => {
 	});
 
 	test('keeps the rows of before there were roles', async () => {
-		await using own = await PostgresServer.start();
+		await using own = await PostgresServer.start({ durable: false });
 		const url = await databaseOf(own, 'plain', 'CREATEROLE');
 		// As before 15, when everybody might make tables in `public`.
 		await own.query(own.url('plain'), 'CREATE SCHEMA AUTHORIZATION plain; GRANT CREATE ON SCHEMA public TO PUBLIC');

@@ -38,7 +38,7 @@ export function eachStore(name: string, body: (kind: StoreKind) => void): void {
 		/** Migrated once, copied for each test. */
 		let template: string;
 		beforeAll(async () => {
-			server = await PostgresServer.start();
+			server = await PostgresServer.start({ durable: false });
 			template = await server.createDatabase();
 			await (await openAt(template))[Symbol.asyncDispose]();
 		});
