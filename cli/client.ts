@@ -58,7 +58,7 @@ export function apiOf(io: Io, context: Context & { readonly name: string }, bear
 	};
 	const baseUrl = context.address;
 	const nodeOptions = { ca: context.caPem, settings: { initialWindowSize: STREAM_WINDOW_BYTES } };
-	const sessionManager = new ApiSessions(baseUrl, {}, nodeOptions);
+	const sessionManager = new ApiSessions(baseUrl, {}, nodeOptions, io.clock);
 	const base = createConnectTransport({ baseUrl, httpVersion: '2', sessionManager, interceptors: [headers] });
 	const transport = withDirectStreams(base, sessionManager, { baseUrl, interceptors: [headers] });
 	const convert = (error: unknown) => toGpuaasError(error, context, correlationId);

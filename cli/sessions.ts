@@ -1,17 +1,83 @@
-import type { ClientHttp2Stream } from 'node:http2';
+import type {
+	ClientHttp2Session,
+	ClientHttp2Stream,
+	ClientSessionOptions,
+	SecureClientSessionOptions,
+} from 'node:http2';
+import { Code, ConnectError } from '@connectrpc/connect';
 import { Http2SessionManager } from '@connectrpc/connect-node';
+import { type Clock, systemClock } from '../kit/clock.ts';
+import { type SilenceLimits, whenSilent } from '../kit/silence.ts';
+
+export interface ApiSessionLimits extends SilenceLimits {
+	/** Name, TCP and TLS together. */
+	readonly dialTimeoutMs: number;
+}
+
+/** As agents and their gateways have it. */
+export const API_SESSION_LIMITS_DEFAULT: ApiSessionLimits = Object.freeze({
+	dialTimeoutMs: 10_000,
+	keepaliveMs: 10_000,
+	keepaliveTimeoutMs: 5000,
+});
 
 /**
- * The connection to a control plane, whose answers can be read at any time. In Node 24 an answer that has come to its
- * end before its reader begins, as on a busy machine, fails with "Premature close" instead of being read: the reader
- * that Node makes asks whether the stream is closed, which for HTTP/2 says that nothing more will come, not that
- * nothing is left. test/integration/late-reader.test.ts holds this against the pinned Node.
+ * The connection to a control plane. It ends when the other end is heard no more, and no dial waits for longer than a
+ * person would.
+ *
+ * Its answers can be read at any time. In Node 24 an answer that has come to its end before its reader begins, as on a
+ * busy machine, fails with "Premature close" instead of being read: the reader that Node makes asks whether the stream
+ * is closed, which for HTTP/2 says that nothing more will come, not that nothing is left. test/integration/
+ * late-reader.test.ts holds this against the pinned Node.
  */
 export class ApiSessions extends Http2SessionManager {
+	readonly #limits: ApiSessionLimits;
+	readonly #clock: Clock;
+	readonly #followed = new WeakSet<ClientHttp2Session>();
+
+	constructor(
+		url: string,
+		limits: Partial<ApiSessionLimits> = {},
+		options?: ClientSessionOptions | SecureClientSessionOptions,
+		clock: Clock = systemClock,
+	) {
+		super(url, {}, options);
+		this.#limits = { ...API_SESSION_LIMITS_DEFAULT, ...limits };
+		this.#clock = clock;
+	}
+
 	override async request(...args: Parameters<Http2SessionManager['request']>): Promise<ClientHttp2Stream> {
-		const stream = await super.request(...args);
+		const dialled = this.#clock.setTimer(() => this.#endDial(), this.#limits.dialTimeoutMs);
+		const stream = await super.request(...args).finally(() => dialled.cancel());
+		this.#follow(stream.session as ClientHttp2Session | undefined);
 		return Object.assign(stream, { [Symbol.asyncIterator]: () => chunksOf(stream) });
 	}
+
+	/** The kernel would go on for two minutes, and ask ever more rarely: a line that is back is found by the next dial. */
+	#endDial(): void {
+		if (this.state() === 'connecting')
+			this.abort(unavailable(`no answer within ${seconds(this.#limits.dialTimeoutMs)}`));
+	}
+
+	#follow(session: ClientHttp2Session | undefined): void {
+		if (session === undefined || session.destroyed || this.#followed.has(session)) return;
+		this.#followed.add(session);
+		const { keepaliveMs, keepaliveTimeoutMs } = this.#limits;
+		const silence = whenSilent(this.#clock, session, this.#limits, () =>
+			session.destroy(unavailable(`nothing was heard from it for ${seconds(keepaliveMs + keepaliveTimeoutMs)}`)),
+		);
+		// The manager stops listening once it dials anew, which may be before it hears why.
+		session.on('error', () => {});
+		session.once('close', () => silence.cancel());
+	}
+}
+
+function unavailable(message: string): ConnectError {
+	return new ConnectError(message, Code.Unavailable);
+}
+
+function seconds(ms: number): string {
+	return `${ms / 1000} s`;
 }
 
 async function* chunksOf(stream: ClientHttp2Stream): AsyncGenerator<Buffer, undefined, undefined> {

@@ -1,8 +1,9 @@
 import { type ClientHttp2Session, connect } from 'node:http2';
 import { isIP } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
-import { type Clock, every, type Timer } from '../../kit/clock.ts';
+import type { Clock } from '../../kit/clock.ts';
 import { messageOf } from '../../kit/error.ts';
+import { type SilenceLimits, whenSilent } from '../../kit/silence.ts';
 import { gatewayDnsName } from '../../pki/trust/spiffe.ts';
 import type { ChannelRequest, ChannelResponse } from '../../proto/gen/gpuaas/link/v1/channel_pb.ts';
 import { ChannelCall } from './channel-call.ts';
@@ -17,13 +18,11 @@ import type { ClientListener, ClientStream, LinkTarget } from './link-transport.
  * end at once with the time after which they may come again: every channel of a node asks for itself, and they must
  * not dial one by one.
  */
-export interface ChannelConnectionLimits {
+export interface ChannelConnectionLimits extends SilenceLimits {
 	readonly streamWindowBytes: number;
 	readonly connectionWindowBytes: number;
 	/** TCP and TLS together, as long as grpc-js has for its own: a dial that nobody answers takes every channel with it. */
 	readonly dialTimeoutMs: number;
-	readonly keepaliveMs: number;
-	readonly keepaliveTimeoutMs: number;
 	readonly messageBytesMax: number;
 }
 
@@ -118,6 +117,8 @@ export class ChannelConnection {
 			}
 			isConnected = true;
 			session.setLocalWindowSize(this.#limits.connectionWindowBytes);
+			const silence = whenSilent(this.#clock, session, this.#limits, () => session.destroy());
+			session.once('close', () => silence.cancel());
 		});
 		// Each of its streams tells of it too; without a listener it would end the process.
 		session.on('error', () => {});
@@ -125,7 +126,6 @@ export class ChannelConnection {
 			this.#sessions.delete(session);
 			over();
 		});
-		this.#keepAlive(session);
 		return session;
 	}
 
@@ -133,31 +133,6 @@ export class ChannelConnection {
 		const delayMs = Math.min(REDIAL_MAX_MS, REDIAL_BASE_MS * 2 ** this.#failures);
 		this.#failures = Math.min(this.#failures + 1, 10);
 		this.#notBeforeMs = this.#clock.monotonic() + delayMs;
-	}
-
-	/**
-	 * From the first answer on; before it the dial has its own time. A session that takes no new streams (GOAWAY) sends no
-	 * PING any more and may carry old ones for hours: SETTINGS that change nothing are answered too.
-	 */
-	#keepAlive(session: ClientHttp2Session): void {
-		const { keepaliveMs, keepaliveTimeoutMs } = this.#limits;
-		let answerBy: Timer | undefined;
-		const ping = () => {
-			if (answerBy !== undefined || session.connecting) return;
-			answerBy = this.#clock.setTimer(() => session.destroy(), keepaliveTimeoutMs);
-			const onAnswer = (error: Error | null) => {
-				if (error !== null) return;
-				answerBy?.cancel();
-				answerBy = undefined;
-			};
-			if (session.closed) session.settings({ initialWindowSize: this.#limits.streamWindowBytes }, onAnswer);
-			else session.ping(onAnswer);
-		};
-		const pings = every(this.#clock, keepaliveMs, ping, () => session.destroy());
-		session.once('close', () => {
-			pings.cancel();
-			answerBy?.cancel();
-		});
 	}
 
 	#overAtOnce(listener: ClientListener<ChannelResponse>, message: string, retryAfterMs: number) {

@@ -156,7 +156,7 @@ test('nothing is taken any more for a program that has ended', async () => {
 test('an upload ends with its program, and says why where that was said', async () => {
 	const link = async (last: () => Answers) => {
 		const api = { client: () => terminalService(fullThen(last)) } as unknown as Api;
-		await using channel = openChannelPipe(testIo(), api, { id: 'one' });
+		await using channel = openChannelPipe(testIo(), api, { id: 'one', nodeName: 'gpu-07' });
 		const copy = new CopyLink(channel.pipe);
 		for (;;) await copy.sendData(new Uint8Array(64 * 1024));
 	};
@@ -170,4 +170,17 @@ test('an upload ends with its program, and says why where that was said', async 
 		yield ENDED;
 	});
 	await expect(full).rejects.toMatchObject({ message: 'no room' });
+});
+
+test('whoever copies or forwards reads that the node is away', async () => {
+	const io = testIo();
+	const last = async function* (): Answers {
+		yield { message: { case: 'link' as const, value: { connected: false } } };
+		yield ENDED;
+	};
+	const api = { client: () => terminalService(fullThen(last)) } as unknown as Api;
+	const channel = openChannelPipe(io, api, { id: 'one', nodeName: 'gpu-07' });
+	await channel.pipe.write(new Uint8Array(2 * MAX)).catch(() => {});
+	await channel.ended;
+	expect(io.err()).toBe("gpuaas: gpu-07 can't be reached now; waiting\n");
 });

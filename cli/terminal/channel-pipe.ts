@@ -6,6 +6,7 @@ import { AttachMode, type Terminal, TerminalService } from '../../proto/gen/gpua
 import type { Api } from '../client.ts';
 import type { Io } from '../io.ts';
 import { ChannelClient } from './channel-client.ts';
+import { tellOutages } from './outage.ts';
 
 /**
  * The standard streams of a program on a node as a pipe, over any number of connections: what broke is attached to again
@@ -25,7 +26,7 @@ const COMPLAINT_CHARACTERS_MAX = 4096;
 /** From the end of our input to that of the program. */
 const END_WAIT_MS = 5000;
 
-export function openChannelPipe(io: Io, api: Api, { id }: Pick<Terminal, 'id'>): ChannelPipe {
+export function openChannelPipe(io: Io, api: Api, { id, nodeName }: Pick<Terminal, 'id' | 'nodeName'>): ChannelPipe {
 	const incoming = new BoundedQueue<Uint8Array>(QUEUE_ITEMS);
 	const leaving = new AbortController();
 	let complaint = '';
@@ -38,6 +39,7 @@ export function openChannelPipe(io: Io, api: Api, { id }: Pick<Terminal, 'id'>):
 				if (stream === 'stdout') await incoming.put(data);
 				else complaint = (complaint + Buffer.from(data).toString('utf8')).slice(-COMPLAINT_CHARACTERS_MAX);
 			},
+			...tellOutages(io, nodeName, false),
 		},
 	);
 	const ended = client.run(leaving.signal).then(

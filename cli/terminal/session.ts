@@ -9,6 +9,7 @@ import { Interruption, type Io, printable, printJson, READER_LEFT, write, writeN
 import { ChannelClient } from './channel-client.ts';
 import { ESCAPE_HELP, EscapeFilter } from './escapes.ts';
 import { takeTerminal } from './local-terminal.ts';
+import { tellOutages } from './outage.ts';
 import { endedEvent, outcomeOf, outputEvent } from './outcome.ts';
 
 export interface AttachOptions {
@@ -47,11 +48,8 @@ async function interactive(
 				await write(io.stdout, local.clear);
 				await write(io.stdout, screen.data);
 			},
-			outage: (error) => void write(io.stderr, `\r\ngpuaas: ${printable(error.message)}; trying again\r\n`),
+			...tellOutages(io, nodeName, true),
 			notice: (message) => void write(io.stderr, `\r\ngpuaas: ${printable(message)}\r\n`),
-			link(isConnected) {
-				if (!isConnected) void write(io.stderr, `\r\ngpuaas: ${printable(nodeName)} can't be reached now; waiting\r\n`);
-			},
 		},
 	);
 	const stopResizing = local.onResize(() => client.resize(local.size()));
@@ -167,7 +165,7 @@ async function piped(
 				asEvents
 					? printJson(io, outputEvent(id, stream, data))
 					: writeNow(stream === 'stderr' ? io.stderr : io.stdout, data),
-			outage: (error) => void write(io.stderr, `gpuaas: ${printable(error.message)}; trying again\n`),
+			...tellOutages(io, nodeName, false),
 		},
 	);
 	const leave = new AbortController();

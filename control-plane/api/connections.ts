@@ -1,16 +1,16 @@
 import { constants, type Http2Session, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Clock, Timer } from '../../kit/clock.ts';
-import { every } from '../../kit/clock.ts';
 import { TokenBucket } from '../../kit/limits.ts';
 import type { Logger } from '../../kit/log.ts';
+import { whenSilent } from '../../kit/silence.ts';
 import { isWithin } from '../app/iam/cidr.ts';
 import type { ApiLimits } from './limits.ts';
 import type { ApiMetrics } from './metrics.ts';
 
 /**
  * The connections of the API listener: how many, how many of one address, and which ones must go: silent ones, ones
- * whose peer no longer answers a PING, and ones that open streams only to reset them (CVE-2023-44487). HTTP/1's own
+ * whose peer is not heard any more, and ones that open streams only to reset them (CVE-2023-44487). HTTP/1's own
  * time limits are the server's (headersTimeout, requestTimeout, keepAliveTimeout).
  */
 export class Connections {
@@ -62,16 +62,12 @@ export class Connections {
 
 	/** An HTTP/2 session of an admitted connection. */
 	follow(session: ServerHttp2Session): void {
-		const { resetsPerSecondPerConnection, resetsBurstPerConnection, pingPeriodMs } = this.#limits;
+		const { resetsPerSecondPerConnection, resetsBurstPerConnection, pingPeriodMs, pingTimeoutMs } = this.#limits;
 		const resets = new TokenBucket(this.#clock, resetsPerSecondPerConnection, resetsBurstPerConnection);
 		let streams = 0;
 		let idle = this.#cutWhenSilent(session);
-		const ping = every(
-			this.#clock,
-			pingPeriodMs,
-			() => this.#ping(session),
-			() => session.destroy(),
-		);
+		const limits = { keepaliveMs: pingPeriodMs, keepaliveTimeoutMs: pingTimeoutMs };
+		const silence = whenSilent(this.#clock, session, limits, () => this.#cut(session));
 		this.#sessions.add(session);
 		session.on('stream', (stream: ServerHttp2Stream) => {
 			streams += 1;
@@ -84,7 +80,7 @@ export class Connections {
 		});
 		session.once('close', () => {
 			idle.cancel();
-			ping.cancel();
+			silence.cancel();
 			this.#sessions.delete(session);
 		});
 	}
@@ -100,20 +96,12 @@ export class Connections {
 	}
 
 	#cutWhenSilent(session: Http2Session): Timer {
-		return this.#clock.setTimer(() => {
-			this.#metrics.cut('silent');
-			session.destroy();
-		}, this.#limits.connectionIdleTimeoutMs);
+		return this.#clock.setTimer(() => this.#cut(session), this.#limits.connectionIdleTimeoutMs);
 	}
 
-	#ping(session: Http2Session): void {
-		if (session.destroyed || session.closed) return;
-		const timer = this.#clock.setTimer(() => {
-			this.#metrics.cut('silent');
-			session.destroy();
-		}, this.#limits.pingTimeoutMs);
-		// False while pings wait already: then the timer of the first one decides.
-		if (!session.ping(() => timer.cancel())) timer.cancel();
+	#cut(session: Http2Session): void {
+		this.#metrics.cut('silent');
+		session.destroy();
 	}
 
 	#calm(session: Http2Session): void {

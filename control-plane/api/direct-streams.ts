@@ -118,7 +118,7 @@ class DirectMethod {
 	#context(request: Http2ServerRequest, timeoutMs: number | undefined, contextValues: ContextValues) {
 		const { stream, url, authority } = request;
 		const closed = new AbortController();
-		stream.once('close', () => closed.abort(resetError(stream.rstCode)));
+		stream.once('close', () => closed.abort(resetError(stream.rstCode) ?? gone()));
 		return createHandlerContext({
 			...this.#spec,
 			service: this.#spec.method.parent,
@@ -187,7 +187,7 @@ function gone(): ConnectError {
 	return new ConnectError('the stream is closed', Code.Canceled);
 }
 
-/** Undefined for a stream that ended by itself. */
+/** Undefined for a stream that ended by itself, or whose connection was cut. */
 function resetError(code: number | undefined): ConnectError | undefined {
 	if (code === undefined || code === constants.NGHTTP2_NO_ERROR) return undefined;
 	return new ConnectError(`http/2 stream closed with error code ${code}`, RESETS.get(code) ?? Code.Internal);

@@ -15,7 +15,7 @@ export interface ApiLimits {
 	readonly requestBodyTimeoutMs: number;
 	/** From the headers of a unary request to the last byte of its answer, however slowly it is read. */
 	readonly requestTimeoutMs: number;
-	/** HTTP/2 PING while requests are open: finds peers that went away without a word. */
+	/** HTTP/2 PING, and how much longer nothing may be heard: see kit/silence.ts. The command asks as often. */
 	readonly pingPeriodMs: number;
 	readonly pingTimeoutMs: number;
 	/**
@@ -70,8 +70,8 @@ export const API_LIMITS_DEFAULT: ApiLimits = Object.freeze({
 	connectionIdleTimeoutMs: 120_000,
 	requestBodyTimeoutMs: 30_000,
 	requestTimeoutMs: 120_000,
-	pingPeriodMs: 30_000,
-	pingTimeoutMs: 15_000,
+	pingPeriodMs: 10_000,
+	pingTimeoutMs: 5000,
 	headerBytesMax: 16 * 1024,
 	headersMax: 64,
 	requestBytesMax: 4 * 1024 * 1024,

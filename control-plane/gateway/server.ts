@@ -9,6 +9,7 @@ import {
 import { assert } from '../../kit/assert.ts';
 import { sleep } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
+import type { SilenceLimits } from '../../kit/silence.ts';
 import { SparingLog } from '../../kit/sparing-log.ts';
 import { Caller, RateClass } from '../../proto/gen/gpuaas/common/v1/policy_pb.ts';
 import type { ChannelRequest, ChannelResponse } from '../../proto/gen/gpuaas/link/v1/channel_pb.ts';
@@ -38,6 +39,7 @@ import { AgentLink } from './link.ts';
 import type { LinkDeps } from './link-deps.ts';
 import { OutputUploads } from './output.ts';
 import { Renewals } from './renew.ts';
+import { endSilentPeers } from './silent-peers.ts';
 import type { ServerStream, StreamListener } from './stream.ts';
 import { raiseConnectionWindows } from './windows.ts';
 
@@ -56,12 +58,9 @@ export interface GatewayOptions {
 	readonly onTurnedAway?: (why: Turned) => void;
 }
 
-export interface GatewayWireLimits {
+export interface GatewayWireLimits extends SilenceLimits {
 	/** Receive window of one connection; that of a stream is in the TLS limits, beside the other settings. */
 	readonly connectionWindowBytes: number;
-	/** A connection without an answer for `keepaliveMs + keepaliveTimeoutMs` is dead: half-open links end by this. */
-	readonly keepaliveMs: number;
-	readonly keepaliveTimeoutMs: number;
 	/** A connection without a stream. */
 	readonly idleMs: number;
 	readonly messageBytesMax: number;
@@ -101,8 +100,6 @@ export async function startGateway(deps: LinkDeps, options: GatewayOptions): Pro
 	const wire = { ...GATEWAY_WIRE_LIMITS_DEFAULT, ...options.wire };
 	const credentials = new GatewayCredentials(options.identity, { ...GATEWAY_TLS_LIMITS_DEFAULT, ...options.tls });
 	const server = new Server({
-		'grpc.keepalive_time_ms': wire.keepaliveMs,
-		'grpc.keepalive_timeout_ms': wire.keepaliveTimeoutMs,
 		'grpc.max_connection_idle_ms': wire.idleMs,
 		'grpc.max_receive_message_length': wire.messageBytesMax,
 		'grpc.max_send_message_length': wire.messageBytesMax,
@@ -163,6 +160,7 @@ export async function startGateway(deps: LinkDeps, options: GatewayOptions): Pro
 	const port = await acceptor.listen(options.host, options.port);
 	const { helloTimeoutMs: unaryRequestMs, closeGraceMs: endedGraceMs } = deps.limits;
 	const halfOpen = endHalfOpenStreams(clock, port, UNARY_PATH, { unaryRequestMs, endedGraceMs });
+	const silent = endSilentPeers(clock, port, wire);
 	return {
 		port,
 		link,
@@ -178,6 +176,7 @@ export async function startGateway(deps: LinkDeps, options: GatewayOptions): Pro
 			acceptor.cutAll();
 			windows[Symbol.dispose]();
 			halfOpen[Symbol.dispose]();
+			silent[Symbol.dispose]();
 		},
 	};
 }

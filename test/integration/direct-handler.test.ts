@@ -2,7 +2,13 @@ import { once } from 'node:events';
 import { type ClientHttp2Session, connect, createServer, type Http2Server, type ServerHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { create, toBinary } from '@bufbuild/protobuf';
-import { Code, ConnectError, createContextValues, createMethodImplSpec } from '@connectrpc/connect';
+import {
+	Code,
+	ConnectError,
+	createContextValues,
+	createMethodImplSpec,
+	type HandlerContext,
+} from '@connectrpc/connect';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { directHandler } from '../../control-plane/api/direct-streams.ts';
 import { present } from '../../kit/assert.ts';
@@ -14,7 +20,7 @@ import { eventually } from '../eventually.ts';
 let server: Http2Server;
 let session: ClientHttp2Session;
 let gate: () => Promise<void>;
-let answer: (requests: AsyncIterable<unknown>) => AsyncGenerator<never>;
+let answer: (requests: AsyncIterable<unknown>, context: HandlerContext) => AsyncGenerator<never>;
 let faults: unknown[];
 let streams: ServerHttp2Stream[];
 
@@ -24,7 +30,7 @@ beforeEach(async () => {
 	streams = [];
 	const { attachTerminal } = TerminalService.method;
 	const handler = directHandler(
-		createMethodImplSpec(attachTerminal, (requests) => answer(requests)),
+		createMethodImplSpec(attachTerminal, (requests, context) => answer(requests, context)),
 		{
 			requestGate: () => gate(),
 			interceptors: [],
@@ -83,6 +89,22 @@ test('a caller who leaves while the gate looks at them is not waited for', async
 	stayed.resume();
 	await once(stayed, 'close');
 	await eventually('nobody is', () => underWay === 0);
+	expect(faults).toEqual([]);
+});
+
+test('a connection that is cut, without a word for its streams, is no failure of ours', async () => {
+	let why: unknown;
+	answer = async function* (_requests, { signal }) {
+		await once(signal, 'abort');
+		why = signal.reason;
+	};
+	const stream = open();
+	stream.on('error', () => {});
+	stream.write(MESSAGE);
+	await eventually('it is served', () => streams.length === 1);
+	present(streams[0]?.session, 'its connection').destroy();
+	await eventually('it knows', () => why !== undefined);
+	expect(why).toMatchObject({ code: Code.Canceled });
 	expect(faults).toEqual([]);
 });
 

@@ -111,3 +111,37 @@ test('one that is ended before anybody came is accepted, so that its node says i
 	node.say({ case: 'end', value: { reason: 'TERMINAL_KILLED' } });
 	await settled(() => world.said('forget').length === 1);
 });
+
+describe('what was taken', () => {
+	const told = (world: World) => world.said('ack').map((message) => message.value);
+
+	test('while the node was away is told on its next stream: a program without room waits for that', () => {
+		const world = new World({ tty: false });
+		const node = world.node();
+		const reader = world.viewer();
+		node.output(0, 'a window');
+		node.say(errors(0, 'oh'));
+		node.close();
+		world.relay.ack(reader, 'stdout', 8);
+		world.relay.ack(reader, 'stderr', 2);
+		// Sent to nobody.
+		world.down.length = 0;
+		world.node();
+		expect(told(world)).toEqual([
+			{ stream: Stream.STDOUT, offset: 8n },
+			{ stream: Stream.STDERR, offset: 2n },
+		]);
+		expect(world.down.map((message) => message.case).indexOf('accepted')).toBe(0);
+	});
+
+	test('by a reader whose line broke before it could say so is told when it comes back', () => {
+		const world = new World({ tty: false });
+		const node = world.node();
+		const reader = world.viewer();
+		node.output(0, 'a window');
+		world.relay.detach(reader);
+		expect(told(world)).toEqual([]);
+		world.viewer('control', false, { stdout: 8, stderr: 0 });
+		expect(told(world)).toEqual([{ stream: Stream.STDOUT, offset: 8n }]);
+	});
+});

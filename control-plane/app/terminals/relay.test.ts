@@ -540,3 +540,41 @@ describe('an end', () => {
 		expect(world.ended).toEqual(['TERMINAL_KILLED']);
 	});
 });
+
+describe('whoever sits in a terminal whose node goes away', () => {
+	const told = async (viewer: Viewer) => (await waiting(viewer)).messages.map((message) => message.case);
+
+	test('is told so, and sees the screen as it is once the node is back: what they read stands in the middle of it', async () => {
+		const world = new World();
+		const node = world.node();
+		const viewer = world.viewer();
+		node.output(0, 'prompt');
+		const asked = world.said('screen').length;
+		node.close();
+		const back = world.node(0, 6);
+		expect(world.said('screen')).toHaveLength(asked + 1);
+		back.output(6, 'meanwhile');
+		back.say({ case: 'screen', value: { offset: 15n, data: Buffer.from('as it is') } });
+		back.output(15, 'later');
+		expect(await told(viewer)).toEqual(['viewers', 'link', 'screen', 'output']);
+	});
+
+	test('is told when they come while it is away; where it never was, it is on its way', async () => {
+		const world = new World();
+		const fresh = world.viewer();
+		expect(await told(fresh)).toEqual(['viewers']);
+		const node = world.node();
+		node.close();
+		expect(await told(world.viewer())).toEqual(['link', 'viewers']);
+	});
+
+	test('sees nothing of a stream that takes the place of another while that is up', async () => {
+		const world = new World();
+		world.node();
+		const viewer = world.viewer();
+		const asked = world.said('screen').length;
+		world.node();
+		expect(world.said('screen')).toHaveLength(asked);
+		expect(viewer.state).toBe('following');
+	});
+});

@@ -45,6 +45,8 @@ export class Relay {
 	#isFresh: boolean;
 	#ended: End | undefined;
 	#isConcluding = false;
+	/** Somebody was told that the node can't be reached. */
+	#isAwayTold = false;
 	/** Whoever reads, or read last, acknowledges all that it takes. */
 	#isAcknowledged = false;
 	/** Of a pipe: the node said it, and whoever reads has not taken all that came before. */
@@ -124,7 +126,12 @@ export class Relay {
 		this.#inputTaken(Number(hello.stdinOffset));
 		this.#output.connect(hello);
 		this.#recorder?.beginsAt(this.#output.received('stdout'));
-		for (const viewer of this.#viewers) viewer.tell({ case: 'link', value: { connected: true } });
+		for (const viewer of this.#viewers) {
+			viewer.tell({ case: 'link', value: { connected: true } });
+			// What it was told meanwhile stands in the middle of what it looks at.
+			if (this.terminal.tty && this.#isAwayTold) viewer.state = 'waiting';
+		}
+		this.#isAwayTold = false;
 		// Before the first viewer the program's first words wait for them: they are more than a screen (queries, titles).
 		if (this.#viewers.size > 0 || (this.#wasAttached && this.terminal.tty)) this.#accept();
 		if (this.#ended !== undefined) node.send({ case: 'close', value: this.#ended });
@@ -133,7 +140,7 @@ export class Relay {
 			onClosed: () => {
 				if (this.#node !== node) return;
 				this.#node = undefined;
-				for (const viewer of this.#viewers) viewer.tell({ case: 'link', value: { connected: false } });
+				this.#tellAway();
 			},
 		};
 	}
@@ -142,6 +149,7 @@ export class Relay {
 	attach(viewer: Viewer, size: WindowSize | undefined, from: Readonly<Record<Output, number>> | undefined): void {
 		if (this.#viewers.size >= (this.terminal.tty ? bounds.viewersMax : 1)) throw tooMany(this.terminal.tty);
 		const isFirst = this.#viewers.size === 0;
+		const wasAttached = this.#wasAttached;
 		this.#viewers.add(viewer);
 		this.#isAcknowledged = viewer.acknowledges;
 		this.#recorder?.marker(attached(viewer));
@@ -151,9 +159,16 @@ export class Relay {
 		else this.#showPipes(viewer, from ?? { stdout: 0, stderr: 0 });
 		this.#wasAttached = true;
 		if (this.#notice !== '') viewer.tell({ case: 'notice', value: { message: this.#notice } });
+		// One that was never there is on its way.
+		if (wasAttached && this.#node === undefined) this.#tellAway();
 		if (isFirst) this.#hooks.onWatched(true);
 		this.#tellViewers();
 		if (this.#ended !== undefined) this.#finish(viewer);
+	}
+
+	#tellAway(): void {
+		this.#isAwayTold = true;
+		for (const viewer of this.#viewers) viewer.tell({ case: 'link', value: { connected: false } });
 	}
 
 	get stdinOffset(): number {
@@ -280,10 +295,20 @@ export class Relay {
 		if (this.#isFresh) for (const viewer of this.#viewers) viewer.follow(stdout);
 		this.#isFresh = false;
 		this.#node?.send({ case: 'accepted', value: { stdoutOffset: BigInt(stdout), stderrOffset: BigInt(stderr) } });
+		// It may not have heard: what it was told on a stream that broke is lost, and one that has no room waits for it.
+		for (const stream of ['stdout', 'stderr'] as const) {
+			const acked = this.#output.acked(stream);
+			if (acked > 0) this.#sendAck(stream, acked);
+		}
 		if (this.#size !== undefined) this.#node?.send({ case: 'resize', value: this.#size });
 		for (const { offset, data, end } of this.#input.pending())
 			this.#sendInput(offset, data as Uint8Array<ArrayBuffer>, end);
 		this.#askScreens();
+	}
+
+	#sendAck(stream: Output, offset: number): void {
+		const number = stream === 'stderr' ? Stream.STDERR : Stream.STDOUT;
+		this.#node?.send({ case: 'ack', value: { stream: number, offset: BigInt(offset) } });
 	}
 
 	#sendInput(offset: number, data: Uint8Array<ArrayBuffer>, end: boolean): void {
@@ -355,9 +380,7 @@ export class Relay {
 		if (!this.#isAccepted || (this.#recorder?.backlogBytes ?? 0) > bounds.recorderBacklogBytesMax) return;
 		for (const stream of ['stdout', 'stderr'] as const) {
 			const offset = this.#taken(stream);
-			if (!this.#output.ack(stream, offset)) continue;
-			const number = stream === 'stderr' ? Stream.STDERR : Stream.STDOUT;
-			this.#node?.send({ case: 'ack', value: { stream: number, offset: BigInt(offset) } });
+			if (this.#output.ack(stream, offset)) this.#sendAck(stream, offset);
 		}
 		this.#concludeTaken();
 	};
