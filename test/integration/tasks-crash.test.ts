@@ -1,13 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type Node, run, startTasksWorld, type TasksWorld } from './tasks-world.ts';
 
 /** kill -9 of the agent at each step between an offer and the end of everything that reminds of it. */
-const POINTS = [
+const BEFORE_ITS_END = [
 	'before commit of taskAccepted',
 	'after commit of taskAccepted',
 	'before launch',
@@ -15,11 +15,8 @@ const POINTS = [
 	'after launch',
 	'before commit of taskStarted',
 	'after commit of taskStarted',
-	'before commit of taskFinished',
-	'after commit of taskFinished',
-	'before forget',
-	'after forget',
 ];
+const AT_ITS_END = ['before commit of taskFinished', 'after commit of taskFinished', 'before forget', 'after forget'];
 
 describe('an agent that is killed', () => {
 	let tasks: TasksWorld;
@@ -52,14 +49,22 @@ describe('an agent that is killed', () => {
 		return child;
 	}
 
-	it.each(POINTS)('%s runs its task once, and tells its end once', async (point) => {
+	it.each([...BEFORE_ITS_END, ...AT_ITS_END])('%s runs its task once, and tells its end once', async (point) => {
 		const node = await tasks.newNode();
 		const file = join(folder, point.replaceAll(' ', '-'));
-		// Long enough that its start and its end are written apart.
-		const id = await tasks.submit(node.identity.nodeId, run('/bin/sh', '-c', `echo x >>${file}; sleep 0.3; echo out`));
-		const doomed = start(node, point);
-		const [, signal] = await once(doomed, 'exit');
+		const gate = `${file}-gate`;
+		const script = `echo x >>${file}; until [ -e ${gate} ]; do sleep 0.02; done; echo out`;
+		const id = await tasks.submit(node.identity.nodeId, run('/bin/sh', '-c', script));
+		const exited = once(start(node, point), 'exit');
+		// So that its start and its end are written apart.
+		if (AT_ITS_END.includes(point)) {
+			await tasks.wait(id, ({ state }) => state === 'running');
+			writeFileSync(gate, '');
+		}
+		const [, signal] = await exited;
 		expect(signal).toBe('SIGKILL');
+		// In the middle of it at the latest: it ends while there is no agent.
+		writeFileSync(gate, '');
 		start(node, '');
 		expect(await tasks.ended(id)).toMatchObject({ state: 'succeeded', attempt: 1, exitCode: 0, outputBytes: 4 });
 		const ended = await tasks.wait(id, ({ outputComplete }) => outputComplete);

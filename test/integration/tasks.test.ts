@@ -28,6 +28,7 @@ import { DsseEnvelopeSchema } from '../../proto/gen/gpuaas/common/v1/types_pb.ts
 import type { Fact } from '../../proto/gen/gpuaas/link/v1/link_pb.ts';
 import { TaskReceiptSchema } from '../../proto/gen/gpuaas/link/v1/task_documents_pb.ts';
 import { claimQueued } from '../contract/store/claim-queued.ts';
+import { eventually } from '../eventually.ts';
 import { hostPid, ME, type Node, type RunningNode, run, startTasksWorld, type TasksWorld } from './tasks-world.ts';
 
 const ctx = systemContext('test', systemClock, silentLogger, 'test');
@@ -160,12 +161,13 @@ describe('tasks', () => {
 	}
 
 	it('runs an offer once, however often it comes', async () => {
-		const file = join(folder, 'once');
-		const id = await tasks.submit(nodeId, sh(`echo x >>${file}; sleep 0.2`));
+		const [file, gate] = [join(folder, 'once'), join(folder, 'once-gate')];
+		const id = await tasks.submit(nodeId, sh(`echo x >>${file}; while [ ! -e ${gate} ]; do sleep 0.05; done`));
 		await tasks.wait(id, ({ state }) => state === 'running');
 		const envelope = present((await documents(id))?.envelope, 'the envelope is stored');
 		const again = () => tasks.world.registry.offer(nodeId, { taskId: id, attempt: 1, correlationId: '', envelope });
 		expect(again()).toBe(true);
+		appendFileSync(gate, '');
 		await tasks.ended(id);
 		expect(again()).toBe(true);
 		// A task after it: the second offer was handled before.
@@ -404,10 +406,10 @@ describe('tasks', () => {
 		const mark = `1000.${process.pid}`;
 		const id = await tasks.submit(doomed.identity.nodeId, run('/bin/sleep', mark));
 		await tasks.wait(id, ({ state }) => state === 'running');
-		expect(processesWith(mark)).toHaveLength(1);
+		await eventually('it is there', () => processesWith(mark).length === 1);
 		process.kill(present(await hostPid(doomed.folder), 'a process host lives'), 'SIGKILL');
 		expect(await tasks.ended(id)).toMatchObject({ state: 'lost', reason: 'HOST_DIED' });
-		expect(processesWith(mark)).toEqual([]);
+		await eventually('it is gone', () => processesWith(mark).length === 0);
 		expect(await tasks.ended(await tasks.submit(doomed.identity.nodeId, run('/bin/true')))).toMatchObject({
 			state: 'succeeded',
 		});
@@ -423,7 +425,7 @@ describe('tasks', () => {
 		await forgetful.start({ journal: new SqliteJournal({ path: join(folder, 'lost-2.db') }) });
 		expect(await tasks.ended(id)).toMatchObject({ state: 'lost', reason: 'JOURNAL_LOST' });
 		await tasks.ended(await tasks.submit(forgetful.identity.nodeId, run('/bin/true')));
-		expect(processesWith(mark)).toEqual([]);
+		await eventually('it is gone', () => processesWith(mark).length === 0);
 	});
 
 	it('never runs again what a lost journal may have seen', async () => {
@@ -447,7 +449,7 @@ describe('tasks', () => {
 		const id = await tasks.submit(nodeId, run('/bin/true'));
 		await tasks.ended(id);
 		await tasks.ended(await tasks.submit(nodeId, run('/bin/true')));
-		expect(running.journal.getAttempt(id, 1)?.phase).toBe('done');
+		await eventually('it is done', () => running.journal.getAttempt(id, 1)?.phase === 'done');
 	});
 });
 

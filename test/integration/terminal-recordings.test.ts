@@ -57,6 +57,15 @@ describe.skipIf(lacks('script'))('a terminal of the product', () => {
 		return (await world.json<{ recordings: Listed[] }>('terminal', 'recordings')).recordings;
 	}
 
+	/** The recording that goes on, once it holds a line of this text: its row is there before anything is shown. */
+	async function recordedWith(line: string): Promise<Listed> {
+		const folder = join(world.data, 'control-plane/recordings/open');
+		return await eventually(`${line} is recorded`, async () => {
+			const open = (await listed()).find(({ state }) => state === 'RECORDING_STATE_RECORDING');
+			return open && readFileSync(join(folder, `${open.id}.cast`), 'utf8').includes(`"${line}\\r\\n`) && open;
+		});
+	}
+
 	test('is recorded, replayed, verified; what has no terminal is not recorded', async () => {
 		await inTerminal('exec', hostname(), '-t', '--', 'sh', '-c', 'printf "hello from a \\033[1mrecording\\033[0m\\n"');
 		const recording = await eventually('it is sealed', async () =>
@@ -85,9 +94,7 @@ describe.skipIf(lacks('script'))('a terminal of the product', () => {
 			'-c',
 			`echo before; until [ -e ${goOn} ]; do sleep 0.1; done; echo after`,
 		);
-		const open = await eventually('it is recorded', async () =>
-			(await listed()).find(({ state }) => state === 'RECORDING_STATE_RECORDING'),
-		);
+		const open = await recordedWith('before');
 		for (const pid of world.pids('control-plane/main')) killQuietly(pid);
 		const cut = await eventually(
 			'it is completed',
@@ -125,9 +132,7 @@ describe.skipIf(lacks('script'))('a terminal of the product', () => {
 			'echo after',
 		].join('; ');
 		const running = inTerminal('exec', hostname(), '-t', '--', 'sh', '-c', program);
-		const open = await eventually('it is recorded', async () =>
-			(await listed()).find(({ state }) => state === 'RECORDING_STATE_RECORDING'),
-		);
+		const open = await recordedWith('before');
 		process.kill(daemon, 'SIGTERM');
 		const parts = async () =>
 			(await listed().catch(() => [])).filter(({ terminalId }) => terminalId === open.terminalId);

@@ -184,8 +184,11 @@ test('whoever is attached reads the reason, and the end is in the audit log', as
 	await change((tx) => tx.nodes.update(terminal.node.id, { locked: true }));
 	await looking;
 	expect(ends).toEqual(['NODE_LOCKED']);
-	const records = await world.audit();
-	const about = records.filter(({ target }) => target === `terminals/${terminal.row.id}`);
+	// They are told before it is written down.
+	const about = await eventually('its end is written down', async () => {
+		const found = (await world.audit()).filter(({ target }) => target === `terminals/${terminal.row.id}`);
+		return found.length > 1 && found;
+	});
 	expect(about.map(({ action, reason }) => [action, reason])).toEqual([
 		['terminals.observe', ''],
 		['terminals.end', 'NODE_LOCKED'],

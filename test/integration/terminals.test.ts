@@ -42,7 +42,7 @@ describe('a shell', () => {
 		// The size travels apart from the keys.
 		await eventually('the new size', async () => {
 			person.type('stty size\r');
-			await person.sees('30 100', 1000);
+			await person.sees('30 100', 5000);
 			return true;
 		});
 		person.type('exit 5\r');
@@ -171,9 +171,12 @@ describe('exec', () => {
 
 test('what has ended is told so, by how it ended, and is not taken for what is there', async () => {
 	await world.up.run('exec', world.node, '-n', '--', 'sh', '-c', 'exit 7 # ends');
-	const listed = (await world.up.run('terminal', 'list', '--all')).stdout.split('\n');
-	const id = listed.find((line) => line.includes('exit 7 # ends'))?.split(' ')[0] ?? '';
-	expect(listed.find((line) => line.startsWith(id))).toContain('closed, exit 7');
+	// That it is closed is written down after whoever was attached has read its end.
+	const line = await eventually('it is closed', async () => {
+		const listed = (await world.up.run('terminal', 'list', '--all')).stdout.split('\n');
+		return listed.find((each) => each.includes('exit 7 # ends') && each.includes('closed, exit 7'));
+	});
+	const id = line.split(' ')[0] ?? '';
 	const attached = await world.up.run('terminal', 'attach', id);
 	expect(attached).toMatchObject({ code: 7, stdout: '', stderr: `gpuaas: terminal ${id} has ended already: exit 7\n` });
 	const killed = await world.up.run('terminal', 'kill', id);
@@ -253,7 +256,7 @@ describe('a shell survives', () => {
 		});
 		await eventually('the shell answers', async () => {
 			person.type('echo still $mark\r');
-			await person.sees('still cp-died', 1000);
+			await person.sees('still cp-died', 5000);
 			return true;
 		});
 		person.type('exit\r');
