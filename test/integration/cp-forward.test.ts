@@ -101,16 +101,22 @@ describe('cp', () => {
 		expect(readFileSync(join(there, 'd', 'one'), 'utf8')).toBe('one');
 	});
 
+	const BIG_BYTES = 192 * 1024 * 1024;
+
 	/** Starts an upload of much, and does `strike` once some of it is there. */
 	async function struck(strike: (command: ChildProcess) => void) {
 		fresh();
-		writeFileSync(join(here, 'big'), Buffer.alloc(192 * 1024 * 1024, 'ab'));
-		const command = world.start(['cp', join(here, 'big'), `${node}:${there}/big`]);
-		await eventually('some of it is there', () =>
-			readdirSync(there).some((name) => statSync(join(there, name)).size > 4 * 1024 * 1024),
-		);
-		strike(command.child);
-		return command;
+		writeFileSync(join(here, 'big'), Buffer.alloc(BIG_BYTES, 'ab'));
+		const isThere = (bytes: number) => readdirSync(there).some((name) => statSync(join(there, name)).size > bytes);
+		for (;;) {
+			const command = world.start(['cp', join(here, 'big'), `${node}:${there}/big`]);
+			await eventually('some of it is there', () => isThere(4 * 1024 * 1024));
+			strike(command.child);
+			if (!isThere(BIG_BYTES - 32 * 1024 * 1024)) return command;
+			// It was at its end meanwhile: once more.
+			await command.ended;
+			for (const name of readdirSync(there)) rmSync(join(there, name));
+		}
 	}
 
 	test('a killed command leaves nothing half-written, and the next run goes on where it stopped', async () => {

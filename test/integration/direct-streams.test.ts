@@ -274,7 +274,8 @@ describe('bytes that can not be read', () => {
 				for await (const _ of client.attachTerminal(waiting(terminalId), { timeoutMs: 200 }));
 			};
 			expect((await refusalOf(reading())).code).toBe('DeadlineExceeded');
-			await eventually('nobody is attached', () => world.deps.terminals.get(terminalId)?.viewers.size === 0);
+			// On a busy machine it may have passed before anybody was.
+			await eventually('nobody is attached', () => (world.deps.terminals.get(terminalId)?.viewers.size ?? 0) === 0);
 		}
 	});
 

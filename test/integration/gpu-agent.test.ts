@@ -153,7 +153,14 @@ function dialogue() {
 /** Those that have the driver's library loaded: no other can make a call into it. */
 function holders() {
 	const own = processes().filter(({ line }) => line.includes(host.data));
-	const holding = own.filter(({ pid }) => readFileSync(`/proc/${pid}/maps`, 'latin1').includes(host.driver.library));
+	const maps = (pid: number) => {
+		try {
+			return readFileSync(`/proc/${pid}/maps`, 'latin1');
+		} catch {
+			return 'it has ended';
+		}
+	};
+	const holding = own.filter(({ pid }) => maps(pid).includes(host.driver.library));
 	return { own, holding };
 }
 

@@ -126,6 +126,11 @@ describe('two nodes', () => {
 
 	test('a drain is shown and cancelled, and leaves the node cordoned', async () => {
 		const { stdout } = await world.run('run', '-d', '-n', 'second', '--', 'sleep', '600');
+		const stateOf = async () => {
+			const { task } = await world.json<{ task: { state: string } }>('task', 'show', stdout.trim());
+			return task.state;
+		};
+		await eventually('it runs', async () => (await stateOf()) === 'TASK_STATE_RUNNING');
 		const { operationId } = await world.json<{ operationId: string }>('node', 'drain', 'second', '--deadline', '1h');
 		const running = await world.run('operation', 'show', operationId);
 		expect(running.stdout).toMatch(/^state: +operation state running|^state: +running/m);
@@ -135,8 +140,7 @@ describe('two nodes', () => {
 		const { operation } = await world.json<{ operation: object }>('operation', 'show', operationId);
 		expect(operation).toMatchObject({ kind: 'nodes.drain', state: 'OPERATION_STATE_CANCELLED' });
 		expect(await nodeNamed('second')).toMatchObject({ cordoned: true });
-		const { task } = await world.json<{ task: object }>('task', 'show', stdout.trim());
-		expect(task).toMatchObject({ state: 'TASK_STATE_RUNNING' });
+		expect(await stateOf()).toBe('TASK_STATE_RUNNING');
 		await world.run('node', 'uncordon', 'second');
 	});
 

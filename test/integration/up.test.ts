@@ -35,6 +35,14 @@ function addresses({ api, gateway, enroll, ops }: Ports) {
 	};
 }
 
+async function stateOf(task: string): Promise<string> {
+	return (await world.json<{ task: { state: string } }>('task', 'show', task)).task.state;
+}
+
+async function runs(task: string): Promise<void> {
+	await eventually('the task runs', async () => (await stateOf(task)) === 'TASK_STATE_RUNNING');
+}
+
 describe('gpuaas up', () => {
 	test('says in one JSON line where everything is, after a first task that ran', () => {
 		expect(ready).toMatchObject({ ready: true, firstTask: { exitCode: 0 } });
@@ -49,7 +57,9 @@ describe('gpuaas up', () => {
 		expect(statSync(join(world.data, 'control-plane', 'keys')).mode & 0o077).toBe(0);
 		expect(statSync(join(world.data, 'agent', 'identity')).mode & 0o077).toBe(0);
 		expect(() => statSync(join(world.data, 'join-token')), 'a used token is removed').toThrow('ENOENT');
-		for (const { line } of processes()) expect(line).not.toMatch(/gpu_(jt|uk)_/);
+		// Other worlds may be beside this one.
+		const own = processes().filter(({ line }) => line.includes(world.root));
+		for (const { line } of own) expect(line).not.toMatch(/gpu_(jt|uk)_/);
 	});
 
 	test('a second up on the live folder attaches and changes nothing', async () => {
@@ -184,14 +194,14 @@ describe('correlation ids', () => {
 		const { correlationId } = task;
 		expect(correlationId).toMatch(/^[0-9a-f-]{36}$/);
 		await expect.poll(() => lines('agent', id, correlationId, 'ended a task')).toHaveLength(1);
-		expect(lines('control-plane', id, correlationId, 'task queued')).toHaveLength(1);
+		await expect.poll(() => lines('control-plane', id, correlationId, 'task queued')).toHaveLength(1);
 		await expect.poll(() => lines('control-plane', id, correlationId, 'a task ended')).toHaveLength(1);
 	});
 
 	test('a refused call prints the one that the command sent, under which the control plane wrote it down', async () => {
 		const refused = await world.run('task', 'show', '0198a1b2-0000-7000-8000-000000000001');
 		const [, correlationId = 'none'] = /\(correlation id ([0-9a-f-]{36})\)/.exec(refused.stderr) ?? [];
-		expect(lines('control-plane', correlationId, 'a request was refused')).toHaveLength(1);
+		await expect.poll(() => lines('control-plane', correlationId, 'a request was refused')).toHaveLength(1);
 	});
 });
 
@@ -235,7 +245,8 @@ describe('the other verbs', () => {
 		const { findings } = JSON.parse(io.out()) as { findings: { check: string; result: string }[] };
 		expect(findings.find(({ check }) => check === 'clock')).toMatchObject({
 			result: 'fail',
-			finding: expect.stringMatching(/^the server is 9[3-7]\.\d s behind this host/),
+			// Less what half of its answer took.
+			finding: expect.stringMatching(/^the server is (8\d|9\d)\.\d s behind this host/),
 			advice: expect.stringContaining('NTP'),
 		});
 	});
@@ -262,10 +273,9 @@ describe('the other verbs', () => {
 		const started = await world.run('run', '-d', '--', 'sleep', '600');
 		expect(started).toMatchObject({ code: 0, stderr: '' });
 		const id = started.stdout.trim();
-		const stateOf = async () => (await world.json<{ task: { state: string } }>('task', 'show', id)).task.state;
-		await eventually('it runs', async () => (await stateOf()) === 'TASK_STATE_RUNNING');
+		await runs(id);
 		expect((await world.run('task', 'cancel', id, '--grace', '1s')).stdout).toMatch(new RegExp(`^task ${id}: cancell`));
-		await eventually('it is cancelled', async () => (await stateOf()) === 'TASK_STATE_CANCELLED');
+		await eventually('it is cancelled', async () => (await stateOf(id)) === 'TASK_STATE_CANCELLED');
 		expect((await world.run('task', 'cancel', id)).stdout).toBe(`task ${id}: cancelled\n`);
 	});
 
@@ -321,14 +331,14 @@ describe('the other verbs', () => {
 describe('stopping', () => {
 	test('Ctrl-C cancels what runs, leaves nothing, and the next up goes on with the same ports', async () => {
 		const { stdout } = await world.run('run', '-d', '--', 'sleep', '87654');
+		await runs(stdout.trim());
 		const stopped = await world.stop();
 		expect(stopped.code).toBe(0);
 		expect(world.pids('main')).toEqual([]);
 		expect(processes().filter(({ line }) => line.includes('sleep 87654'))).toEqual([]);
 		const again = await world.up();
 		expect(again).toMatchObject({ ...addresses(ports), node: ready.node });
-		const { task } = await world.json<{ task: { state: string } }>('task', 'show', stdout.trim());
-		expect(task.state).toBe('TASK_STATE_CANCELLED');
+		expect(await stateOf(stdout.trim())).toBe('TASK_STATE_CANCELLED');
 		await world.stop();
 	});
 
@@ -358,6 +368,7 @@ describe('stopping', () => {
 		const wait = `until test -e ${folder}/go; do sleep 0.05; done; exit 7`;
 		const ends = (await world.run('run', '-d', '--', 'sh', '-c', wait)).stdout.trim();
 		const stays = (await world.run('run', '-d', '--', 'sleep', '87653')).stdout.trim();
+		for (const task of [ends, stays]) await runs(task);
 		up.child.kill('SIGINT');
 		await up.errorLine((line) => line === '2 running task(s) are cancelled in 5 s; Ctrl-C again cancels them now');
 		writeFileSync(join(folder, 'go'), '');
