@@ -36,8 +36,14 @@ async function http2(world: ApiWorld): Promise<ClientHttp2Session> {
 	// Node's own client sends 64 KiB of headers at most.
 	const session = connectHttp2(world.url, { ca: world.rootPem, maxSendHeaderBlockLength: 1024 * 1024 });
 	session.on('error', () => {});
-	await once(session, 'connect');
+	const cut = closed(session).then(() => Promise.reject(new Error('it was cut')));
+	await Promise.race([once(session, 'connect'), cut]);
 	return session;
+}
+
+/** Under limits that a busy machine may exceed by itself. */
+async function atLast<T>(connect: () => Promise<T>): Promise<T> {
+	return (await eventually('a connection', async () => ({ made: await connect() }))).made;
 }
 
 /** Its status, or the HTTP/2 code that ended it or its connection. */
@@ -60,7 +66,8 @@ function outcomeOf(session: ClientHttp2Session, headers: Readonly<Record<string,
 
 /** The listener still serves: what was done to it hurt nobody else. */
 async function stillServes(world: ApiWorld): Promise<void> {
-	expect((await world.client(SystemService).getVersion({})).version).toBe('0.1.0');
+	const { version } = await atLast(() => world.client(SystemService).getVersion({}));
+	expect(version).toBe('0.1.0');
 }
 
 describe('the table of methods', () => {
@@ -273,7 +280,7 @@ describe('connections', () => {
 		stranger.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
 		await Promise.all([closed(silent), closed(stranger)]);
 		// It reads what it is sent, and says nothing to it.
-		const deaf = (await tls(world, { ALPNProtocols: ['h2'] })).resume();
+		const deaf = (await atLast(() => tls(world, { ALPNProtocols: ['h2'] }))).resume();
 		const gone = closed(deaf);
 		deaf.write(opening());
 		await gone;
@@ -286,11 +293,11 @@ describe('connections', () => {
 			api: { headersTimeoutMs: 200, requestBodyTimeoutMs: 600_000, connectionIdleTimeoutMs: 300 },
 		});
 		// A socket that is not read never hears that it was closed.
-		const silent = closed((await tls(world)).resume());
-		const trickle = (await tls(world)).resume();
+		const silent = closed((await atLast(() => tls(world))).resume());
+		const trickle = (await atLast(() => tls(world))).resume();
 		const trickled = closed(trickle);
 		trickle.write(`POST ${VERSION} HTTP/1.1\r\nHost: x\r\nX-`);
-		const session = closed(await http2(world));
+		const session = closed(await atLast(() => http2(world)));
 		await Promise.all([silent, trickled, session]);
 		await stillServes(world);
 	});

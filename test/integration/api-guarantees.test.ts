@@ -7,6 +7,8 @@ import { API_SERVICES } from '../../control-plane/api/methods.ts';
 import { checkedPolicy } from '../../control-plane/app/iam/method-policy.ts';
 import { advanceDrains } from '../../control-plane/workflows/drain.ts';
 import { present } from '../../kit/assert.ts';
+import { systemClock } from '../../kit/clock.ts';
+import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { joinTokenPublicKey, parseJoinToken } from '../../pki/keys/join-token.ts';
 import { ApprovalService } from '../../proto/gen/gpuaas/approvals/v1/approvals_pb.ts';
 import { BreakGlassKeyKind, BreakGlassService } from '../../proto/gen/gpuaas/break_glass/v1/break_glass_pb.ts';
@@ -29,7 +31,11 @@ import { addTerminal } from './terminal-samples.ts';
 
 let world: ApiWorld;
 beforeAll(async () => {
-	world = await ApiWorld.start({ oidc: { issuers: ['https://id.example'] } });
+	// What was refused is counted until a test asks for it.
+	world = await ApiWorld.start({
+		oidc: { issuers: ['https://id.example'] },
+		refusalsClock: new VirtualClock(systemClock.now()),
+	});
 });
 afterAll(() => world[Symbol.asyncDispose]());
 
@@ -152,7 +158,7 @@ describe('audit', () => {
 					issuerKeyId: '',
 					generation: 1,
 					notBeforeMs: nowMs,
-					notAfterMs: nowMs + 1000,
+					notAfterMs: nowMs + 3_600_000,
 					issuedAtMs: nowMs,
 					firstUsedAtMs: null,
 					revokedAtMs: null,

@@ -1,6 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { StoreDeps } from '../../control-plane/store/deps.ts';
 import { openStore } from '../../control-plane/store/open.ts';
 import { present } from '../../kit/assert.ts';
+import { systemClock } from '../../kit/clock.ts';
+import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { type AuditRecord, AuditService } from '../../proto/gen/gpuaas/audit/v1/audit_pb.ts';
 import { AccessService } from '../../proto/gen/gpuaas/iam/v1/access_pb.ts';
 import { PrincipalService } from '../../proto/gen/gpuaas/iam/v1/principals_pb.ts';
@@ -24,7 +27,10 @@ describe.each(['sqlite', 'postgres'] as const)('audit of tenants: %s', (dialect)
 	let owner: string;
 	beforeAll(async () => {
 		const url = dialect === 'postgres' ? await server.createDatabase() : undefined;
-		world = await ApiWorld.start(url === undefined ? {} : { openStore: (deps) => openStore(url, deps) });
+		// What was refused is counted until the test asks for it.
+		const refusalsClock = new VirtualClock(systemClock.now());
+		const store = url === undefined ? {} : { openStore: (deps: StoreDeps) => openStore(url, deps) };
+		world = await ApiWorld.start({ refusalsClock, ...store });
 		owner = await world.addPrincipal('operator', 'tenant.owner', 'organizations/acme');
 	});
 	afterAll(() => world[Symbol.asyncDispose]());

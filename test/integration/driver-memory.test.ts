@@ -24,6 +24,7 @@ const { hungAfterMs, backoffMaxMs, fastDeadlineMs } = PROBE_LIMITS_DEFAULT;
 const OPENED = { driver: '1', nvml: '1', cuda: 0, isSimulated: true, missing: [] };
 const WARM = 200;
 const MORE = 600;
+const ROUNDS = 3;
 
 let folder: string;
 beforeEach(() => {
@@ -128,12 +129,15 @@ const TROUBLES: readonly (readonly [what: string, once: (driver: Driver, turn: n
 test.each(TROUBLES)('a driver that %s again and again leaves nothing behind', async (_what, once) => {
 	const driver = start();
 	for (let turn = 0; turn < WARM; turn += 1) await once(driver, turn);
-	const before = heapBytes();
-	for (let turn = 0; turn < MORE; turn += 1) await once(driver, turn);
-	const perTurn = (heapBytes() - before) / MORE;
+	const perTurn: number[] = [];
+	for (let round = 0; round < ROUNDS; round += 1) {
+		const before = heapBytes();
+		for (let turn = 0; turn < MORE; turn += 1) await once(driver, turn);
+		perTurn.push((heapBytes() - before) / MORE);
+	}
 	expect(driver.found.findings + driver.found.facts).toBeGreaterThan(100);
 	driver.clock.advance(120_000);
 	expect(driver.clock.pending).toBe(0);
-	// A request that is kept takes 1000 bytes; what the collector leaves by chance is some 100.
-	expect(perTurn).toBeLessThan(500);
+	// A request that is kept takes 1000 bytes, each time; what the collector leaves by chance is some 100, most times.
+	expect(Math.min(...perTurn)).toBeLessThan(500);
 });

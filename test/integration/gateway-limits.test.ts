@@ -1,5 +1,11 @@
 import { once } from 'node:events';
-import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, constants } from 'node:http2';
+import {
+	type ClientHttp2Session,
+	type ClientHttp2Stream,
+	connect as connectHttp2,
+	constants,
+	type SecureClientSessionOptions,
+} from 'node:http2';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
 import { create, toBinary } from '@bufbuild/protobuf';
@@ -22,14 +28,22 @@ let identity: StoredIdentity;
 let bystander: RawLink;
 beforeAll(async () => {
 	world = await startWorld({
-		// Honest clients of this process have to be through in that time too.
+		// The bystander says nothing for as long as a test takes.
+		appLimits: { leaseTtlFloorMs: 3_600_000 },
+		// Honest clients of this process have to be through in that time too, or come again.
 		limits: { helloTimeoutMs: 2000, closeGraceMs: 500, tickMs: 50 },
 		gateway: { tls: { handshakeTimeoutMs: 2000 }, wire: { idleMs: 2000 } },
 	});
 	identity = await world.enroll();
 	const { port } = world.gateway;
-	bystander = new RawLink(new GrpcTransport(systemClock), await world.enroll(), `127.0.0.1:${port}`);
-	await bystander.hello().welcomed();
+	const other = await world.enroll();
+	for (;;) {
+		bystander = new RawLink(new GrpcTransport(systemClock), other, `127.0.0.1:${port}`);
+		const { frames } = bystander.hello();
+		await eventually('it is answered', () => frames.length > 0 || bystander.end !== undefined);
+		if (frames[0]?.message.case === 'welcome') break;
+		bystander.close();
+	}
 });
 afterAll(async () => {
 	bystander.close();
@@ -51,21 +65,32 @@ function tlsOptions(who = identity): ConnectionOptions {
 	return { servername: `gateway.${TRUST_DOMAIN}`, ca: who.bundle().rootsPem, cert, key };
 }
 
-async function tls(): Promise<TLSSocket> {
-	const { port } = world.gateway;
-	const socket = connectTls({ host: '127.0.0.1', port, ALPNProtocols: ['h2'], ...tlsOptions() });
-	socket.on('error', () => {});
-	await once(socket, 'secureConnect');
-	// A socket that is not read never hears that it was closed.
-	return socket.resume();
+/** Whether it came so far, or was cut. */
+function arrives(end: TLSSocket | ClientHttp2Session, event: 'secureConnect' | 'connect'): Promise<boolean> {
+	end.on('error', () => {});
+	return Promise.race([
+		once(end, event)
+			.then(() => true)
+			.catch(() => false),
+		closed(end).then(() => false),
+	]);
 }
 
-async function http2({ gateway } = world, who = identity): Promise<ClientHttp2Session> {
-	const options = { ...tlsOptions(who), checkServerIdentity: () => undefined };
-	const session = connectHttp2(`https://127.0.0.1:${gateway.port}`, options);
-	session.on('error', () => {});
-	await once(session, 'connect');
-	return session;
+async function tls(): Promise<TLSSocket> {
+	const { port } = world.gateway;
+	for (;;) {
+		const socket = connectTls({ host: '127.0.0.1', port, ALPNProtocols: ['h2'], ...tlsOptions() });
+		// A socket that is not read never hears that it was closed.
+		if (await arrives(socket, 'secureConnect')) return socket.resume();
+	}
+}
+
+async function http2({ gateway } = world, who = identity, more: SecureClientSessionOptions = {}) {
+	const options = { ...tlsOptions(who), checkServerIdentity: () => undefined, ...more };
+	for (;;) {
+		const session = connectHttp2(`https://127.0.0.1:${gateway.port}`, options);
+		if (await arrives(session, 'connect')) return session;
+	}
 }
 
 function call(session: ClientHttp2Session, method: string): ClientHttp2Stream {
@@ -158,10 +183,7 @@ test('a stream that was refused is over, also for whoever keeps their half of it
 /** A node that opens a channel and gives it no window at all. */
 async function unreadChannel(joinChannel: LinkDeps['joinChannel']): Promise<ClientHttp2Stream> {
 	const gateway = await world.startGateway({ joinChannel });
-	const options = { ...tlsOptions(), checkServerIdentity: () => undefined, settings: { initialWindowSize: 0 } };
-	const session = connectHttp2(`https://127.0.0.1:${gateway.port}`, options);
-	session.on('error', () => {});
-	await once(session, 'connect');
+	const session = await http2({ ...world, gateway }, identity, { settings: { initialWindowSize: 0 } });
 	const stream = call(session, 'Channel');
 	const value = { channelId: uuidv7(systemClock.now(), systemRng), generation: 1 };
 	const hello = create(ChannelRequestSchema, { message: { case: 'hello', value } });

@@ -2,7 +2,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { CONTROL_PLANE_SCHEMA } from '../../control-plane/config.ts';
 import { present } from '../../kit/assert.ts';
+import { systemClock } from '../../kit/clock.ts';
 import { loadConfig } from '../../kit/config.ts';
+import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { NodeService } from '../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import { TokenService } from '../../proto/gen/gpuaas/tokens/v1/tokens_pb.ts';
 import { bindingRow } from '../contract/store/rows.ts';
@@ -28,6 +30,8 @@ beforeAll(async () => {
 	issuer = await StaticIssuer.start();
 	const { oidc } = loadConfig(CONTROL_PLANE_SCHEMA, { env: {} }).values;
 	world = await ApiWorld.start({
+		// What was refused is counted until the test asks for it.
+		refusalsClock: new VirtualClock(systemClock.now()),
 		api: { connectionsPerAddressMax: 2000 },
 		oidc: { ...oidc, issuers: [issuer.issuer] },
 		web: { clientId: 'gpuaas-console', clientSecret: 'secret', origin: ORIGIN },

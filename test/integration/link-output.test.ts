@@ -314,7 +314,7 @@ test("another node's task, an older attempt and too many uploads are refused, an
 });
 
 test('an upload that says no Hello counts against its node and ends in time, with its connection when it must', async () => {
-	await using world = await startWorld({ limits: { uploadsPerNodeMax: 2, helloTimeoutMs: 3000 } });
+	await using world = await startWorld({ limits: { uploadsPerNodeMax: 2, helloTimeoutMs: 6000 } });
 	const identity = await world.enroll();
 	const connection = new GrpcTransport(systemClock).open(targetOf(identity, `127.0.0.1:${world.gateway.port}`));
 	const open = () => {

@@ -42,8 +42,8 @@ afterAll(async () => {
 	await world[Symbol.asyncDispose]();
 });
 
-function raw(who: StoredIdentity, port: number): RawLink {
-	const link = new RawLink(transport, who, `127.0.0.1:${port}`);
+function raw(who: StoredIdentity, port: number, host = '127.0.0.1'): RawLink {
+	const link = new RawLink(transport, who, `${host}:${port}`);
 	links.push(link);
 	return link;
 }
@@ -427,7 +427,7 @@ test('one address may hold only so many connections, and gets a place back when 
 test('handshakes that are begun and not finished hold the line only until their timeout', async () => {
 	await using world = await startWorld({
 		// So late that nothing but the timeout of its handshake cuts it.
-		gateway: { acceptor: { handshakesAtOnceMax: 1, firstStreamMs: 3_600_000 }, tls: { handshakeTimeoutMs: 1500 } },
+		gateway: { acceptor: { handshakesAtOnceMax: 1, firstStreamMs: 3_600_000 }, tls: { handshakeTimeoutMs: 6000 } },
 	});
 	const order: string[] = [];
 	const silent = connectTcp({ host: '127.0.0.1', port: world.gateway.port });
@@ -447,7 +447,7 @@ test('handshakes that are begun and not finished hold the line only until their 
 });
 
 test('a connection that finishes its handshake and opens no stream is cut, and gives its place to the next', async () => {
-	await using world = await startWorld({ gateway: { acceptor: { handshakesAtOnceMax: 1, firstStreamMs: 1500 } } });
+	await using world = await startWorld({ gateway: { acceptor: { handshakesAtOnceMax: 1, firstStreamMs: 6000 } } });
 	const order: string[] = [];
 	const who = await world.enroll();
 	const idle = connectTls({
@@ -469,9 +469,12 @@ test('a connection that finishes its handshake and opens no stream is cut, and g
 	link.close();
 });
 
-/** A port that nobody listens on now. */
+/** Where only this test listens: a port that was free a moment ago is another's soon. */
+const OWN_HOST = '127.0.0.9';
+
+/** A port of it that nobody listens on now. */
 async function closedPort(): Promise<number> {
-	const probe = createServer().listen(0, '127.0.0.1');
+	const probe = createServer().listen(0, OWN_HOST);
 	await once(probe, 'listening');
 	const { port } = probe.address() as { port: number };
 	probe.close();
@@ -485,19 +488,19 @@ async function visitors(port: number) {
 	const server = createServer((socket) => {
 		seen.push('a connection');
 		socket.destroy();
-	}).listen(port, '127.0.0.1');
+	}).listen(port, OWN_HOST);
 	await once(server, 'listening');
 	return { seen, [Symbol.dispose]: () => void server.close() };
 }
 
 test('a dial that failed and was closed is over: nothing of it comes when the gateway does', async () => {
 	const ports = [await closedPort(), await closedPort()] as const;
-	const closed = raw(identity, ports[0]);
+	const closed = raw(identity, ports[0], OWN_HOST);
 	expect((await closed.hello().closed()).end.code).toBe('UNAVAILABLE');
 	closed.close();
 	// The same, left open, and later: grpc-js comes back about 1 s after its first failure, and again about 1.6 s after
 	// that. When it was here twice, one that began earlier would have been here, too.
-	const witness = raw(identity, ports[1]);
+	const witness = raw(identity, ports[1], OWN_HOST);
 	expect((await witness.hello().closed()).end.code).toBe('UNAVAILABLE');
 	using comeBack = await visitors(ports[1]);
 	using gone = await visitors(ports[0]);

@@ -21,7 +21,7 @@ describe.each(['postgres', 'sqlite'] as const)('two replicas on %s', (dialect) =
 	let server: PostgresServer | undefined;
 	beforeAll(async () => {
 		if (dialect === 'postgres') server = await PostgresServer.start();
-	}, 60_000);
+	});
 	afterAll(() => server?.[Symbol.asyncDispose]());
 
 	interface Replica {
@@ -140,7 +140,7 @@ describe.each(['postgres', 'sqlite'] as const)('two replicas on %s', (dialect) =
 		}
 		expect((await pair.row(node)).state).toBe('UNHEALTHY');
 		expect(world.monitor.verdictsOf(node.id)).toEqual([]);
-	}, 60_000);
+	});
 
 	test('both at once take no more nodes out of service than the breaker allows', async () => {
 		await using pair = await start(1);
@@ -163,7 +163,7 @@ describe.each(['postgres', 'sqlite'] as const)('two replicas on %s', (dialect) =
 		expect(rows.map(({ state }) => state)).toEqual(nodes.map(() => 'UNHEALTHY'));
 		expect(rows.filter(({ quarantinedAtMs }) => quarantinedAtMs !== null)).toHaveLength(1);
 		expect(world.monitor.isBreakerOpen || second.health.monitor.isBreakerOpen).toBe(true);
-	}, 60_000);
+	});
 
 	test('their counts add up to the fleet: each node on one of them, silent ones too, also after one is gone', async () => {
 		await using pair = await start();
@@ -191,5 +191,5 @@ describe.each(['postgres', 'sqlite'] as const)('two replicas on %s', (dialect) =
 		world.clock.advance(11_000);
 		await (isFirst ? second.health.once() : world.once());
 		expect(sum()[isFirst ? 1 : 0]).toBe(2);
-	}, 60_000);
+	});
 });

@@ -60,39 +60,35 @@ async function counting() {
 	};
 }
 
-test.skipIf(lacks('vim')).each(FATES)(
-	'over %s',
-	async (_name, strike) => {
-		using stays = world.person('shell', world.node);
-		await stays.sees('$');
-		stays.type('vim -u NONE -n -c "set ruler ttimeout ttimeoutlen=5" /etc/services\r');
-		await stays.sees('tcpmux');
-		await types(stays, '/^ssh\rIfirst \u001b', /first ssh/);
-		const id = await world.openId();
-		const counted = await counting();
-		await strike();
+test.skipIf(lacks('vim')).each(FATES)('over %s', async (_name, strike) => {
+	using stays = world.person('shell', world.node);
+	await stays.sees('$');
+	stays.type('vim -u NONE -n -c "set ruler ttimeout ttimeoutlen=5" /etc/services\r');
+	await stays.sees('tcpmux');
+	await types(stays, '/^ssh\rIfirst \u001b', /first ssh/);
+	const id = await world.openId();
+	const counted = await counting();
+	await strike();
 
-		// A pipe loses nothing and repeats nothing.
-		const { code, numbers } = await counted();
-		expect(code).toBe(0);
-		expect(numbers).toEqual(Array.from({ length: numbers.length }, (_, index) => index + 1));
+	// A pipe loses nothing and repeats nothing.
+	const { code, numbers } = await counted();
+	expect(code).toBe(0);
+	expect(numbers).toEqual(Array.from({ length: numbers.length }, (_, index) => index + 1));
 
-		// Whoever stayed sees their screen and is heard. Keys that were on their way are not typed twice: so until it is.
-		await eventually('it takes keys', async () => {
-			stays.type('\u001b:s/.*/second ssh/\r');
-			await stays.sees(/^second ssh/m, 2000);
-			return true;
-		});
-		// So is whoever comes.
-		using comes = world.person('terminal', 'attach', id);
-		await comes.sees(/^second ssh/m);
-		expect(await comes.screen()).toContain('tcpmux');
-		await types(comes, '\u001b:s/second/third/\r', /^third ssh/m);
-		await stays.sees(/^third ssh/m);
-		comes.type('\u001b:q!\r');
-		await eventually('vim has left', async () => !(await comes.screen()).includes('tcpmux'));
-		await comes.leaves('exit 6', 6);
-		expect((await stays.exited).exitCode).toBe(6);
-	},
-	240_000,
-);
+	// Whoever stayed sees their screen and is heard. Keys that were on their way are not typed twice: so until it is.
+	await eventually('it takes keys', async () => {
+		stays.type('\u001b:s/.*/second ssh/\r');
+		await stays.sees(/^second ssh/m, 2000);
+		return true;
+	});
+	// So is whoever comes.
+	using comes = world.person('terminal', 'attach', id);
+	await comes.sees(/^second ssh/m);
+	expect(await comes.screen()).toContain('tcpmux');
+	await types(comes, '\u001b:s/second/third/\r', /^third ssh/m);
+	await stays.sees(/^third ssh/m);
+	comes.type('\u001b:q!\r');
+	await eventually('vim has left', async () => !(await comes.screen()).includes('tcpmux'));
+	await comes.leaves('exit 6', 6);
+	expect((await stays.exited).exitCode).toBe(6);
+});

@@ -53,7 +53,7 @@ test('a program that ends while its reader is away gives all that it wrote, and 
 		'it is closed',
 		async () => (await world.client().getTerminal({ terminalId: id })).terminal?.state === TerminalState.CLOSED,
 	);
-}, 60_000);
+});
 
 /** What the reader takes before it stops: what is left then fits in the windows between it and the program. */
 const READ_BYTES = 1_400_000;
@@ -75,7 +75,7 @@ test('a reader that is slow, and whose line breaks once the program is over, mis
 	reading.stdout.resume();
 	expect(await closed).toEqual([0, null]);
 	expect(came).toBe(bytes);
-}, 60_000);
+});
 
 /** A script that has been there with these words in it, and is gone. */
 async function isOver(words: string): Promise<void> {

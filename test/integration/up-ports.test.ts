@@ -52,4 +52,4 @@ test('a control plane whose port was taken in the moment before it could bind it
 	} finally {
 		await child[Symbol.asyncDispose]();
 	}
-}, 180_000);
+});
