@@ -2,8 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { completePorts } from '../../cli/up/ports.ts';
 import { eventually } from '../eventually.ts';
+import { freePort } from '../free-port.ts';
 import { tool } from '../tools.ts';
 
 export interface Series {
@@ -24,7 +24,7 @@ export class PrometheusServer implements AsyncDisposable {
 	}
 
 	static async start(config: string): Promise<PrometheusServer> {
-		const { api: port } = await completePorts({});
+		const port = await freePort();
 		const folder = mkdtempSync(join(tmpdir(), 'gpuaas-prometheus-'));
 		mkdirSync(join(folder, 'data'));
 		writeFileSync(join(folder, 'prometheus.yml'), config);
@@ -51,9 +51,15 @@ export class PrometheusServer implements AsyncDisposable {
 	}
 
 	async [Symbol.asyncDispose](): Promise<void> {
-		const ended = new Promise((resolve) => this.#child.once('exit', resolve));
-		this.#child.kill('SIGTERM');
-		await ended;
+		await ended(this.#child);
 		rmSync(this.#folder, { recursive: true, force: true });
 	}
+}
+
+/** Also where it has ended by itself. */
+export async function ended(child: ChildProcess): Promise<void> {
+	if (child.exitCode !== null || child.signalCode !== null) return;
+	const exited = new Promise((resolve) => child.once('exit', resolve));
+	child.kill('SIGTERM');
+	await exited;
 }

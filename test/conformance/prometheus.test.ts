@@ -2,10 +2,11 @@ import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { completePorts } from '../../cli/up/ports.ts';
 import { eventually } from '../eventually.ts';
+import { freePort } from '../free-port.ts';
 import { type Ready, UpWorld } from '../integration/up-world.ts';
 import { lacks, tool } from '../tools.ts';
+import { ended } from './prometheus-server.ts';
 
 /** A real Prometheus finds our pages by our service discovery, and promtool has nothing to say about them. */
 describe.skipIf(lacks('prometheus', 'promtool'))('Prometheus', () => {
@@ -77,7 +78,7 @@ describe.skipIf(lacks('prometheus', 'promtool'))('Prometheus', () => {
 	});
 
 	test('scrapes every target that the discovery names, and all of them are up', async () => {
-		const { api: port } = await completePorts({});
+		const port = await freePort();
 		const dir = join(world.root, 'prometheus');
 		mkdirSync(dir);
 		const config = `
@@ -114,8 +115,7 @@ scrape_configs:
 			});
 			expect(Number(memory[0]?.value[1])).toBeGreaterThan(1e8);
 		} finally {
-			prometheus.kill('SIGTERM');
-			await new Promise((resolve) => prometheus.once('exit', resolve));
+			await ended(prometheus);
 		}
 	});
 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { IdentityFolder, STATE_FORMAT } from '../../agent/identity/state-file.ts';
 import { storedCredential, toBase64 } from '../../agent/identity/stored-identity.ts';
 import { storePorts } from '../../cli/up/data-folder.ts';
-import { completePorts, type Ports } from '../../cli/up/ports.ts';
+import type { Ports } from '../../cli/up/ports.ts';
 import { fillPendingSlot, issueToNode } from '../../control-plane/app/enrollment/issue.ts';
 import { promote } from '../../control-plane/app/enrollment/promote.ts';
 import { systemContext } from '../../control-plane/context.ts';
@@ -17,6 +17,7 @@ import { Scope } from '../../kit/scope.ts';
 import { generateNodeKey } from '../../pki/keys/node-key.ts';
 import { createCsr } from '../../pki/x509/csr.ts';
 import { nodeRow } from '../contract/store/rows.ts';
+import { freePort } from '../free-port.ts';
 
 /**
  * What `gpuaas up` left on disk so many days ago, when both sides were switched off: the control plane's data folder with
@@ -37,7 +38,7 @@ export async function makePast(root: string, days: number): Promise<PastInstalla
 	const clock: Clock = { ...systemClock, now: () => systemClock.now() - shiftMs };
 	const data = join(root, 'control-plane');
 	await mkdir(root, { recursive: true, mode: 0o700 });
-	const ports = await completePorts({});
+	const ports = { api: await freePort(), gateway: await freePort(), enroll: await freePort(), ops: await freePort() };
 	await storePorts(root, ports);
 	const overrides = { 'core.data': data };
 	const args = { configPath: undefined, overrides, printConfig: false, json: false, positionals: [] };

@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { dispatch } from '../../cli/dispatch.ts';
 import { testIo } from '../../cli/test-io.ts';
-import { completePorts, type Ports } from '../../cli/up/ports.ts';
+import type { Ports } from '../../cli/up/ports.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { eventually } from '../eventually.ts';
+import { freePort } from '../free-port.ts';
 import { processes, type Ready, UpWorld } from './up-world.ts';
 
 /** `gpuaas up` and the command beside it, as a person uses them on one host. */
@@ -15,7 +16,7 @@ let ready: Ready;
 let ports: Ports;
 
 beforeAll(async () => {
-	ports = await completePorts({});
+	ports = { api: await freePort(), gateway: await freePort(), enroll: await freePort(), ops: await freePort() };
 	const chosen = Object.entries(ports).flatMap(([name, port]) => [`--${name}-port`, String(port)]);
 	// Of tasks that end well, the logs tell at this level only.
 	ready = await world.up(...chosen, '--log-level', 'debug');

@@ -1,12 +1,12 @@
 import { execFile, spawn } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { assert } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { hex, systemRng } from '../../kit/ids.ts';
+import { freePort } from '../free-port.ts';
 import { tool } from '../tools.ts';
 import type { IdentityProvider, TestUser } from './identity-provider.ts';
 import { totp } from './totp.ts';
@@ -241,17 +241,6 @@ export class Keycloak implements IdentityProvider {
 		}
 		rmSync(this.#folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
 	}
-}
-
-function freePort(): Promise<number> {
-	return new Promise((resolve, reject) => {
-		const server = createServer().once('error', reject);
-		server.listen(0, '127.0.0.1', () => {
-			const address = server.address();
-			assert(address !== null && typeof address === 'object', 'listening');
-			server.close(() => resolve(address.port));
-		});
-	});
 }
 
 export function committedRealm(): Record<string, unknown> {
