@@ -61,8 +61,8 @@ test('decide says what Cedar says', () => {
 		{ numRuns: WORLDS },
 	);
 	expect(asked).toBeGreaterThanOrEqual(10_000);
-	// Both answers are met often: a generator that only makes refusals would prove nothing.
-	expect(allowed).toBeGreaterThan(asked / 20);
+	// Both answers are met often, this one in one of 14: a generator that only makes refusals would prove nothing.
+	expect(allowed).toBeGreaterThan(asked / 40);
 });
 
 function oracleOf(given: World): (permission: string, scope: string, reads: boolean) => boolean {
