@@ -73,7 +73,17 @@ describe('two nodes', () => {
 		expect(refused.stderr).toContain('--selector');
 	});
 
+	/** Who chooses by `--all` or by labels gets those that are connected now: on a busy machine a link may just be made anew. */
+	async function bothConnected(): Promise<void> {
+		for (const name of [ready.node, 'second'])
+			await eventually(`${name} is connected`, async () => {
+				const { connection } = await nodeNamed(name);
+				return connection === 'CONNECTION_CONNECTED';
+			});
+	}
+
 	test('--all prefixes each line with its node, stdout apart from stderr', async () => {
+		await bothConnected();
 		const ran = await world.run('run', '--all', '--', 'sh', '-c', 'echo out; echo err >&2');
 		expect(ran.code).toBe(0);
 		expect(ran.stdout.trim().split('\n').sort()).toEqual([`${ready.node} | out`, 'second | out'].sort());
@@ -81,6 +91,7 @@ describe('two nodes', () => {
 	});
 
 	test('--selector reaches the nodes with the label; the exit code of several is the first that is not 0 by name', async () => {
+		await bothConnected();
 		expect(await world.run('run', '-l', 'rack=r2', '--', 'sh', '-c', 'echo hi; exit 4')).toMatchObject({
 			code: 4,
 			stdout: 'hi\n',
