@@ -4,9 +4,12 @@ import type {
 	ClientSessionOptions,
 	SecureClientSessionOptions,
 } from 'node:http2';
+import { connect, isIP } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { Http2SessionManager } from '@connectrpc/connect-node';
 import { type Clock, systemClock } from '../kit/clock.ts';
+import { readAlways } from '../kit/read-always.ts';
 import { type SilenceLimits, whenSilent } from '../kit/silence.ts';
 
 export interface ApiSessionLimits extends SilenceLimits {
@@ -41,7 +44,7 @@ export class ApiSessions extends Http2SessionManager {
 		options?: ClientSessionOptions | SecureClientSessionOptions,
 		clock: Clock = systemClock,
 	) {
-		super(url, {}, options);
+		super(url, {}, { ...options, ...dialOf(url, options) });
 		this.#limits = { ...API_SESSION_LIMITS_DEFAULT, ...limits };
 		this.#clock = clock;
 	}
@@ -70,6 +73,20 @@ export class ApiSessions extends Http2SessionManager {
 		session.on('error', () => {});
 		session.once('close', () => silence.cancel());
 	}
+}
+
+/** As node:http2 dials by itself, but for what it can't do: see read-always.ts. */
+function dialOf(url: string, options: SecureClientSessionOptions = {}): Pick<ClientSessionOptions, 'createConnection'> {
+	const { protocol, hostname, port } = new URL(url);
+	if (protocol !== 'https:') return {};
+	const host = hostname.replace(/^\[(.*)\]$/, '$1');
+	const name = isIP(host) === 0 ? { servername: host } : {};
+	return {
+		createConnection: () => {
+			const socket = readAlways(connect({ host, port: Number(port || 443), noDelay: true }));
+			return connectTls({ ...options, ...name, host, socket, ALPNProtocols: ['h2'] });
+		},
+	};
 }
 
 function unavailable(message: string): ConnectError {

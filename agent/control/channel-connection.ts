@@ -1,8 +1,9 @@
 import { type ClientHttp2Session, connect } from 'node:http2';
-import { isIP } from 'node:net';
+import { connect as connectTcp, isIP } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import type { Clock } from '../../kit/clock.ts';
 import { messageOf } from '../../kit/error.ts';
+import { readAlways } from '../../kit/read-always.ts';
 import { type SilenceLimits, whenSilent } from '../../kit/silence.ts';
 import { gatewayDnsName } from '../../pki/trust/spiffe.ts';
 import type { ChannelRequest, ChannelResponse } from '../../proto/gen/gpuaas/link/v1/channel_pb.ts';
@@ -88,7 +89,7 @@ export class ChannelConnection {
 		const tls = { ...linkTls(this.#clock, this.#target), servername: name, ALPNProtocols: ['h2'] };
 		const { host, port } = splitAddress(gateway);
 		const session = connect(`https://${name}`, {
-			createConnection: () => connectTls({ host, port, ...tls }),
+			createConnection: () => connectTls({ socket: readAlways(connectTcp({ host, port, noDelay: true })), ...tls }),
 			settings: { initialWindowSize: this.#limits.streamWindowBytes, enablePush: false },
 			maxSessionMemory: SESSION_MEMORY_MB,
 		});

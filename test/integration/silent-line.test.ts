@@ -5,6 +5,7 @@ import { Code, ConnectError } from '@connectrpc/connect';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { API_SESSION_LIMITS_DEFAULT, ApiSessions } from '../../cli/sessions.ts';
 import { API_LIMITS_DEFAULT } from '../../control-plane/api/limits.ts';
+import { present } from '../../kit/assert.ts';
 import { DelayRelay } from '../fakes/delay-relay.ts';
 
 /** The command's line to its control plane goes dead without a word, as when a cable is pulled. */
@@ -33,6 +34,7 @@ test('it is noticed, what is open on it ends, and the next request dials anew', 
 	await using relay = await DelayRelay.listen({ host: '127.0.0.1', port: (server.address() as AddressInfo).port });
 	const sessions = new ApiSessions(`http://127.0.0.1:${relay.port}`, { keepaliveMs: 100, keepaliveTimeoutMs: 200 });
 	const stream = await opened(sessions);
+	const session = present(stream.session, 'it is open');
 	relay.halfOpen(true);
 	const [error] = (await once(stream, 'error')) as [unknown];
 	expect(error).toMatchObject({ code: Code.Unavailable });
@@ -40,6 +42,8 @@ test('it is noticed, what is open on it ends, and the next request dials anew', 
 	relay.halfOpen(false);
 	await opened(sessions);
 	expect(relay.accepted).toBe(2);
+	// Nobody else may hear its failure any more, and it must not end the process.
+	expect(session.listenerCount('error')).toBeGreaterThan(0);
 	sessions.abort();
 });
 
