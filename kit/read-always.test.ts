@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { expect, test } from 'vitest';
+import { eventually } from '../test/eventually.ts';
 import { readAlways } from './read-always.ts';
 
 /** Both ends of a connection. */
@@ -24,7 +25,7 @@ test('takes what is written at once, and waits for the kernel past its bound', a
 	const duplex = readAlways(socket, (PIECES / 2) * PIECE.length);
 	let taken = 0;
 	for (let sent = 0; sent < PIECES; sent += 1) duplex.write(PIECE, () => (taken += 1));
-	while (taken < PIECES / 2) await new Promise((resolve) => setImmediate(resolve));
+	await eventually('half is taken', () => taken >= PIECES / 2);
 	expect(taken).toBeLessThan(PIECES);
 	peer.resume();
 	duplex.end();
