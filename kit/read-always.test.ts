@@ -1,7 +1,6 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { expect, test } from 'vitest';
-import { eventually } from '../test/eventually.ts';
 import { readAlways } from './read-always.ts';
 
 /** Both ends of a connection. */
@@ -24,8 +23,13 @@ test('takes what is written at once, and waits for the kernel past its bound', a
 	const { socket, peer } = await pair();
 	const duplex = readAlways(socket, (PIECES / 2) * PIECE.length);
 	let taken = 0;
-	for (let sent = 0; sent < PIECES; sent += 1) duplex.write(PIECE, () => (taken += 1));
-	await eventually('half is taken', () => taken >= PIECES / 2);
+	const half = Promise.withResolvers<void>();
+	const onTaken = () => {
+		taken += 1;
+		if (taken === PIECES / 2) half.resolve();
+	};
+	for (let sent = 0; sent < PIECES; sent += 1) duplex.write(PIECE, onTaken);
+	await half.promise;
 	expect(taken).toBeLessThan(PIECES);
 	peer.resume();
 	duplex.end();
