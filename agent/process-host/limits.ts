@@ -25,7 +25,8 @@ export const stdinBytesMax = 1 << 20;
 export const outputCapBytesMin = 4 << 10;
 export const outputCapBytesMax = 1 << 30;
 export const timeoutMsMax = 30 * 86_400_000;
-export const graceMsMax = 600_000;
+/** As long as tasks.proto lets a cancel be: one that is refused here stops nothing. */
+export const graceMsMax = 3_600_000;
 
 /** How long after its leader's exit a task's pipes are read on, when somebody outside its group still holds them. */
 export const drainMs = 2_000;

@@ -104,6 +104,14 @@ it('answers malformed requests with an error and goes on', async () => {
 	client.socket.destroy();
 });
 
+it('takes a cancel with the longest grace that the contract allows', async () => {
+	const client = new RawClient();
+	await client.call(1, 'hello', hello);
+	const answer = await client.call(2, 'cancel', { taskId: 'a', attempt: 1, graceMs: 3_600_000 });
+	expect(answer.error).toBeUndefined();
+	client.socket.destroy();
+});
+
 it('takes no more connections than it may have', async () => {
 	const clients = Array.from({ length: connectionsMax + 3 }, () => new RawClient());
 	await until(() => expect(clients.filter((client) => client.isClosed).length).toBeGreaterThanOrEqual(3));

@@ -2,7 +2,7 @@ import { every, type Timer } from '../../kit/clock.ts';
 import { uuidv7 } from '../../kit/ids.ts';
 import type { AppDeps } from '../app/deps.ts';
 import { endTasks } from '../app/tasks/end-tasks.ts';
-import { queueTimeout } from '../app/tasks/offer.ts';
+import { queueOver } from '../app/tasks/offer.ts';
 import { type RequestContext, systemContext } from '../context.ts';
 import type { TaskRow } from '../store/port/tasks.ts';
 
@@ -58,7 +58,7 @@ export class ExpiryReconciler implements AsyncDisposable {
 				leased: yield* tx.tasks.listLeaseExpired(nowMs, BATCH),
 			};
 		});
-		await endTasks(this.#deps, due.queued, (task) => queueTimeout(task, nowMs));
+		await endTasks(this.#deps, due.queued, (task) => queueOver(task, nowMs));
 		await this.#lookAgain(ctx, due.leased, nowMs);
 		const pruned = await store.unit((tx) => tx.requestKeys.prune(nowMs, REQUEST_KEYS_PRUNE_MAX));
 		if (pruned > 0) log.debug('forgot answers to old request ids', { count: pruned });

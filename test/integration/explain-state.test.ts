@@ -236,6 +236,7 @@ describe('what the platform does with a node', () => {
 			'custody',
 			'admission',
 			'health',
+			'vacancy',
 			'destination',
 			'idle',
 			'entitlement',

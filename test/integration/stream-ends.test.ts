@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { CallContext, CredentialKind } from '../../control-plane/app/iam/principal.ts';
 import { loadActor, NO_LIMITS } from '../../control-plane/app/iam/principal.ts';
 import { followTask } from '../../control-plane/app/tasks/follow.ts';
+import { watchNodeTelemetry } from '../../control-plane/app/telemetry/watch-node.ts';
 import { attachTerminal } from '../../control-plane/app/terminals/attach.ts';
 import type { UseCaseDeps } from '../../control-plane/app/use-case.ts';
 import { present } from '../../kit/assert.ts';
@@ -11,6 +12,7 @@ import { uuidv7 } from '../../kit/ids.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { FollowTaskRequestSchema, TaskService } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
+import { WatchNodeTelemetryRequestSchema } from '../../proto/gen/gpuaas/telemetry/v1/telemetry_service_pb.ts';
 import { AttachMode, AttachTerminalRequestSchema } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
 import { eventually } from '../eventually.ts';
 import { ApiWorld } from './api-world.ts';
@@ -101,6 +103,18 @@ test.each([
 	const untilMs = clock.now() + LIFE_MS;
 	expect(await endOf(attached(await caller(kind), await openTerminal()))).toBe(reason);
 	expect(clock.now()).toBeGreaterThanOrEqual(untilMs);
+});
+
+test('a watcher of telemetry is out within a second of the end, though the node says nothing', async () => {
+	const node = await world.addNode();
+	const ctx = await caller('api_key');
+	const request = create(WatchNodeTelemetryRequestSchema, { node: node.id });
+	const events = watchNodeTelemetry.run(deps, ctx, request)[Symbol.asyncIterator]();
+	clock.advance(LIFE_MS - 1);
+	expect(await events.next()).toMatchObject({ done: false });
+	const end = expect(events.next()).rejects.toMatchObject({ reason: 'UNAUTHENTICATED' });
+	clock.advance(1000);
+	await end;
 });
 
 test('a terminal outlives the token of whoever opened it, not their role', async () => {

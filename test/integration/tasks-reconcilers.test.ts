@@ -2,6 +2,7 @@ import { create, fromBinary } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CertificateAuthority } from '../../control-plane/app/certificates/certificate-authority.ts';
 import { offerQueued, resend } from '../../control-plane/app/tasks/offer.ts';
+import { stopTasks } from '../../control-plane/app/tasks/stop-tasks.ts';
 import { systemContext } from '../../control-plane/context.ts';
 import { DispatchReconciler } from '../../control-plane/reconcilers/dispatch.ts';
 import { ExpiryReconciler } from '../../control-plane/reconcilers/expiry.ts';
@@ -78,6 +79,21 @@ describe('reconcilers of tasks', () => {
 		const verified = verifyDsse(closing, { payloadType: TASK_CLOSING_TYPE, keys: [present(key, 'a key')] });
 		expect(verified.kind).toBe('ok');
 		expect(fromBinary(TaskClosingSchema, closing.payload)).toMatchObject({ taskId: late, state: TaskState.TIMED_OUT });
+	});
+
+	it('never runs what was made in the moment in which its assignment ended, and ends it', async () => {
+		const fresh = (await world.enroll()).nodeId;
+		const made = taskRow(fresh, create(TaskSpecSchema, run('/bin/true')));
+		await world.store.unit((tx) => tx.tasks.insert(made));
+		// Its closing was not signed: it came after the look outside the unit.
+		await world.store.unit((tx) => stopTasks(tx, [made], [], now()));
+		expect(await offerQueued(world.app, ctx, [{ nodeId: fresh, limit: 9 }])).toMatchObject([{ nodeId: fresh }]);
+		expect(await taskNow(made.id)).toMatchObject({ state: 'cancelled', reason: 'CANCELLED', attempt: 0 });
+		const unseen = taskRow(fresh, create(TaskSpecSchema, run('/bin/true')));
+		await world.store.unit((tx) => tx.tasks.insert(unseen));
+		await world.store.unit((tx) => stopTasks(tx, [unseen], [], now() - 1));
+		await expire();
+		expect(await taskNow(unseen.id)).toMatchObject({ state: 'cancelled', reason: 'CANCELLED', attempt: 0 });
 	});
 
 	it('keeps an offer that nobody answered until its queue deadline, and then calls it lost', async () => {

@@ -6,7 +6,7 @@ import type { Plan } from '../../store/port/unit.ts';
 import type { AppDeps } from '../deps.ts';
 import { giveBackAssignment } from '../nodes/assignment-terms.ts';
 import type { PreparedEnding } from '../tasks/end-tasks.ts';
-import { prepareStop, type Stopped, stopTasks } from '../tasks/stop-tasks.ts';
+import { prepareStop, type Stopped, stopTasks, tasksUnder } from '../tasks/stop-tasks.ts';
 
 /**
  * A reimaged machine is not the one that was assigned: its open assignments end with the image that they were made
@@ -51,7 +51,7 @@ export function* endAssignments(
 		const row = yield* tx.assignments.close(id, nowMs);
 		if (row === undefined) continue;
 		closed.push(row);
-		const open = yield* tx.tasks.listOpenByAssignment(id, deps.limits.tasksOpenPerNodeMax);
+		const open = yield* tasksUnder(tx, row, deps.limits.tasksOpenPerNodeMax, nowMs);
 		const own = endings.filter(({ task }) => task.assignmentId === id);
 		const stopped = yield* stopTasks(tx, open, own, nowMs);
 		stops.push(stopped);

@@ -34,6 +34,21 @@ const CLEAN: Gate<'node'> = {
 };
 
 /**
+ * The account on the node is the same for whoever comes next: what one tenant's programs have in memory and environment
+ * another's could read. Throws NODE_BUSY.
+ */
+const VACATED: Gate<'node'> = {
+	gate: 'vacancy',
+	*check(tx, { target: { node }, deps }) {
+		const { tasksOpenPerNodeMax, terminalsOpenPerNodeMax } = deps.limits;
+		const tasks = yield* tx.tasks.listActive(node.id, tasksOpenPerNodeMax);
+		const terminals = yield* tx.terminals.listOpen(node.id, '', terminalsOpenPerNodeMax);
+		if ([...tasks, ...terminals].some(({ assignmentId }) => assignmentId !== null)) throw vacating();
+		return 'nothing of an earlier assignment runs there';
+	},
+};
+
+/**
  * Opens the assignment that scopes everything a project may see and do on the node. In host mode the project gets root,
  * so custody passes to the tenant with the same commit, and no work of the platform may be running then.
  */
@@ -41,7 +56,7 @@ export const assignNode = mutation('node', NodeService.method.assignNode, {
 	prepare: ({ deps, nowMs }) => uuidv7(nowMs, deps.rng),
 	// Whoever deletes or suspends the project, or what it stands in, or moves it, holds the same.
 	lock: lockPolicy,
-	gates: [NOT_RETIRED, UNASSIGNED, CLEAN, TAKES_WORK, HEALTHY],
+	gates: [NOT_RETIRED, UNASSIGNED, CLEAN, TAKES_WORK, HEALTHY, VACATED],
 	*apply(tx, { request, nowMs }, { node }, id) {
 		const project = yield* checkProject(tx, request);
 		const mode = modeOf(request.mode);
@@ -115,6 +130,16 @@ function alreadyAssigned(open: AssignmentRow): GpuaasError {
 		reason: 'NODE_ALREADY_ASSIGNED',
 		message: `the node is assigned to ${open.organization}/${open.project}; unassign it first`,
 		metadata: { assignment: open.id },
+	});
+}
+
+function vacating(): GpuaasError {
+	return new GpuaasError({
+		code: 'FAILED_PRECONDITION',
+		reason: 'NODE_BUSY',
+		message:
+			'tasks or terminals of the assignment before are still ending on the node; assign it again in a few seconds, or look at what is left with gpuaas node why',
+		metadata: { 'retry-after': '5' },
 	});
 }
 

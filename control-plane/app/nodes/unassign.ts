@@ -2,7 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { GpuaasError } from '../../../kit/error.ts';
 import { NodeService, UnassignNodeResponseSchema } from '../../../proto/gen/gpuaas/nodes/v1/nodes_pb.ts';
 import type { Gate } from '../gates.ts';
-import { prepareStop, stopTasks } from '../tasks/stop-tasks.ts';
+import { prepareStop, stopTasks, tasksUnder } from '../tasks/stop-tasks.ts';
 import { mutation } from '../use-case.ts';
 import { assignmentMessage } from '../wire/node.ts';
 import { giveBackAssignment } from './assignment-terms.ts';
@@ -36,7 +36,7 @@ export const unassignNode = mutation('node', NodeService.method.unassignNode, {
 		if (closed === undefined) throw notAssigned();
 		yield* giveBackAssignment(tx, [closed.id]);
 		if (closed.mode === 'host') yield* tx.nodes.update(node.id, { custody: 'transit' });
-		const open = yield* tx.tasks.listOpenByAssignment(closed.id, deps.limits.tasksOpenPerNodeMax);
+		const open = yield* tasksUnder(tx, closed, deps.limits.tasksOpenPerNodeMax, nowMs);
 		const stopped = yield* stopTasks(tx, open, endings, nowMs);
 		return {
 			response: create(UnassignNodeResponseSchema, { assignment: assignmentMessage(closed) }),

@@ -108,7 +108,8 @@ export class SessionRegistry implements AgentSessions {
 
 	cancel(nodeId: string, cancel: TaskCancelCommand): boolean {
 		const { taskId, attempt, fencingToken, graceMs, reason, correlationId } = cancel;
-		return this.#command(nodeId, `cancel ${taskId} ${attempt}`, {
+		// One with less time is another: while the first is on its way it would be taken for the same.
+		return this.#command(nodeId, `cancel ${taskId} ${attempt} ${graceMs}`, {
 			correlationId,
 			command: {
 				case: 'taskCancel',

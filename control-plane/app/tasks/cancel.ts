@@ -14,7 +14,8 @@ export const CANCEL_GRACE_DEFAULT_MS = 10_000;
 
 /**
  * A queued task is cancelled at once, with a closing signed by the server; one that the agent has may still end in any
- * way, so it becomes `cancelling` and its receipt says how. Cancelling again or too late changes nothing.
+ * way, so it becomes `cancelling` and its receipt says how. One that is lost with its node may run there still: it is told
+ * to stop, now or when the node is back, and stays lost until then. Cancelling again or too late changes nothing.
  */
 export const cancelTask = mutation('task', TaskService.method.cancelTask, {
 	async prepare({ deps }, { task }) {
@@ -25,7 +26,7 @@ export const cancelTask = mutation('task', TaskService.method.cancelTask, {
 	*apply(tx, call, { task }, endings) {
 		const { deps, request, nowMs } = call;
 		const nodeName = yield* nameOfNode(tx, task.nodeId);
-		if (isEnded(task.state)) return change(task, nodeName, 'TASK_ENDED');
+		if (isEnded(task.state) && !isUnanswered(task)) return change(task, nodeName, 'TASK_ENDED');
 		if (task.state === 'queued') {
 			const [ended] = yield* applyEndings(tx, endings);
 			if (ended === undefined) throw movedOn();
@@ -38,8 +39,12 @@ export const cancelTask = mutation('task', TaskService.method.cancelTask, {
 		const graceMs = msFromDuration(request.grace) ?? CANCEL_GRACE_DEFAULT_MS;
 		const cancelling = yield* tx.tasks.update(
 			task.id,
-			{ state: 'cancelling', cancelRequestedAtMs: task.cancelRequestedAtMs ?? nowMs, cancelGraceMs: graceMs },
-			['leased', 'running', 'cancelling'],
+			{
+				state: task.state === 'lost' ? 'lost' : 'cancelling',
+				cancelRequestedAtMs: task.cancelRequestedAtMs ?? nowMs,
+				cancelGraceMs: graceMs,
+			},
+			task.state === 'lost' ? ['lost'] : ['leased', 'running', 'cancelling'],
 		);
 		if (cancelling === undefined) throw movedOn();
 		return {
@@ -60,6 +65,11 @@ export function sendCancel(deps: Pick<AppDeps, 'sessions'>, task: TaskRow, reaso
 		reason,
 		correlationId: task.correlationId,
 	});
+}
+
+/** As listUnanswered of store/port/tasks.ts. */
+function isUnanswered({ state, reason }: TaskRow): boolean {
+	return state === 'lost' && reason === 'LEASE_LOST';
 }
 
 function change(

@@ -116,15 +116,19 @@ async function claimSigned(
 	});
 }
 
-/** What must be on the wire of a node that has just connected, or whose offers were not taken: the same bytes again. */
+/**
+ * What must be on the wire of a node that has just connected, or whose offers were not taken: the same bytes again. What
+ * was told to stop and called lost is told first and given no more time: the node may be somebody else's meanwhile.
+ */
 export async function resend(
 	deps: AppDeps,
 	nodeId: string,
 ): Promise<{ readonly leased: readonly string[]; readonly isSent: boolean }> {
 	const nowMs = deps.clock.now();
-	const { node, open, documents } = await deps.store.read(function* (tx) {
+	const { node, open, strays, documents } = await deps.store.read(function* (tx) {
 		const row = yield* tx.nodes.get(nodeId);
 		const active = yield* tx.tasks.listActive(nodeId, deps.limits.tasksOpenPerNodeMax);
+		const unanswered = yield* tx.tasks.listUnanswered(nodeId, nowMs, deps.limits.tasksOpenPerNodeMax);
 		const known = new Map<string, Uint8Array | null>();
 		for (const task of active) {
 			// A cancelling one too: the cancel of an attempt that was never seen can't be answered with certainty.
@@ -132,16 +136,18 @@ export async function resend(
 			const stored = yield* tx.tasks.getDocuments(task.id, task.attempt);
 			known.set(task.id, stored?.envelope ?? null);
 		}
-		return { node: row, open: active, documents: known };
+		const told = unanswered.filter(({ cancelRequestedAtMs }) => cancelRequestedAtMs !== null);
+		return { node: row, open: active, strays: told, documents: known };
 	});
 	if (node === undefined) return { leased: [], isSent: true };
+	let isSent = true;
+	for (const task of strays) isSent = sendCancel(deps, { ...task, cancelGraceMs: 0 }) && isSent;
 	const unsigned = open.filter((task) => documents.get(task.id) === null);
 	const signed = await signAll(
 		deps,
 		unsigned.map((task) => ({ task, generation: node.generation })),
 		nowMs,
 	);
-	let isSent = true;
 	for (const task of open) {
 		const stored = documents.get(task.id);
 		const envelope = stored ? { envelope: stored } : signed.get(task.id);
@@ -151,7 +157,7 @@ export async function resend(
 	return { leased: open.filter((task) => task.state === 'leased').map((task) => task.id), isSent };
 }
 
-/** Tells the agent to stop a task in state cancelling. */
+/** Tells the agent to stop a task that was cancelled. */
 function sendCancel(deps: AppDeps, task: TaskRow): boolean {
 	if (task.attempt === 0) return true;
 	return deps.sessions.cancel(task.nodeId, {
@@ -184,15 +190,15 @@ async function signAll(
 }
 
 /** Why a queued task may not go out after all. */
-function unfitness(row: TaskRow, node: NodeRow, nowMs: number): 'QUEUE_TIMEOUT' | 'NODE_IN_TENANT_CUSTODY' | undefined {
-	if (row.queueDeadlineMs <= nowMs) return 'QUEUE_TIMEOUT';
+function unfitness(row: TaskRow, node: NodeRow, nowMs: number): 'QUEUE_OVER' | 'NODE_IN_TENANT_CUSTODY' | undefined {
+	if (row.queueDeadlineMs <= nowMs) return 'QUEUE_OVER';
 	// A host in a tenant's hands gets the tenant's own tasks only, and a host on its way between hands gets none.
 	const isTenants = node.custody === 'tenant' && row.assignmentId !== null;
 	return node.custody === 'platform' || isTenants ? undefined : 'NODE_IN_TENANT_CUSTODY';
 }
 
 function endingOf(row: TaskRow, node: NodeRow | undefined, nowMs: number): Ending {
-	if (node === undefined || unfitness(row, node, nowMs) === 'QUEUE_TIMEOUT') return queueTimeout(row, nowMs);
+	if (node === undefined || unfitness(row, node, nowMs) === 'QUEUE_OVER') return queueOver(row, nowMs);
 	return {
 		state: 'cancelled',
 		reason: 'NODE_IN_TENANT_CUSTODY',
@@ -200,7 +206,8 @@ function endingOf(row: TaskRow, node: NodeRow | undefined, nowMs: number): Endin
 	};
 }
 
-export function queueTimeout(row: TaskRow, nowMs: number): Ending {
+export function queueOver(row: TaskRow, nowMs: number): Ending {
+	if (row.cancelRequestedAtMs !== null) return { state: 'cancelled', reason: 'CANCELLED', message: STOPPED_WAITING };
 	const waitedS = Math.round((nowMs - row.createdAtMs) / 1000);
 	return {
 		state: 'timed_out',
@@ -208,3 +215,6 @@ export function queueTimeout(row: TaskRow, nowMs: number): Ending {
 		message: `the task waited ${waitedS} s for its node and nothing was started; see whether the node is connected, or give a longer queue timeout`,
 	};
 }
+
+const STOPPED_WAITING =
+	'the assignment that it was made under ended, or its node was drained, in the moment in which it was made; nothing was started';

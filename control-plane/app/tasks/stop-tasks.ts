@@ -1,3 +1,4 @@
+import type { AssignmentRow } from '../../store/port/assignments.ts';
 import type { Tx } from '../../store/port/store.ts';
 import type { TaskRow } from '../../store/port/tasks.ts';
 import type { Plan } from '../../store/port/unit.ts';
@@ -7,7 +8,9 @@ import { applyEndings, type Ending, type PreparedEnding, prepareEndings } from '
 
 /**
  * Stops many tasks for a reason that is not their owner's wish: the assignment ended, the node is drained. Queued ones
- * end at once; the others are told to stop and end by their receipts.
+ * end at once; the others are told to stop and end by their receipts. One that is called lost because its node wasn't
+ * heard of may run there still: it is told too, now and whenever its node comes back (tasks/offer.ts), and stays lost until
+ * its receipt comes.
  */
 export interface Stopped {
 	readonly ended: readonly TaskRow[];
@@ -16,6 +19,18 @@ export interface Stopped {
 	readonly events: readonly { readonly topic: string; readonly key: string }[];
 	/** After the commit. */
 	send(deps: Pick<AppDeps, 'sessions' | 'bus'>, reason: string): void;
+}
+
+/** All that an assignment may still have on its node. */
+export function* tasksUnder(
+	tx: Tx,
+	{ id, nodeId }: Pick<AssignmentRow, 'id' | 'nodeId'>,
+	countMax: number,
+	nowMs: number,
+): Plan<readonly TaskRow[]> {
+	const unanswered = yield* tx.tasks.listUnanswered(nodeId, nowMs, countMax);
+	const open = yield* tx.tasks.listOpenByAssignment(id, countMax);
+	return [...open, ...unanswered.filter(({ assignmentId }) => assignmentId === id)];
 }
 
 /** Closings for those that are still queued. */
@@ -28,7 +43,10 @@ export async function prepareStop(
 	return await prepareEndings(deps, queued, ending);
 }
 
-/** A queued task without a closing is left to the next look of whoever calls. */
+/**
+ * A queued task without a closing came since the look outside the unit: no claim takes it any more, and the next look of
+ * reconcilers/expiry.ts ends it.
+ */
 export function* stopTasks(
 	tx: Tx,
 	open: readonly TaskRow[],
@@ -38,16 +56,16 @@ export function* stopTasks(
 	const ended = yield* applyEndings(tx, endings);
 	const cancelling: TaskRow[] = [];
 	for (const task of open) {
-		if (task.state === 'queued') continue;
-		const row = yield* tx.tasks.update(
-			task.id,
-			{
-				state: 'cancelling',
-				cancelRequestedAtMs: task.cancelRequestedAtMs ?? nowMs,
-				cancelGraceMs: task.cancelGraceMs ?? CANCEL_GRACE_DEFAULT_MS,
-			},
-			['leased', 'running', 'cancelling'],
-		);
+		const cancelRequestedAtMs = task.cancelRequestedAtMs ?? nowMs;
+		if (task.state === 'queued') {
+			yield* tx.tasks.change(task.id, { cancelRequestedAtMs, queueDeadlineMs: nowMs }, ['queued']);
+			continue;
+		}
+		const patch =
+			task.state === 'lost'
+				? { cancelRequestedAtMs, cancelGraceMs: 0 }
+				: { state: 'cancelling' as const, cancelRequestedAtMs, cancelGraceMs: graceOf(task) };
+		const row = yield* tx.tasks.update(task.id, patch, ['leased', 'running', 'cancelling', 'lost']);
 		if (row !== undefined) cancelling.push(row);
 	}
 	return {
@@ -59,4 +77,9 @@ export function* stopTasks(
 			for (const task of cancelling) sendCancel(deps, task, reason);
 		},
 	};
+}
+
+/** Its owner may have given it an hour: that long nobody else waits for the node. */
+function graceOf({ cancelGraceMs }: TaskRow): number {
+	return Math.min(cancelGraceMs ?? CANCEL_GRACE_DEFAULT_MS, CANCEL_GRACE_DEFAULT_MS);
 }

@@ -9,8 +9,8 @@ import { currentView } from './caller-view.ts';
 import type { TelemetryIngest } from './ingest.ts';
 import { nodeTelemetryMessage } from './messages.ts';
 
-/** What an ended assignment may be seen after its end at most; and how soon silence is told. */
-const LOOK_AGAIN_MS = 5000;
+/** How long a stream may stay open that its reader may see no more of; and how soon silence is told. */
+const LOOK_AGAIN_MS = 1000;
 
 /**
  * The newest sample, and each that follows. A reader that is slower than the samples misses some and never gets an old

@@ -11,7 +11,7 @@ const CLAIM = `with raised as (
 	update tasks set state = 'leased', attempt = tasks.attempt + 1, fencing_token = $2 + picked.place,
 		lease_until_ms = $7, accepted_at_ms = null
 	from picked, raised where tasks.id = picked.id and tasks.attempt = picked.attempt and tasks.state = 'queued'
-		and tasks.node_id = $1
+		and tasks.cancel_requested_at_ms is null and tasks.node_id = $1
 	returning tasks.id as "id"`;
 
 export const pgClaim: Tasks['claim'] = function* claim({ id, fencingSeq, generation, custody }, tasks, leaseUntilMs) {

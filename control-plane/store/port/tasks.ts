@@ -104,8 +104,8 @@ export interface Tasks {
 	/**
 	 * Claims tasks of a node that were read as queued, so that what is signed before can be committed with the claim: the
 	 * n-th, from 0, becomes leased with attempt + 1 and the token `node.fencingSeq + 1 + n`. Gives the ids of those that
-	 * were still queued; none when the node isn't as it was read, was retired or locked. Locks so that two replicas never
-	 * claim one task (hand-written per dialect).
+	 * were still queued, and not told to stop meanwhile; none when the node isn't as it was read, was retired or locked. Locks
+	 * so that two replicas never claim one task (hand-written per dialect).
 	 */
 	claim(
 		node: ClaimingNode,
@@ -116,6 +116,11 @@ export interface Tasks {
 	listNodesWithQueued(limit: number, nodeIds?: readonly string[]): Plan<readonly string[]>;
 	/** Open tasks (leased, running, cancelling) of a node. */
 	listActive(nodeId: string, limit: number): Plan<readonly TaskRow[]>;
+	/**
+	 * Called lost because their node wasn't heard of, and not answered for since: they may run there still, until their own
+	 * timeout is over. Oldest first.
+	 */
+	listUnanswered(nodeId: string, nowMs: number, limit: number): Plan<readonly TaskRow[]>;
 	countOpen(nodeId: string): Plan<number>;
 	/** Injections of faults on a node that may still last: begun or to be begun, and not over by their own time. */
 	countInjections(nodeId: string, nowMs: number): Plan<number>;

@@ -8,7 +8,7 @@ export function sqliteClaim(compiler: Compiler): Tasks['claim'] {
 	const lease = `update tasks set state = 'leased', attempt = attempt + 1, fencing_token = ? + picked.key,
 		lease_until_ms = ?, accepted_at_ms = null
 		from json_each(?) as picked where tasks.id = (picked.value ->> 0) and tasks.attempt = (picked.value ->> 1)
-		and tasks.state = 'queued' and tasks.node_id = ? returning tasks.id as "id"`;
+		and tasks.state = 'queued' and tasks.cancel_requested_at_ms is null and tasks.node_id = ? returning tasks.id as "id"`;
 	return function* claim({ id, fencingSeq, generation, custody }, tasks, leaseUntilMs) {
 		if (tasks.length === 0) return new Set();
 		const raised = yield { sql: raise, parameters: [tasks.length, id, fencingSeq, generation, custody] };

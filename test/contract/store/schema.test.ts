@@ -254,6 +254,7 @@ async function assertRows(url: string, version: number): Promise<void> {
 			verdict: yield* tx.nodeHealth.get('fixture'),
 			overrides: yield* tx.nodeHealth.overridesOf(['fixture']),
 			request: yield* tx.requestKeys.get('ada', 'm', 'request'),
+			unanswered: yield* tx.tasks.listUnanswered('fixture', 5, 10),
 			counted: [
 				yield* tx.access.countRoles('acme'),
 				yield* tx.invitations.countOpen('acme', 5),
@@ -267,6 +268,7 @@ async function assertRows(url: string, version: number): Promise<void> {
 	}
 	expect(rows.node).toMatchObject({ name: 'gpu-1', labels: { rack: 'r1' }, cordoned: true, epoch: 3 });
 	expect(rows.task).toMatchObject({ nodeId: 'fixture', state: 'queued', spec: Uint8Array.of(1, 2) });
+	expect(rows.unanswered.map(({ id }) => id)).toEqual(version < 19 ? [] : ['unheard']);
 	expect(rows.leaves.map(({ id }) => id)).toEqual(['leaf']);
 	// Copied out of the leaf of a program that had no such column.
 	if (version >= 9) expect(rows.leaves).toMatchObject([{ organization: 'acme' }]);

@@ -79,6 +79,8 @@ eachStore('tasks', (kind) => {
 		expect(await claim({ ...node, fencingSeq: 2 })).toEqual(new Set(['t1', 't3']));
 		expect(await store.read((tx) => tx.tasks.get('t3'))).toMatchObject({ fencingToken: 5, attempt: 1 });
 		expect(await claim(node)).toEqual(new Set());
+		await store.unit((tx) => tx.tasks.insert(taskRow('stopped', 'n', { cancelRequestedAtMs: 9 })));
+		expect(await claimQueued(store, 'n', 10, 500)).toEqual([]);
 		await store.unit(function* (tx) {
 			yield* tx.tasks.insert(taskRow('t4', 'n'));
 			yield* tx.nodes.update('n', { locked: true });
@@ -189,6 +191,25 @@ eachStore('tasks', (kind) => {
 		const platform = { ...none, unowned: true, deleted: true, grants: ['/'], denials: ['/acme/'] };
 		expect(await ids({ visibility: platform })).toEqual(['t3', 't2']);
 		expect((await store.read((tx) => tx.tasks.listOpenByAssignment('s1', 5))).map(({ id }) => id)).toEqual(['t1']);
+	});
+
+	test('what may run on unheard is found until its own timeout is over', async () => {
+		await using world = await kind.create();
+		const { store } = world;
+		await withNodes(store, 'n', 'm');
+		const lost = { state: 'lost', reason: 'LEASE_LOST', endedAtMs: 100, timeoutMs: 50 } as const;
+		await store.unit(function* (tx) {
+			yield* tx.tasks.insert(taskRow('t3', 'n', lost));
+			yield* tx.tasks.insert(taskRow('t1', 'n', { ...lost, timeoutMs: 51 }));
+			yield* tx.tasks.insert(taskRow('of-m', 'm', lost));
+			yield* tx.tasks.insert(taskRow('answered', 'n', { ...lost, reason: 'HOST_DIED' }));
+			yield* tx.tasks.insert(taskRow('open', 'n', { ...lost, state: 'running' }));
+		});
+		const ids = async (nowMs: number, limit = 9) =>
+			(await store.read((tx) => tx.tasks.listUnanswered('n', nowMs, limit))).map(({ id }) => id);
+		expect(await ids(149)).toEqual(['t1', 't3']);
+		expect(await ids(149, 1)).toEqual(['t1']);
+		expect(await ids(150)).toEqual(['t1']);
 	});
 
 	test('documents of an attempt are merged and never emptied', async () => {
