@@ -64,8 +64,14 @@ async function main(argv: readonly string[]): Promise<number> {
 	const isForPerson = verb === 'enroll' && !args.json && loaded.sources['core.log_level'] === 'default';
 	const level = isForPerson ? 'warn' : config.core.logLevel;
 	const log = createLogger({ name: 'node-agent', level, destination: ring });
-	const recentLog = () => ring.text();
-	const base = { config, version: ownVersion(import.meta.url), clock: systemClock, rng: systemRng, log, recentLog };
+	const base = {
+		config,
+		version: ownVersion(import.meta.url),
+		clock: systemClock,
+		rng: systemRng,
+		log,
+		recentLog: ring,
+	};
 	if (verb === 'enroll') {
 		await mkdir(config.core.data, { recursive: true, mode: 0o700 });
 		const identity = await enrollByToken({ ...base, facts: readPlatformFacts() });

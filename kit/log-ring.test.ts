@@ -13,6 +13,9 @@ test('keeps whole lines, the newest, within its size, and passes all of them on'
 	expect(passed).toEqual(lines);
 	expect(lines.join('').endsWith(ring.text())).toBe(true);
 	expect(ring.text().length).toBeGreaterThan(40);
+	expect(ring.written).toBe(50);
+	expect([ring.text(48), ring.text(50)]).toEqual(['line 48\nline 49\n', '']);
+	expect(ring.text(1)).toBe(ring.text());
 	ring.write(`${'é'.repeat(200)}\n`);
 	expect(ring.text()).toBe('');
 });

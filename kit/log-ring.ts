@@ -7,6 +7,7 @@ export class LogRing {
 	readonly #bytesMax: number;
 	#lines: string[] = [];
 	#bytes = 0;
+	#written = 0;
 
 	constructor(next: { write(line: string): void }, bytesMax: number) {
 		this.#next = next;
@@ -16,6 +17,7 @@ export class LogRing {
 	write(line: string): void {
 		this.#next.write(line);
 		this.#lines.push(line);
+		this.#written += 1;
 		this.#bytes += Buffer.byteLength(line);
 		if (this.#bytes <= this.#bytesMax) return;
 		// Half at once: dropping one for each that comes would move all of them each time.
@@ -29,8 +31,14 @@ export class LogRing {
 		this.#bytes = kept;
 	}
 
-	/** Whole lines, oldest first, at most `bytesMax`. */
-	text(): string {
-		return this.#lines.join('');
+	/** Lines so far, also those that are no longer kept. */
+	get written(): number {
+		return this.#written;
+	}
+
+	/** Whole lines, oldest first, at most `bytesMax`; without the first `from` that were ever written. */
+	text(from = 0): string {
+		const gone = this.#written - this.#lines.length;
+		return this.#lines.slice(Math.max(0, from - gone)).join('');
 	}
 }

@@ -12,7 +12,7 @@ export interface LaunchContext {
 	readonly findHome: FindHome;
 	/** Between SIGTERM and SIGKILL at the timeout. */
 	readonly graceMs: number;
-	/** The newest lines of the agent's own log, for bundles. */
+	/** What the task's bundle may hold of the agent's own log. */
 	readonly recentLog: () => string;
 }
 

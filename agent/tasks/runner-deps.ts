@@ -6,6 +6,7 @@ import type { Journal } from '../journal/journal.ts';
 import type { FindHome } from '../platform/accounts.ts';
 import type { Rebooter } from '../platform/reboot.ts';
 import type { DeviceGuard } from './device-guard.ts';
+import type { RecentLog } from './holder-log.ts';
 import type { Policy } from './policy.ts';
 
 /** What the task side of the agent is built on; the agent's main makes one, tests and the simulation their own. */
@@ -33,8 +34,8 @@ export interface RunnerPlatform {
 	readonly rebooter: Rebooter;
 	/** Says these as health facts, marked as simulated; throws where nothing is measured on this host. */
 	readonly injectFaults: (injection: string, faults: readonly InjectedFault[], endsAtMs: number) => void;
-	/** The newest lines of the agent's own log, for bundles; less than the 1 MiB that a task may have as its input. */
-	readonly recentLog: () => string;
+	/** Of the agent itself, for bundles. */
+	readonly recentLog: RecentLog;
 }
 
 export interface RunnerLimits {

@@ -8,6 +8,7 @@ import { isUnwritable } from '../journal/rows.ts';
 import { type Attempt, keyOf } from './attempt.ts';
 import { Ends } from './ends.ts';
 import { type Refusal, startedFact } from './facts.ts';
+import { HolderLog } from './holder-log.ts';
 import { Injections } from './injections.ts';
 import { CANCELLED, Intake } from './intake.ts';
 import { launchRequest, refusalOf } from './launch.ts';
@@ -48,10 +49,12 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 	/** How many attempts the host had room for when it last refused one; ends ask slowly for more. */
 	#room = Number.POSITIVE_INFINITY;
 	#isPumpScheduled = false;
+	readonly #log: HolderLog;
 
 	constructor(deps: RunnerDeps) {
 		this.#deps = deps;
 		const { clock, journal, log, limits } = deps;
+		this.#log = new HolderLog(deps.platform.recentLog);
 		this.#writes = new WriteBehind(clock, journal, log, () => this.#attempts.size > FEW_ATTEMPTS);
 		const { signal } = this.#abort;
 		this.#shelf = new OutputShelf(journal, this.#writes, (key) => this.#attempts.get(key), signal);
@@ -193,6 +196,7 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 
 	#enqueue(attempt: Attempt): void {
 		attempt.phase = 'queued';
+		this.#log.heard(attempt.assignmentId);
 		this.#attempts.set(attempt.key, attempt);
 		this.#queue.add(attempt);
 		this.#schedulePump();
@@ -235,7 +239,8 @@ export class TaskRunner implements CommandSink, AsyncDisposable {
 		const others = `${this.runningCount() - 1} tasks`;
 		const devices = this.#deps.devices.judge(attempt.assignmentId, user, host.capabilities.devices, others);
 		if (devices.kind === 'refused') return this.#ends.refuse(attempt, { ...devices, retryable: false });
-		const context = { ...this.#deps.platform, graceMs: this.#deps.limits.timeoutGraceMs };
+		const recentLog = () => this.#log.textFor(attempt.assignmentId);
+		const context = { ...this.#deps.platform, graceMs: this.#deps.limits.timeoutGraceMs, recentLog };
 		const request = launchRequest(attempt, decision, decision.permit, host.capabilities, context, devices.confine);
 		const outcome: LaunchOutcome = await host.launch(request);
 		if (outcome.kind === 'STARTED') this.#started(attempt, outcome.started);

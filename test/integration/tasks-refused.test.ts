@@ -6,8 +6,10 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { signEnvelope } from '../../control-plane/app/tasks/envelope.ts';
 import { present } from '../../kit/assert.ts';
 import { systemClock } from '../../kit/clock.ts';
+import { LogRing } from '../../kit/log-ring.ts';
 import { TaskSpecSchema } from '../../proto/gen/gpuaas/tasks/v1/tasks_pb.ts';
 import { claimQueued } from '../contract/store/claim-queued.ts';
+import { assignmentRow } from '../contract/store/rows.ts';
 import { run, startTasksWorld, type TasksWorld, taskRow } from './tasks-world.ts';
 
 /** What an agent starts nothing of, and what it lets nobody see. */
@@ -74,9 +76,35 @@ it('never runs what was sent before its journal began, also where the control pl
 	expect(readdirSync(folder)).not.toContain('before');
 });
 
+it('puts into a bundle of a tenant nothing that was logged before its first task', async () => {
+	const shared = await tasks.newNode();
+	const ring = new LogRing({ write: () => {} }, 10_000);
+	await shared.start({ platform: { recentLog: ring } });
+	const spec = { kind: { case: 'collectBundle' as const, value: { parts: ['agent'] } } };
+	const bundleOf = async (assignmentId: string | null) => {
+		const id = await tasks.submit(shared.identity.nodeId, spec, { assignmentId });
+		expect(await tasks.ended(id)).toMatchObject({ state: 'succeeded' });
+		await tasks.wait(id, ({ outputComplete }) => outputComplete);
+		return Buffer.concat((await tasks.world.output.read(id, 1)).map(({ data }) => data)).toString();
+	};
+	for (const id of ['one', 'two'])
+		await tasks.world.store.unit((tx) =>
+			tx.assignments.insert(assignmentRow(id, shared.identity.nodeId, { untilMs: 1 })),
+		);
+	await bundleOf('one');
+	ring.write('a task of one\n');
+	expect(await bundleOf('one')).toContain('a task of one');
+	expect(await bundleOf('two')).not.toContain('a task of one');
+	ring.write('a task of two\n');
+	expect(await bundleOf('two')).toContain('a task of two');
+	expect(await bundleOf(null)).toContain('a task of one');
+});
+
 it('puts no secret into a bundle', async () => {
 	const told = await tasks.newNode();
-	await told.start({ platform: { recentLog: () => 'joined by gpu_jt_AbCdEf123456.SGVsbG8gd29ybGQ\n' } });
+	await told.start({
+		platform: { recentLog: { written: 1, text: () => 'joined by gpu_jt_AbCdEf123456.SGVsbG8gd29ybGQ\n' } },
+	});
 	const spec = { kind: { case: 'collectBundle' as const, value: { parts: ['agent'] } } };
 	const id = await tasks.submit(told.identity.nodeId, spec);
 	expect(await tasks.ended(id)).toMatchObject({ state: 'succeeded' });

@@ -84,7 +84,7 @@ export function platform(change: Partial<RunnerPlatform> = {}): RunnerPlatform {
 			refusal: 'this is a test',
 			reboot: () => Promise.reject(new Error('a test never restarts the machine')),
 		},
-		recentLog: () => 'a line of the agent\n',
+		recentLog: { written: 0, text: () => 'a line of the agent\n' },
 		injectFaults: () => {},
 		...change,
 	};

@@ -164,7 +164,7 @@ export class SimNode {
 			isExecutable: () => true,
 			realPath: (path: string) => path,
 			rebooter: { refusal: 'a simulated machine is restarted by its simulation', reboot: () => Promise.resolve() },
-			recentLog: () => 'a line of the agent\n',
+			recentLog: { written: 0, text: () => 'a line of the agent\n' },
 			injectFaults: () => {},
 		};
 		const runner = new TaskRunner({
