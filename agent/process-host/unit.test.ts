@@ -68,7 +68,7 @@ it('a unit that starts none is named', async () => {
 					clock.advance(1000);
 					return error;
 				},
-				{ interval: 5, timeout: 20_000 },
+				{ interval: 5 },
 			)
 			.toMatchObject({
 				code: 'UNAVAILABLE',

@@ -17,7 +17,7 @@ const start = () => startPtyHost({ directory, clock: systemClock, compileCache, 
 beforeEach(async () => {
 	directory = mkdtempSync(join(tmpdir(), 'pty-'));
 	host = await start();
-}, 60_000);
+});
 
 afterEach(async () => {
 	await host.shutdown();

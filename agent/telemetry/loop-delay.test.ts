@@ -16,9 +16,9 @@ test('sees whatever holds the loop up, once, and keeps the worst', async () => {
 		await sleep(systemClock, 50);
 		return delay.takeMaxMs();
 	};
-	await expect.poll(seen, { timeout: 20_000 }).toBeGreaterThan(200);
+	await expect.poll(seen).toBeGreaterThan(200);
 	const worstMs = delay.maxEverMs;
-	await expect.poll(() => delay.takeMaxMs(), { timeout: 20_000 }).toBeLessThan(200);
+	await expect.poll(() => delay.takeMaxMs()).toBeLessThan(200);
 	expect(delay.maxEverMs).toBeGreaterThanOrEqual(worstMs);
 	delay.forget();
 	expect(delay.maxEverMs).toBe(0);
