@@ -225,7 +225,8 @@ class Incoming {
 		for (;;) {
 			const envelope = this.#isTaking ? undefined : this.#shift();
 			if (envelope !== undefined) return envelope;
-			if (this.#failure !== undefined && !this.#isTaking) throw this.#failure;
+			// Whoever leaves doesn't wait for what is not done with the last one: their terminal may take nothing.
+			if (this.#failure !== undefined && (!this.#isTaking || this.#isLeft)) throw this.#failure;
 			await new Promise<void>((resolve) => {
 				this.#wake = resolve;
 			});

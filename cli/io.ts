@@ -8,7 +8,9 @@ import { displayWidth, padCells } from './display-width.ts';
 export interface Io {
 	readonly stdout: Writable & { readonly isTTY?: boolean; readonly columns?: number };
 	readonly stderr: Writable & { readonly isTTY?: boolean };
-	readonly stdin: NodeJS.ReadableStream & { readonly isTTY?: boolean };
+	readonly stdin: NodeJS.ReadableStream & { readonly isTTY?: boolean; readonly fd?: number };
+	/** The terminal that stdout is, by a way whose writes hold up nothing else; see terminal/terminal-output.ts. */
+	readonly openTerminal?: () => Writable | undefined;
 	readonly env: Readonly<Record<string, string | undefined>>;
 	readonly cwd: string;
 	readonly clock: Clock;

@@ -3,6 +3,7 @@ import { keepAlive, systemClock } from '../kit/clock.ts';
 import { systemRng } from '../kit/ids.ts';
 import { EXIT } from './exit-codes.ts';
 import { INTERRUPTING, Interruption, type Io, isReaderGone, READER_LEFT } from './io.ts';
+import { openTerminal } from './terminal/terminal-output.ts';
 
 /**
  * The `gpuaas` command: finds the verb, loads only it, and turns its outcome into an exit code. Every error ends here:
@@ -29,6 +30,7 @@ function createIo(): Io {
 		stdout: process.stdout,
 		stderr: process.stderr,
 		stdin: process.stdin,
+		openTerminal,
 		env: process.env,
 		cwd: process.cwd(),
 		clock: systemClock,

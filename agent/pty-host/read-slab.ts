@@ -1,7 +1,7 @@
 /** Several reads of a pseudo-terminal. Small, because each terminal has one. */
 const SLAB_BYTES = 32 << 10;
-/** What the kernel gives of a pseudo-terminal at once (N_TTY_BUF_SIZE). */
-const ROOM_BYTES = 4096;
+/** What the kernel gives of a pseudo-terminal at once (N_TTY_BUF_SIZE, less one). */
+export const ROOM_BYTES = 4096;
 
 /**
  * A buffer that a terminal is read into piece by piece (`onread` of node:net). A stream that is read by events has 64 KiB
@@ -18,6 +18,12 @@ export class ReadSlab {
 			this.#at = 0;
 		}
 		return this.#slab.subarray(this.#at);
+	}
+
+	/** Where a read goes that follows one of so many bytes into `room`; undefined: elsewhere. */
+	roomBehind(bytes: number): Buffer | undefined {
+		const at = this.#at + bytes;
+		return this.#slab.length - at < ROOM_BYTES ? undefined : this.#slab.subarray(at);
 	}
 
 	/** What a read into `room` brought; nothing is written over it later. */

@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import { COPY_FRAME, CopyLink } from '../../channel/copy-frames.ts';
 import { encodeFrame } from '../../channel/frame.ts';
 import { encodeRefusal } from '../../channel/refusal.ts';
+import { VirtualClock } from '../../kit/virtual-clock.ts';
 import { Stream } from '../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
 import {
 	AttachMode,
@@ -17,6 +18,7 @@ import { ChannelClient } from './channel-client.ts';
 import { openChannelPipe } from './channel-pipe.ts';
 
 const MAX = 2 * 1024 * 1024;
+const PATIENT = { timeout: 20_000 };
 
 test('never more than the window is on its way, also where a whole frame does not fit any more', async () => {
 	let [received, acked, worst] = [0, 0, 0];
@@ -94,6 +96,57 @@ function fullThen(last: () => Answers): Answer {
 		yield* last();
 	};
 }
+
+test('a flood is acknowledged once a window, what follows a little later, and a few bytes not at all', async () => {
+	const WINDOW = 100_000;
+	const clock = new VirtualClock();
+	const acks: number[] = [];
+	const sent = { next: Promise.withResolvers<number>(), offset: 0 };
+	const service = terminalService(async function* (requests) {
+		void (async () => {
+			for await (const { message } of requests) if (message.case === 'ack') acks.push(Number(message.value.offset));
+		})();
+		yield ATTACHED;
+		for (;;) {
+			const bytes = await sent.next.promise;
+			sent.next = Promise.withResolvers();
+			if (bytes === 0) break;
+			const value = { stream: Stream.STDOUT, offset: BigInt(sent.offset), data: new Uint8Array(bytes) };
+			yield { message: { case: 'output' as const, value } };
+			sent.offset += bytes;
+		}
+		yield ENDED;
+	});
+	let shown = 0;
+	const options = { terminalId: 'one', mode: AttachMode.CONTROL, tty: true };
+	const client = new ChannelClient({ ...testIo(), clock }, service, options, {
+		output: async (_stream, data) => {
+			shown += data.length;
+		},
+	});
+	const running = client.run(new AbortController().signal);
+	const show = async (bytes: number) => {
+		const until = shown + bytes;
+		sent.next.resolve(bytes);
+		await expect.poll(() => shown, PATIENT).toBe(until);
+		return [...acks];
+	};
+	expect(await show(40_000)).toEqual([]);
+	expect(await show(WINDOW - 40_001)).toEqual([]);
+	await show(1);
+	await expect.poll(() => acks, PATIENT).toEqual([WINDOW]);
+	// What was due for the first of it is told with all of it.
+	clock.advance(1000);
+	expect(await show(4095)).toEqual([WINDOW]);
+	clock.advance(1000);
+	expect(await show(1)).toEqual([WINDOW]);
+	clock.advance(9);
+	expect(await show(2)).toEqual([WINDOW]);
+	clock.advance(1);
+	await expect.poll(() => acks, PATIENT).toEqual([WINDOW, WINDOW + 4098]);
+	sent.next.resolve(0);
+	await running;
+});
 
 test('what is pasted arrives in its order, also where a piece has to wait for room', async () => {
 	const typed = ['x'.repeat(62 * 1024), 'A'.repeat(4096), 'B'.repeat(100)];

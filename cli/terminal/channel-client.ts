@@ -1,6 +1,6 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import type { Client } from '@connectrpc/connect';
-import { sleep } from '../../kit/clock.ts';
+import { sleep, type Timer } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import { Backoff } from '../../kit/retry.ts';
 import {
@@ -56,8 +56,13 @@ export type ChannelResult =
 	/** We left; it goes on. */
 	| { readonly kind: 'detached' };
 
-/** The node resumes a terminal below 5,000 unacknowledged bytes: what isn't acknowledged at once must stay below. */
-const ACK_BYTES = 4096;
+/**
+ * At so many unacknowledged bytes the node holds a terminal's program back, until all but 5,000 are acknowledged: so that
+ * is when it is told. What comes before that waits for nobody, and is told together.
+ */
+const TTY_WINDOW_BYTES = 100_000;
+const TTY_ACK_BYTES = 4096;
+const TTY_ACK_DELAY_MS = 10;
 /** Without a terminal, a small part of what may be on its way: each one costs every hop a message. */
 const PIPE_ACK_BYTES = 256 * 1024;
 const TTY_INPUT_BYTES_MAX = 64 * 1024;
@@ -93,6 +98,8 @@ export class ChannelClient {
 	#over: unknown;
 	readonly #received = { stdout: 0, stderr: 0 };
 	readonly #acked = { stdout: 0, stderr: 0 };
+	/** With a terminal. */
+	#ackTimer: Timer | undefined;
 	#isAttached = false;
 	#hasAttached = false;
 	#isLeaving = false;
@@ -245,6 +252,7 @@ export class ChannelClient {
 			fault ??= { error };
 		} finally {
 			closed.abort();
+			this.#cancelAck();
 			this.#wake();
 		}
 		if (fault !== undefined && this.#end === undefined) throw fault.error;
@@ -350,11 +358,23 @@ export class ChannelClient {
 	/** All that was received of it is out. */
 	#out(stream: 'stdout' | 'stderr', end: boolean): void {
 		if (end) this.#events.outputEnd?.(stream);
+		const unackedBytes = this.#received[stream] - this.#acked[stream];
+		if (unackedBytes >= (this.#options.tty ? TTY_WINDOW_BYTES : PIPE_ACK_BYTES) || end) this.#ack(stream);
+		else if (this.#options.tty && unackedBytes >= TTY_ACK_BYTES)
+			this.#ackTimer ??= this.#io.clock.setTimer(() => this.#ack(stream), TTY_ACK_DELAY_MS);
+	}
+
+	#ack(stream: 'stdout' | 'stderr'): void {
+		this.#cancelAck();
 		const received = this.#received[stream];
-		if (received - this.#acked[stream] < (this.#options.tty ? ACK_BYTES : PIPE_ACK_BYTES) && !end) return;
 		this.#acked[stream] = received;
 		const number = stream === 'stderr' ? Stream.STDERR : Stream.STDOUT;
 		this.#send({ case: 'ack', value: { stream: number, offset: BigInt(received) } });
+	}
+
+	#cancelAck(): void {
+		this.#ackTimer?.cancel();
+		this.#ackTimer = undefined;
 	}
 
 	#inputTaken(offset: number): void {

@@ -1,5 +1,7 @@
+import type { Writable } from 'node:stream';
 import type { Io } from '../io.ts';
 import { windowSize } from './open-options.ts';
+import { setCooked, setRaw } from './raw-mode.ts';
 
 /**
  * The terminal that we sit in: raw while a remote one has it, and on every way out as it was, also when we are ended by
@@ -18,11 +20,11 @@ const RESET = `\u001b[?1049l${MODES_RESET}`;
 /** To the main screen, modes as after a start, cleared; what was above stays in the scrollback. */
 const CLEAR = `${RESET}\u001b[!p\u001b[H\u001b[2J`;
 
-interface RawStdin {
-	setRawMode?(mode: boolean): unknown;
-}
-
 export interface LocalTerminal {
+	/** What is written here goes to the screen as it is; while the terminal takes nothing it waits, and nothing else does. */
+	readonly output: Writable;
+	/** What is said to the person, in lines of CR LF: between the output, or wherever their errors go. */
+	readonly notes: Writable;
 	size(): { readonly columns: number; readonly rows: number };
 	onResize(listener: () => void): () => void;
 	/** `isClean`: the program left by itself, and took its modes with it. Idempotent. */
@@ -31,20 +33,22 @@ export interface LocalTerminal {
 }
 
 export function takeTerminal(io: Io): LocalTerminal {
-	const stdin = io.stdin as RawStdin;
-	const { stdout } = io;
-	stdin.setRawMode?.(true);
+	const { stdin, stdout } = io;
+	setRaw(stdin);
+	const output = io.openTerminal?.() ?? stdout;
 	let isRestored = false;
 	const restore = (isClean: boolean) => {
 		if (isRestored) return;
 		isRestored = true;
-		stdin.setRawMode?.(false);
-		if (!isClean) stdout.write(RESET);
+		setCooked(stdin);
+		if (!isClean) output.write(RESET);
 		process.removeListener('exit', atExit);
 	};
 	const atExit = () => restore(false);
 	process.on('exit', atExit);
 	return {
+		output,
+		notes: io.stderr.isTTY === true ? output : io.stderr,
 		size: () => windowSize(io),
 		onResize(listener) {
 			stdout.on('resize', listener);

@@ -38,32 +38,36 @@ async function interactive(
 	mode: AttachMode,
 ): Promise<number> {
 	const local = takeTerminal(io);
+	const say = (text: string) => void write(local.notes, text);
 	const client = new ChannelClient(
 		io,
 		api.client(TerminalService),
 		{ terminalId: id, mode, tty: true, size: () => local.size() },
 		{
-			output: (_stream, data) => writeNow(io.stdout, data),
+			output: (_stream, data) => writeNow(local.output, data),
 			async screen(screen) {
-				await write(io.stdout, local.clear);
-				await write(io.stdout, screen.data);
+				await write(local.output, local.clear);
+				await write(local.output, screen.data);
 			},
-			...tellOutages(io, nodeName, true),
-			notice: (message) => void write(io.stderr, `\r\ngpuaas: ${printable(message)}\r\n`),
+			...tellOutages({ stderr: local.notes }, nodeName, true),
+			notice: (message) => say(`\r\ngpuaas: ${printable(message)}\r\n`),
 		},
 	);
 	const stopResizing = local.onResize(() => client.resize(local.size()));
 	const leave = new AbortController();
-	const stopTyping = mode === AttachMode.CONTROL ? typeInto(io, api, client, id, leave) : watchKeys(io, leave);
+	const stopTyping = mode === AttachMode.CONTROL ? typeInto(io, say, api, client, id, leave) : watchKeys(io, leave);
 	let isClean = false;
 	try {
 		const result = await client.run(AbortSignal.any([io.interrupt, leave.signal]));
 		isClean = result.kind === 'ended' && result.end.exitCode !== undefined;
 		local.restore(isClean);
 		if (result.kind === 'ended') return await conclude(io, nodeName, result.end);
+		if (leave.signal.reason === ENDED) return EXIT.channelFailed;
 		const unended = leave.signal.reason === UNENDED;
 		const why = unended ? 'it could not be ended now, and goes on' : 'detached; it goes on';
-		await write(io.stderr, `gpuaas: ${why}. Back to it: gpuaas terminal attach ${id}\n`);
+		// A terminal that takes nothing would hold us up here.
+		if (local.output.writableLength === 0)
+			await write(io.stderr, `gpuaas: ${why}. Back to it: gpuaas terminal attach ${id}\n`);
 		if (unended) return EXIT.channelFailed;
 		return io.interrupt.aborted ? EXIT.interrupted : EXIT.ok;
 	} finally {
@@ -75,6 +79,8 @@ async function interactive(
 
 /** `~.` was typed, and nobody said that it has ended. */
 const UNENDED = Symbol('unended');
+/** It was ended, and how did not come to be read: behind output that our terminal doesn't take. */
+const ENDED = Symbol('ended');
 /** From `~.` on: whoever is stuck must get out, also where nobody answers. */
 const END_WAIT_MS = 2000;
 
@@ -84,13 +90,24 @@ const LOSS =
 	'\r\ngpuaas: more was typed than can wait for the program, and the rest is not sent. ~. ends it, ~d leaves it\r\n';
 
 function endIt(io: Io, api: Api, terminalId: string, leave: AbortController): void {
-	const unended = () => leave.abort(UNENDED);
-	api.client(TerminalService).killTerminal({ terminalId }).catch(unended);
-	io.clock.setTimer(unended, END_WAIT_MS);
+	let outcome = UNENDED;
+	const goAway = () => leave.abort(outcome);
+	const killed = () => {
+		outcome = ENDED;
+	};
+	api.client(TerminalService).killTerminal({ terminalId }).then(killed, goAway);
+	io.clock.setTimer(goAway, END_WAIT_MS);
 }
 
 /** Keys go to the program, but for escape sequences. */
-function typeInto(io: Io, api: Api, client: ChannelClient, id: string, leave: AbortController): () => void {
+function typeInto(
+	io: Io,
+	say: (text: string) => void,
+	api: Api,
+	client: ChannelClient,
+	id: string,
+	leave: AbortController,
+): () => void {
 	const filter = new EscapeFilter();
 	let isOver = false;
 	const goOn = () => {
@@ -102,7 +119,7 @@ function typeInto(io: Io, api: Api, client: ChannelClient, id: string, leave: Ab
 	let isLossTold = false;
 	const type = (bytes: Uint8Array) => {
 		if (isPerson && client.isFull && heldBytes + bytes.length > HELD_BYTES_MAX) {
-			if (!isLossTold) void write(io.stderr, LOSS);
+			if (!isLossTold) say(LOSS);
 			isLossTold = true;
 			return;
 		}
@@ -120,7 +137,7 @@ function typeInto(io: Io, api: Api, client: ChannelClient, id: string, leave: Ab
 		const { send, escapes } = filter.push(bytes);
 		if (send.length > 0) type(send);
 		for (const asked of escapes) {
-			if (asked === 'help') void write(io.stderr, ESCAPE_HELP);
+			if (asked === 'help') say(ESCAPE_HELP);
 			else if (asked === 'detach') leave.abort();
 			else endIt(io, api, id, leave);
 		}

@@ -21,6 +21,7 @@ import { fileBytes, isFile, type RecordingClient, readCast, recordingBytes } fro
 import { TypedKeys } from '../recording/typed-keys.ts';
 import { ago, enumName, fields, json } from '../show.ts';
 import { MODES_RESET } from '../terminal/local-terminal.ts';
+import { setCooked, setRaw } from '../terminal/raw-mode.ts';
 import { readAuditKey } from '../verify-audit.ts';
 
 const MANIFEST_SUFFIX = '.manifest.json';
@@ -147,11 +148,11 @@ function listenToKeys(io: Io, player: Player): () => void {
 	const onData = (bytes: Buffer) => {
 		for (const key of keys.of(bytes.toString('latin1'))) pressed(player, key);
 	};
-	stdin.setRawMode(true);
+	setRaw(stdin);
 	stdin.on('data', onData);
 	return () => {
 		stdin.off('data', onData);
-		stdin.setRawMode(false);
+		setCooked(stdin);
 		stdin.pause();
 	};
 }

@@ -22,6 +22,8 @@ export class CallState {
 	readonly about: CallAbout = {};
 	/** Ends the transport's stream; set by the server. */
 	cut: (() => void) | undefined;
+	/** See CallContext; set by whoever serves the stream without the framework. */
+	push: ((message: Message) => Promise<void> | undefined) | undefined;
 	/** Raises the receive window of the connection, for bulk; set by the server, on HTTP/2. */
 	widen: (() => void) | undefined;
 	/** Called when the call is over and only its answer is left to be read; set by the server, on HTTP/2. */
@@ -57,6 +59,7 @@ export function callContext(state: CallState, clock: Clock, log: Logger, timing:
 		about: state.about,
 		...(state.approvalId === undefined ? {} : { approvalId: state.approvalId }),
 		...(state.cut === undefined ? {} : { cut: state.cut }),
+		...(state.push === undefined ? {} : { push: state.push }),
 		correlationId: state.correlationId,
 		method: state.method?.policy.name ?? '',
 		requestId: typeof requestId === 'string' ? requestId : '',

@@ -24,6 +24,7 @@ import {
 } from '@connectrpc/connect/protocol-connect';
 import { END_FLAG, ENVELOPE_HEAD_BYTES, envelopeHead } from '../../proto/envelope.ts';
 import { writeMessage } from '../../proto/write-message.ts';
+import { stateOf } from './call-state.ts';
 import { IncomingMessages } from './incoming-messages.ts';
 import { webHeaders } from './web-headers.ts';
 
@@ -85,6 +86,8 @@ class DirectMethod {
 		const timeout = parseTimeout(header(request, headerTimeout), this.#options.maxTimeoutMs);
 		const context = this.#context(request, timeout.timeoutMs, values);
 		const outgoing = new Outgoing(stream, () => headersOf(response, context.responseHeader));
+		const send = (message: Message) => outgoing.send(this.#spec.method.output, message, this.#output);
+		stateOf({ values }).push = send;
 		let error: ConnectError | undefined;
 		let incoming: IncomingMessages | undefined;
 		let isSending = false;
@@ -96,7 +99,7 @@ class DirectMethod {
 			const messages = transformInvokeImplementation(this.#spec, context, interceptors)(incoming);
 			for await (const message of messages) {
 				isSending = true;
-				await outgoing.send(this.#spec.method.output, message, this.#output);
+				await send(message);
 				isSending = false;
 			}
 		} catch (thrown) {
@@ -148,12 +151,12 @@ class Outgoing {
 		this.#headers = headers;
 	}
 
-	/** Resolves when the stream takes more; rejects when it is gone. */
-	async send(desc: DescMessage, message: Message, serialization: Serialization<Message>): Promise<void> {
+	/** Resolves when the stream takes more, undefined where it does at once; rejects or throws when it is gone. */
+	send(desc: DescMessage, message: Message, serialization: Serialization<Message>): Promise<void> | undefined {
 		this.#respond();
 		const stream = this.#stream;
 		const isTaken = writeMessage(stream, desc, message, (one) => serialization.serialize(one));
-		if (!isTaken && stream.writableLength > AHEAD_BYTES_MAX) await drained(stream);
+		return isTaken || stream.writableLength <= AHEAD_BYTES_MAX ? undefined : drained(stream);
 	}
 
 	end(trailer: Uint8Array): void {

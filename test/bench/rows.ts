@@ -15,6 +15,7 @@ export const ROWS: Readonly<Record<string, () => Promise<Row>>> = {
 	'link-throughput': async () => (await import('./link-throughput.ts')).row,
 	'terminal-echo': async () => (await import('./terminal-echo.ts')).row,
 	'terminal-bulk': async () => (await import('./terminal-bulk.ts')).row,
+	'terminal-flood': async () => (await import('./terminal-flood.ts')).row,
 	'terminal-far': async () => (await import('./terminal-far.ts')).row,
 	'terminal-copy': async () => (await import('./terminal-copy.ts')).row,
 	'terminal-fleet': async () => (await import('./terminal-fleet.ts')).row,

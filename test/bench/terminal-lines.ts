@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { startOnPty } from '../../agent/pty-host/pty-program.ts';
 import type { Contexts } from '../../cli/contexts.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { BenchChild } from './child.ts';
@@ -94,6 +95,15 @@ export class TerminalLines implements AsyncDisposable {
 		return bulk(['/usr/bin/ssh', '-F', this.#sshConfig, '-J', 'jump', 'target', ...command], this.env);
 	}
 
+	/** With a terminal, as the person before it gets it. */
+	oursFlood(command: readonly string[]): Promise<Bulk> {
+		return flood([GPUAAS, 'exec', this.node, '-t', '--', ...command], this.env);
+	}
+
+	sshFlood(command: string): Promise<Bulk> {
+		return flood(['/usr/bin/ssh', '-tt', '-F', this.#sshConfig, '-J', 'jump', 'target', command], this.env);
+	}
+
 	/** ms that the whole command took. A path at the node begins with a colon. */
 	oursCopy(from: string, to: string): Promise<number> {
 		const place = (path: string) => (path.startsWith(':') ? `${this.node}${path}` : path);
@@ -143,6 +153,24 @@ export async function bulk(argv: readonly string[], env: Env): Promise<Bulk> {
 		bytes += chunk.length;
 	});
 	await once(child, 'close');
+	return { bytes, ms: systemClock.monotonic() - firstMs };
+}
+
+/** Of what `argv` writes to the terminal that it runs on. */
+async function flood(argv: readonly string[], env: Env): Promise<Bulk> {
+	const [file = '', ...args] = argv;
+	let [bytes, firstMs] = [0, 0];
+	await new Promise<void>((resolve) => {
+		const launch = { file, args, env: { ...env, TERM: 'xterm' }, cwd: '/' };
+		startOnPty(launch, { columns: 80, rows: 24 }, undefined, {
+			onData: (_stream, chunk) => {
+				if (bytes === 0) firstMs = systemClock.monotonic();
+				bytes += chunk.length;
+			},
+			onEnd: () => resolve(),
+			onExit: () => {},
+		});
+	});
 	return { bytes, ms: systemClock.monotonic() - firstMs };
 }
 

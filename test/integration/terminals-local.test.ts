@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { eventually } from '../eventually.ts';
 import { type Person, TerminalsWorld } from './terminals-world.ts';
@@ -48,6 +49,56 @@ async function isAsBefore(person: Person, code: number): Promise<void> {
 async function commandOf(person: Person): Promise<number> {
 	return await eventually('the command runs', () => person.children().find(({ line }) => line.includes('shell'))?.pid);
 }
+
+describe('what a program writes', () => {
+	test('comes to the screen byte by byte: a program that draws means no carriage return by its line feeds', async () => {
+		const script = "stty raw -echo; printf 'ab\\ncd'; stty sane; exit 3";
+		using person = world.person('exec', world.node, '-t', '--', 'sh', '-c', script);
+		expect(await person.exited).toEqual({ exitCode: 3 });
+		expect(person.raw).toContain('ab\ncd');
+		// And of one that leaves its lines to its terminal, once.
+		using plain = world.person('exec', world.node, '-t', '--', 'printf', 'ab\\ncd');
+		await plain.exited;
+		expect(plain.raw).toContain('ab\r\ncd');
+	});
+
+	test('a replay shows in the same way', async () => {
+		using person = world.person('exec', world.node, '-t', '--', 'sh', '-c', "stty raw; printf 'ef\\ngh'");
+		await person.exited;
+		const id = await eventually('its recording', async () => {
+			const { recordings } = await world.up.json<{ recordings: { id: string; state: string }[] }>(
+				'terminal',
+				'recordings',
+			);
+			return recordings[0]?.state === 'RECORDING_STATE_SEALED' && recordings[0].id;
+		});
+		using replay = world.person('terminal', 'replay', id);
+		await replay.exited;
+		expect(replay.raw).toContain('ef\ngh');
+	});
+
+	test('does not keep ~. from being read while the terminal takes nothing', async () => {
+		using person = world.person('exec', world.node, '-t', '--', 'yes');
+		await person.sees('y');
+		const id = await world.openId();
+		person.stall();
+		let [wrote, looks] = [0, 0];
+		await eventually('nothing more goes out', () => {
+			const now = Number(/^wchar: (\d+)$/m.exec(readFileSync(`/proc/${person.pid}/io`, 'latin1'))?.[1]);
+			looks = now === wrote ? looks + 1 : 0;
+			wrote = now;
+			return looks === 30;
+		});
+		person.type('\r~.');
+		expect(await person.exited).toEqual({ exitCode: 255 });
+		const { terminals } = await world.up.json<{ terminals: { id: string; reason: string }[] }>(
+			'terminal',
+			'list',
+			'--all',
+		);
+		expect(terminals.find((each) => each.id === id)?.reason).toBe('TERMINAL_KILLED');
+	});
+});
 
 describe('the local terminal is as it was', () => {
 	test('after the shell has ended by itself', async () => {

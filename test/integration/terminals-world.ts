@@ -214,6 +214,11 @@ export class Person implements Disposable {
 		this.#program.write(typeof text === 'string' ? Buffer.from(text) : text, () => {});
 	}
 
+	/** Their terminal takes nothing any more; keys still come from it. */
+	stall(): void {
+		this.#program.pause('stdout');
+	}
+
 	resize(columns: number, rows: number): void {
 		this.#screen.resize({ columns, rows });
 		this.#program.resize({ columns, rows });

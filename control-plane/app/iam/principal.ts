@@ -1,3 +1,4 @@
+import type { Message } from '@bufbuild/protobuf';
 import { assert } from '../../../kit/assert.ts';
 import type { Actor, Assurance, CredentialLimits, RequestContext } from '../../context.ts';
 import type { ApiKeyRow, CredentialRow } from '../../store/port/api-keys.ts';
@@ -43,6 +44,12 @@ export interface CallContext extends RequestContext {
 	readonly about?: CallAbout;
 	/** Ends the stream without an answer: for whoever was refused on it and doesn't read that. */
 	readonly cut?: () => void;
+	/**
+	 * Of a stream: sends a message of the answer, behind those that its iterator gave, and without the some twenty promises
+	 * that each of those costs. Resolves when the next may come, undefined: at once; rejects or throws when nobody takes any
+	 * more. Undefined where only the iterator leads to the caller.
+	 */
+	readonly push?: (message: Message) => Promise<void> | undefined;
 }
 
 export interface CallAbout {

@@ -12,6 +12,7 @@ import { type RecorderOptions, type RecordingSummary, TerminalRecorder } from '.
 class MemoryFile implements RecordingFile {
 	text = '';
 	syncs = 0;
+	appends = 0;
 	gate: Promise<void> = Promise.resolve();
 	failure: Error | undefined;
 	get bytes() {
@@ -21,6 +22,7 @@ class MemoryFile implements RecordingFile {
 		await this.gate;
 		if (this.failure !== undefined) throw this.failure;
 		this.text += text;
+		this.appends += 1;
 	}
 	async sync() {
 		this.syncs += 1;
@@ -123,12 +125,35 @@ describe('a recorder', () => {
 		expect(recorder.backlogBytes).toBe(0);
 	});
 
+	test('what a flood brings after a write is written together, at once when it is much, and with the end', async () => {
+		const { clock, recorder, file } = record();
+		const turns = async () => {
+			for (let each = 0; each < 10; each += 1) await Promise.resolve();
+			return file.appends;
+		};
+		recorder.output(Buffer.from('key'));
+		expect(await turns()).toBe(1);
+		for (let each = 0; each < 5; each += 1) recorder.output(Buffer.from('flood'));
+		clock.advance(9);
+		expect(await turns()).toBe(1);
+		clock.advance(1);
+		expect(await turns()).toBe(2);
+		recorder.output(Buffer.from('flood'));
+		expect(await turns()).toBe(2);
+		for (let each = 0; each < 5; each += 1) recorder.output(Buffer.alloc(32 * 1024, 'x'));
+		expect(await turns()).toBe(3);
+		recorder.output(Buffer.from('last'));
+		expect(await turns()).toBe(3);
+		await recorder.end('exit');
+		expect(file.appends).toBe(4);
+		expect(file.text).toMatch(/"last"\]\n.*"exit"\]\n$/);
+	});
+
 	test('the first failure is told once, ends it, and what follows is not recorded as if there were no gap', async () => {
 		const { recorder, file, failures, sealed, texts } = record();
+		const written = new Promise<void>((resolve) => recorder.onDrain(resolve));
 		recorder.output(Buffer.from('kept'));
-		await Promise.resolve()
-			.then(() => {})
-			.then(() => {});
+		await written;
 		file.failure = new GpuaasError({ code: 'RESOURCE_EXHAUSTED', reason: 'DISK_FULL', message: 'the disk is full' });
 		recorder.output(Buffer.from('lost'));
 		await recorder.end('exit');

@@ -1,4 +1,4 @@
-import { type CastCode, CastText, encodeCastEvent } from '../../../kit/asciicast.ts';
+import { type CastCode, type CastEvent, CastText, encodeCastEvent } from '../../../kit/asciicast.ts';
 import { type Clock, yieldTurn } from '../../../kit/clock.ts';
 import { GpuaasError } from '../../../kit/error.ts';
 import { EchoedInput } from './echoed-input.ts';
@@ -36,6 +36,10 @@ export interface RecordingSummary extends Gaps {
 
 /** Between two fsyncs while output comes: a power cut loses at most so much. */
 const SYNC_EVERY_MS = 2000;
+/** After a write: what a flood brings meanwhile is written together, since each write costs a thread its sleep. */
+const GATHER_MS = 10;
+/** So much is written at once, whenever it came: below what holds the terminal back (terminals/limits.ts). */
+const GATHER_BYTES = 128 * 1024;
 /** Of one event: its line stays below what readers take, however it is escaped. */
 const EVENT_CHARACTERS_MAX = 64 * 1024;
 
@@ -46,10 +50,10 @@ export class TerminalRecorder {
 	readonly #echo = new EchoedInput();
 	readonly #inputText = new CastText();
 	readonly #drainListeners: (() => void)[] = [];
-	#queue: string[] = [];
+	/** Encoded when they are written: what they show goes on its way first. */
+	#queue: CastEvent[] = [];
 	#queuedBytes = 0;
 	#writtenEvents = 0;
-	#queuedEvents = 0;
 	/** The newest that waits is a size: another takes its place. */
 	#endsWithSize = false;
 	#gaps = NO_GAPS;
@@ -57,6 +61,10 @@ export class TerminalRecorder {
 	/** Nothing of the terminal's output is in this part. */
 	#isEmpty = true;
 	#writing: Promise<void> | undefined;
+	/** Monotonic: when the last write began. */
+	#wroteAtMs = Number.NEGATIVE_INFINITY;
+	/** Ends the wait for more. */
+	#enough: () => void = () => {};
 	#syncedAtMs: number;
 	#failure: GpuaasError | undefined;
 	#ended: Promise<void> | undefined;
@@ -162,33 +170,34 @@ export class TerminalRecorder {
 		if (this.#failure !== undefined || this.#ended !== undefined) return;
 		const atMs = this.#nowMs() - this.#startMs;
 		this.#endsWithSize = false;
-		for (const part of pieces(text)) {
-			const line = encodeCastEvent({ atMs, code, text: part });
-			this.#queue.push(line);
-			this.#queuedBytes += Buffer.byteLength(line);
-			this.#queuedEvents += 1;
-		}
+		this.#push({ atMs, code, text });
+		if (this.#queuedBytes >= GATHER_BYTES) this.#enough();
 		this.#writing ??= this.#write();
 	}
 
+	#push(event: CastEvent): void {
+		this.#queue.push(event);
+		this.#queuedBytes += bytesOf(event);
+	}
+
 	#dropNewest(): void {
-		const line = this.#queue.pop();
-		if (line === undefined) return;
-		this.#queuedBytes -= Buffer.byteLength(line);
-		this.#queuedEvents -= 1;
+		const event = this.#queue.pop();
+		if (event !== undefined) this.#queuedBytes -= bytesOf(event);
 	}
 
 	async #write(): Promise<void> {
 		// A turn later: what comes with it goes into the same write, and its echo to whoever typed goes before it.
 		await yieldTurn(this.#options.clock);
 		while (this.#queue.length > 0 && this.#failure === undefined) {
-			const [lines, bytes, events] = [this.#queue, this.#queuedBytes, this.#queuedEvents];
+			await this.#gather();
+			const [events, bytes] = [this.#queue, this.#queuedBytes];
 			this.#queue = [];
-			this.#queuedEvents = 0;
 			this.#endsWithSize = false;
+			this.#wroteAtMs = this.#nowMs();
 			try {
+				const lines = events.flatMap((event) => [...linesOf(event)]);
 				await this.#append(lines.join(''));
-				this.#writtenEvents += events;
+				this.#writtenEvents += lines.length;
 			} catch (error) {
 				this.#fail(error);
 			}
@@ -197,6 +206,18 @@ export class TerminalRecorder {
 			for (const listener of this.#drainListeners) listener();
 		}
 		this.#writing = undefined;
+	}
+
+	async #gather(): Promise<void> {
+		const waitMs = this.#wroteAtMs + GATHER_MS - this.#nowMs();
+		if (waitMs <= 0 || this.#queuedBytes >= GATHER_BYTES || this.#ended !== undefined) return;
+		await new Promise<void>((resolve) => {
+			const timer = this.#options.clock.setTimer(resolve, waitMs);
+			this.#enough = () => {
+				timer.cancel();
+				resolve();
+			};
+		});
 	}
 
 	async #append(text: string): Promise<void> {
@@ -224,15 +245,10 @@ export class TerminalRecorder {
 
 	async #end(why: string, truncated: string): Promise<void> {
 		const rest = this.#text.end();
-		const tail = [
-			...(rest === '' ? [] : [encodeCastEvent({ atMs: this.#nowMs() - this.#startMs, code: 'o', text: rest })]),
-			encodeCastEvent({ atMs: this.#nowMs() - this.#startMs, code: 'm', text: why.slice(0, 1024) }),
-		];
-		for (const line of tail) {
-			this.#queue.push(line);
-			this.#queuedBytes += Buffer.byteLength(line);
-			this.#queuedEvents += 1;
-		}
+		const atMs = this.#nowMs() - this.#startMs;
+		if (rest !== '') this.#push({ atMs, code: 'o', text: rest });
+		this.#push({ atMs, code: 'm', text: why.slice(0, 1024) });
+		this.#enough();
 		this.#writing ??= this.#write();
 		await this.#writing;
 		await this.#seal(truncated);
@@ -248,12 +264,20 @@ export class TerminalRecorder {
 	}
 }
 
-/** Cut between characters, never inside a surrogate pair. */
-function* pieces(text: string): Generator<string> {
+/** Its line without its text. */
+const EVENT_BYTES = 24;
+
+/** What it takes while it waits, about. */
+function bytesOf({ text }: CastEvent): number {
+	return text.length + EVENT_BYTES;
+}
+
+/** Of a long text several, cut between characters, never inside a surrogate pair. */
+function* linesOf({ text, ...rest }: CastEvent): Generator<string> {
 	for (let from = 0; from < text.length; ) {
 		let to = Math.min(text.length, from + EVENT_CHARACTERS_MAX);
 		if (to < text.length && (text.charCodeAt(to - 1) & 0xfc00) === 0xd800) to -= 1;
-		yield text.slice(from, to);
+		yield encodeCastEvent({ ...rest, text: text.slice(from, to) });
 		from = to;
 	}
 }

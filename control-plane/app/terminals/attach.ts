@@ -16,7 +16,7 @@ import type { Relay } from './relay.ts';
 import { relayHooks } from './relay-hooks.ts';
 import { RELAYED_HERE } from './relayed-here.ts';
 import { terminalMessage } from './view.ts';
-import { Viewer } from './viewer.ts';
+import { Viewer, type ViewerMessage } from './viewer.ts';
 import { watch } from './watch.ts';
 
 interface Attachment {
@@ -67,7 +67,10 @@ export const attachTerminal = bidi('terminal', TerminalService.method.attachTerm
 				stdinOffset: BigInt(stdinFrom),
 			};
 			yield create(AttachTerminalResponseSchema, { message: { case: 'attached', value } });
-			for await (const message of viewer.messages(ctx.signal)) yield create(AttachTerminalResponseSchema, { message });
+			const answer = (message: ViewerMessage) => create(AttachTerminalResponseSchema, { message });
+			const { push } = ctx;
+			if (push === undefined) for await (const message of viewer.messages(ctx.signal)) yield answer(message);
+			else await viewer.deliver((message) => push(answer(message)), ctx.signal);
 		} finally {
 			leave();
 			relay.detach(viewer);

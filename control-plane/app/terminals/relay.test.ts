@@ -102,7 +102,7 @@ describe('a relay', () => {
 			world.clock.advance(ms);
 			world.relay.tick();
 		};
-		// The command acknowledges by 4096 bytes.
+		// The command acknowledges from 4096 bytes on.
 		for (let key = 0; key < 30; key += 1) {
 			says('k');
 			waits(500);

@@ -211,6 +211,45 @@ export class Viewer {
 		}
 	}
 
+	/** As `messages`, for whoever says of each when the next may come; undefined: at once. */
+	deliver(send: (message: ViewerMessage) => Promise<void> | undefined, signal: AbortSignal): Promise<void> {
+		return new Promise((resolve, reject) => {
+			let isBusy = false;
+			const end = (settle: () => void) => {
+				signal.removeEventListener('abort', wake);
+				this.#wake = undefined;
+				// What comes late finds nobody.
+				isBusy = true;
+				settle();
+			};
+			const next = async (): Promise<void> => {
+				isBusy = true;
+				try {
+					for (let message = this.#queue.shift(); message !== undefined; message = this.#queue.shift()) {
+						const sending = send(message);
+						if (sending !== undefined) await sending;
+						if (this.#isPulled) this.#pulled(message);
+					}
+					signal.throwIfAborted();
+					if (this.#failure !== undefined) throw this.#failure;
+				} catch (error) {
+					return end(() => reject(error));
+				}
+				isBusy = false;
+				if (this.#isOver) end(resolve);
+			};
+			// A turn of promises later: what comes with it may go together.
+			const wake = () => {
+				if (isBusy) return;
+				isBusy = true;
+				void Promise.resolve().then(next);
+			};
+			signal.addEventListener('abort', wake);
+			this.#wake = wake;
+			wake();
+		});
+	}
+
 	#pulled(message: ViewerMessage): void {
 		if (message.case !== 'output') return;
 		const { stream, offset, data } = message.value;
