@@ -18,6 +18,8 @@ export class World {
 	readonly clock = new VirtualClock();
 	readonly down: Down[] = [];
 	readonly ended: string[] = [];
+	/** Streams of the node that were ended from here. */
+	streamsEnded = 0;
 	readonly relay: Relay;
 	/** Whoever comes acknowledges all output. */
 	acknowledges = true;
@@ -45,7 +47,12 @@ export class World {
 	node(stdinOffset = 0, stdoutOffset = 0) {
 		const offsets = { stdinOffset: BigInt(stdinOffset), stdoutOffset: BigInt(stdoutOffset) };
 		const hello = create(ChannelHelloSchema, offsets);
-		const listener = this.relay.connectNode(hello, { send: (message) => this.down.push(message), end: () => {} });
+		const listener = this.relay.connectNode(hello, {
+			send: (message) => this.down.push(message),
+			end: () => {
+				this.streamsEnded += 1;
+			},
+		});
 		return {
 			say: (message: Up) => listener.onFrame(create(ChannelRequestSchema, { message }).message),
 			output: (offset: number, text: string) =>

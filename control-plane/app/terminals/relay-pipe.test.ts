@@ -68,11 +68,33 @@ describe('the end of a program on pipes', () => {
 		// All that came before counts for nothing: it comes again.
 		world.relay.tick();
 		await settled(() => world.ended.length === 0);
+		const again = world.node(0, 5);
 		expect(world.said('accepted').at(-1)).toMatchObject({ value: { stdoutOffset: 5n } });
-		node.output(5, 'second');
-		node.say(EXITED);
+		again.output(5, 'second');
+		again.say(EXITED);
 		await settled(() => world.ended.length === 0);
 		world.relay.ack(back, 'stdout', 11);
+		await settled(() => world.ended.length === 1 && back.isClosed);
+	});
+
+	test('that was on its way when a reader came back for what it missed is not taken for the end of that', async () => {
+		const world = new World({ tty: false });
+		const node = world.node();
+		const reader = world.viewer();
+		node.output(0, 'first');
+		world.relay.ack(reader, 'stdout', 5);
+		node.output(5, 'second');
+		world.relay.detach(reader);
+		const back = world.viewer('control', false, { stdout: 5, stderr: 0 });
+		// Said before the node knew: more that doesn't follow on what the reader has, and its end.
+		node.output(11, 'third');
+		node.say(EXITED);
+		await settled(() => world.ended.length === 0 && !back.isClosed);
+		expect(world.streamsEnded).toBe(1);
+		const again = world.node(0, 5);
+		again.output(5, 'secondthird');
+		again.say(EXITED);
+		world.relay.ack(back, 'stdout', 16);
 		await settled(() => world.ended.length === 1 && back.isClosed);
 	});
 

@@ -189,6 +189,8 @@ describe('a relay', () => {
 		world.relay.detach(reader);
 		expect(world.said('ack')).toEqual([]);
 		world.viewer('control', false, { stdout: 2, stderr: 0 });
+		expect(world.streamsEnded).toBe(1);
+		world.node();
 		expect(world.said('accepted').at(-1)).toMatchObject({ value: { stdoutOffset: 2n } });
 	});
 
@@ -200,8 +202,9 @@ describe('a relay', () => {
 		world.relay.ack(reader, 'stdout', 4);
 		world.relay.detach(reader);
 		const next = world.viewer();
+		const again = world.node(0, 4);
 		expect(world.said('accepted').at(-1)).toMatchObject({ value: { stdoutOffset: 4n } });
-		node.output(4, 'efgh');
+		again.output(4, 'efgh');
 		const messages = next.messages(new AbortController().signal);
 		let output: ViewerMessage | undefined;
 		while (output?.case !== 'output') output = (await messages.next()).value ?? output;

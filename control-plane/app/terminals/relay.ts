@@ -279,10 +279,26 @@ export class Relay {
 
 	#showPipes(viewer: Viewer, from: Readonly<Record<Output, number>>): void {
 		viewer.state = 'following';
-		for (const stream of ['stdout', 'stderr'] as const)
-			viewer.startAt(stream, this.#output.startAt(stream, from[stream]));
-		// Also again: what was on its way to the one before is sent once more.
-		if (this.#node !== undefined) this.#accept();
+		let isSentAgain = false;
+		for (const stream of ['stdout', 'stderr'] as const) {
+			const received = this.#output.received(stream);
+			const start = this.#output.startAt(stream, from[stream]);
+			viewer.startAt(stream, start);
+			isSentAgain ||= start < received;
+		}
+		if (this.#node !== undefined && this.#isAccepted && isSentAgain) this.#beginAnew(this.#node);
+		else if (this.#node !== undefined) this.#accept();
+	}
+
+	/**
+	 * What was on its way to the reader before is sent once more, on a stream of its own: what still comes on this one
+	 * doesn't follow on where that begins, and an end on it would be taken for the end of what is there.
+	 */
+	#beginAnew(node: NodeEnd): void {
+		this.#node = undefined;
+		this.#isAccepted = false;
+		this.#untaken = undefined;
+		node.end();
 	}
 
 	#accept(): void {
