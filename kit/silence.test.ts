@@ -4,19 +4,20 @@ import { VirtualClock } from './virtual-clock.ts';
 
 const LIMITS = { keepaliveMs: 10_000, keepaliveTimeoutMs: 5000 };
 
-function watched() {
+function watched(limits: Parameters<typeof whenSilent>[2] = LIMITS) {
 	const clock = new VirtualClock();
 	const asked: string[] = [];
 	const session = {
 		destroyed: false,
 		closed: false,
 		socket: { bytesRead: 0 },
+		state: { outboundQueueSize: 0 },
 		ping: () => void asked.push('ping'),
 		settings: () => void asked.push('settings'),
 		destroy: () => void asked.push('destroy'),
 	};
 	const ends: number[] = [];
-	const timer = whenSilent(clock, session, LIMITS, () => ends.push(clock.monotonic()));
+	const timer = whenSilent(clock, session, limits, () => ends.push(clock.monotonic()));
 	const startedMs = clock.monotonic();
 	return { clock, session, asked, timer, endedAfterMs: () => ends.map((ms) => ms - startedMs) };
 }
@@ -51,6 +52,19 @@ test('the other end is asked also while it is heard: it may hear nothing else', 
 		clock.advance(1000);
 	}
 	expect(asked).toHaveLength(6);
+});
+
+test('while what is written waits, nothing is read, and silence means little: for longer, not for ever', () => {
+	const { clock, session, endedAfterMs } = watched({ ...LIMITS, blockedMs: 60_000 });
+	session.state.outboundQueueSize = 1;
+	clock.advance(70_000);
+	expect(endedAfterMs()).toEqual([]);
+	clock.advance(5000);
+	expect(endedAfterMs()).toEqual([75_000]);
+
+	const idle = watched({ ...LIMITS, blockedMs: 60_000 });
+	idle.clock.advance(15_000);
+	expect(idle.endedAfterMs()).toEqual([15_000]);
 });
 
 test('one that takes no new streams is asked by settings, which it answers', () => {

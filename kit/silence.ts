@@ -5,6 +5,8 @@ export interface SilenceLimits {
 	readonly keepaliveMs: number;
 	/** Beyond that, how long nothing may be heard. */
 	readonly keepaliveTimeoutMs: number;
+	/** And how much longer while what we have written waits for a slow line: node:http2 hears nothing then (read-always.ts). */
+	readonly blockedMs?: number;
 }
 
 /** What is needed of a session of node:http2, which this folder doesn't own. */
@@ -12,6 +14,7 @@ interface Session {
 	readonly destroyed: boolean;
 	readonly closed: boolean;
 	readonly socket: { readonly bytesRead: number };
+	readonly state: { readonly outboundQueueSize?: number | undefined };
 	ping(callback: () => void): unknown;
 	settings(settings: Record<string, never>): unknown;
 	destroy(): void;
@@ -33,7 +36,7 @@ const LOOKS = 3;
 export function whenSilent(
 	clock: Clock,
 	session: Session,
-	{ keepaliveMs, keepaliveTimeoutMs }: SilenceLimits,
+	{ keepaliveMs, keepaliveTimeoutMs, blockedMs = 0 }: SilenceLimits,
 	onSilent: () => void,
 ): Timer {
 	let heardBytes = heard(session);
@@ -45,13 +48,16 @@ export function whenSilent(
 		() => ask(session),
 		() => {},
 	);
+	const lookMs = (keepaliveMs + keepaliveTimeoutMs) / LOOKS;
 	const look = () => {
 		const nowBytes = heard(session);
 		silentLooks = nowBytes === heardBytes ? silentLooks + 1 : 0;
 		heardBytes = nowBytes;
-		if (silentLooks >= LOOKS) onSilent();
+		// What was asked is still here.
+		const isBlocked = silentLooks >= LOOKS && !session.destroyed && (session.state.outboundQueueSize ?? 0) > 0;
+		if (silentLooks >= LOOKS + (isBlocked ? blockedMs / lookMs : 0)) onSilent();
 	};
-	const looks = every(clock, (keepaliveMs + keepaliveTimeoutMs) / LOOKS, look, () => session.destroy());
+	const looks = every(clock, lookMs, look, () => session.destroy());
 	return {
 		cancel() {
 			asks.cancel();

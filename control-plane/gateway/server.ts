@@ -70,6 +70,8 @@ export const GATEWAY_WIRE_LIMITS_DEFAULT: GatewayWireLimits = Object.freeze({
 	connectionWindowBytes: 4 * 1024 * 1024,
 	keepaliveMs: 10_000,
 	keepaliveTimeoutMs: 5000,
+	// A window of a channel at 28 kbit/s. Meanwhile the lease says whether the node is there, and a newer stream takes over.
+	blockedMs: 300_000,
 	idleMs: 60_000,
 	messageBytesMax: 4 * 1024 * 1024,
 });
