@@ -351,7 +351,8 @@ function doorsOf(
 function edges({ edge, trustedProxies = [], api }: ApiWorldOptions) {
 	return {
 		listen: { host: '127.0.0.1', port: 0, trustedProxies },
-		limits: { ...API_LIMITS_DEFAULT, ...api },
+		// Both ends share one loop here: a machine that stands still for 5 s must cut no handshake.
+		limits: { ...API_LIMITS_DEFAULT, tlsHandshakeTimeoutMs: 60_000, ...api },
 		...(edge === undefined || edge.kind === 'none' ? {} : { edgeHeader: EDGE_HEADERS[edge.kind] }),
 	};
 }
