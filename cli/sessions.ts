@@ -36,6 +36,7 @@ export const API_SESSION_LIMITS_DEFAULT: ApiSessionLimits = Object.freeze({
 export class ApiSessions extends Http2SessionManager {
 	readonly #limits: ApiSessionLimits;
 	readonly #clock: Clock;
+	readonly #way: Way;
 	readonly #followed = new WeakSet<ClientHttp2Session>();
 
 	constructor(
@@ -44,7 +45,9 @@ export class ApiSessions extends Http2SessionManager {
 		options?: ClientSessionOptions | SecureClientSessionOptions,
 		clock: Clock = systemClock,
 	) {
-		super(url, {}, { ...options, ...dialOf(url, options) });
+		const way: Way = { readsAlways: false };
+		super(url, {}, { ...options, ...dialOf(url, way, options) });
+		this.#way = way;
 		this.#limits = { ...API_SESSION_LIMITS_DEFAULT, ...limits };
 		this.#clock = clock;
 	}
@@ -66,25 +69,44 @@ export class ApiSessions extends Http2SessionManager {
 		if (session === undefined || session.destroyed || this.#followed.has(session)) return;
 		this.#followed.add(session);
 		const { keepaliveMs, keepaliveTimeoutMs } = this.#limits;
-		const silence = whenSilent(this.#clock, session, this.#limits, () =>
-			session.destroy(unavailable(`nothing was heard from it for ${seconds(keepaliveMs + keepaliveTimeoutMs)}`)),
-		);
+		const silence = whenSilent(this.#clock, session, this.#limits, () => {
+			learn();
+			session.destroy(unavailable(`nothing was heard from it for ${seconds(keepaliveMs + keepaliveTimeoutMs)}`));
+		});
+		// The next dial may come before this one is closed.
+		const learn = () => {
+			this.#way.readsAlways = silence.isStuck;
+		};
 		// The manager stops listening once it dials anew, which may be before it hears why.
 		session.on('error', () => {});
-		session.once('close', () => silence.cancel());
+		session.once('close', () => {
+			silence.cancel();
+			learn();
+		});
 	}
 }
 
+/** How the next dial goes. */
+interface Way {
+	/** The last connection got stuck. */
+	readsAlways: boolean;
+}
+
 /** As node:http2 dials by itself, but for what it can't do: see read-always.ts. */
-function dialOf(url: string, options: SecureClientSessionOptions = {}): Pick<ClientSessionOptions, 'createConnection'> {
+function dialOf(
+	url: string,
+	way: Way,
+	options: SecureClientSessionOptions = {},
+): Pick<ClientSessionOptions, 'createConnection'> {
 	const { protocol, hostname, port } = new URL(url);
 	if (protocol !== 'https:') return {};
 	const host = hostname.replace(/^\[(.*)\]$/, '$1');
 	const name = isIP(host) === 0 ? { servername: host } : {};
 	return {
 		createConnection: () => {
-			const socket = readAlways(connect({ host, port: Number(port || 443), noDelay: true }));
-			return connectTls({ ...options, ...name, host, socket, ALPNProtocols: ['h2'] });
+			const where = { host, port: Number(port || 443) };
+			const more = way.readsAlways ? { socket: readAlways(connect({ ...where, noDelay: true })) } : {};
+			return connectTls({ ...options, ...name, ...where, ...more, ALPNProtocols: ['h2'] });
 		},
 	};
 }

@@ -4,8 +4,9 @@ import { Duplex } from 'node:stream';
 /**
  * node:http2 reads nothing from its connection while a write waits for the kernel (Node 24, MaybeStopReading in
  * src/node_http2.cc). Two of it that both have more to say than the kernels in between hold wait for each other for
- * ever: what is piped through a program on a slow line, a copy there and one back. So one of the two takes what is
- * written at once, and goes on reading. What may wait here is bounded by the windows of HTTP/2; past `aheadBytesMax` a
+ * ever: what is piped through a program on a slow line, a copy there and one back. A connection that got stuck is cut by
+ * whoever hears nothing (silence.ts); on the next one of the two, the one that dials, takes what is written at once, and
+ * goes on reading. Not from the start: all bytes go through JavaScript here, which doubles what bulk costs. What may wait is bounded by the windows of HTTP/2; past `aheadBytesMax` a
  * write waits all the same, for whoever is asked for more than they take.
  *
  * Goes below TLS, which then judges and names the connection as ever.

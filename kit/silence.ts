@@ -20,6 +20,14 @@ interface Session {
 	destroy(): void;
 }
 
+export interface SilenceWatch extends Timer {
+	/**
+	 * At the last look nothing had been heard since the one before, and what was written waited: a dead line, or two ends
+	 * that wait for each other (read-always.ts).
+	 */
+	readonly isStuck: boolean;
+}
+
 /**
  * Looks this often within the time that nothing may be heard. Counted, not measured: whoever was asleep themselves finds
  * much time gone, and what came meanwhile unread.
@@ -38,9 +46,10 @@ export function whenSilent(
 	session: Session,
 	{ keepaliveMs, keepaliveTimeoutMs, blockedMs = 0 }: SilenceLimits,
 	onSilent: () => void,
-): Timer {
+): SilenceWatch {
 	let heardBytes = heard(session);
 	let silentLooks = 0;
+	let isStuck = false;
 	// One that fails is not answered.
 	const asks = every(
 		clock,
@@ -50,15 +59,21 @@ export function whenSilent(
 	);
 	const lookMs = (keepaliveMs + keepaliveTimeoutMs) / LOOKS;
 	const look = () => {
+		// As it was when it was destroyed; its end comes later.
+		if (session.destroyed) return;
 		const nowBytes = heard(session);
 		silentLooks = nowBytes === heardBytes ? silentLooks + 1 : 0;
 		heardBytes = nowBytes;
 		// What was asked is still here.
-		const isBlocked = silentLooks >= LOOKS && !session.destroyed && (session.state.outboundQueueSize ?? 0) > 0;
+		isStuck = silentLooks > 0 && (session.state.outboundQueueSize ?? 0) > 0;
+		const isBlocked = silentLooks >= LOOKS && isStuck;
 		if (silentLooks >= LOOKS + (isBlocked ? blockedMs / lookMs : 0)) onSilent();
 	};
 	const looks = every(clock, lookMs, look, () => session.destroy());
 	return {
+		get isStuck() {
+			return isStuck;
+		},
 		cancel() {
 			asks.cancel();
 			looks.cancel();

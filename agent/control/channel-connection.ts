@@ -44,6 +44,8 @@ export class ChannelConnection {
 	/** Dials in a row that failed, or whose connection was over at once. */
 	#failures = 0;
 	#notBeforeMs = 0;
+	/** The last connection got stuck. */
+	#readsAlways = false;
 
 	constructor(clock: Clock, limits: ChannelConnectionLimits, target: LinkTarget) {
 		this.#clock = clock;
@@ -89,7 +91,10 @@ export class ChannelConnection {
 		const tls = { ...linkTls(this.#clock, this.#target), servername: name, ALPNProtocols: ['h2'] };
 		const { host, port } = splitAddress(gateway);
 		const session = connect(`https://${name}`, {
-			createConnection: () => connectTls({ socket: readAlways(connectTcp({ host, port, noDelay: true })), ...tls }),
+			createConnection: () =>
+				this.#readsAlways
+					? connectTls({ socket: readAlways(connectTcp({ host, port, noDelay: true })), ...tls })
+					: connectTls({ host, port, ...tls }),
 			settings: { initialWindowSize: this.#limits.streamWindowBytes, enablePush: false },
 			maxSessionMemory: SESSION_MEMORY_MB,
 		});
@@ -118,8 +123,18 @@ export class ChannelConnection {
 			}
 			isConnected = true;
 			session.setLocalWindowSize(this.#limits.connectionWindowBytes);
-			const silence = whenSilent(this.#clock, session, this.#limits, () => session.destroy());
-			session.once('close', () => silence.cancel());
+			const silence = whenSilent(this.#clock, session, this.#limits, () => {
+				learn();
+				session.destroy();
+			});
+			// The next dial may come before this one is closed.
+			const learn = () => {
+				this.#readsAlways = silence.isStuck;
+			};
+			session.once('close', () => {
+				silence.cancel();
+				learn();
+			});
 		});
 		// Each of its streams tells of it too; without a listener it would end the process.
 		session.on('error', () => {});

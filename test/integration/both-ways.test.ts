@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { type ClientHttp2Session, createSecureServer, type Http2SecureServer, type Http2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { create, toBinary } from '@bufbuild/protobuf';
-import { afterEach, beforeAll, test } from 'vitest';
+import { afterEach, beforeAll, expect, test } from 'vitest';
 import { GrpcTransport } from '../../agent/control/grpc-transport.ts';
 import { ApiSessions } from '../../cli/sessions.ts';
 import { systemClock } from '../../kit/clock.ts';
@@ -13,8 +13,8 @@ import { eventually } from '../eventually.ts';
 import { startWorld, targetOf } from './link-world.ts';
 
 /**
- * Much goes both ways at once, more than all kernels in between hold, as on a slow line: node:http2 at the other end
- * reads nothing while its write waits, so whoever dialled must.
+ * Much goes both ways at once, more than all kernels in between hold, as on a slow line: node:http2 reads nothing while
+ * its write waits, so both wait for each other until somebody cuts that; then whoever dials again reads whatever waits.
  */
 const WINDOW_BYTES = 256 * 1024 * 1024;
 const MEMORY = { maxSessionMemory: 1000 };
@@ -24,6 +24,7 @@ const PIECE = (() => {
 	return Buffer.concat([envelopeHead(0, bytes.length), bytes]);
 })();
 const PIECES = 768;
+const SOON = { keepaliveMs: 200, keepaliveTimeoutMs: 400 };
 
 let tls: { readonly cert: string; readonly key: string };
 let target: ReturnType<typeof targetOf>;
@@ -63,16 +64,25 @@ function writeAll(stream: Http2Stream & { write(piece: Buffer): unknown }): void
 test('the command takes what comes, whatever it has to say', async () => {
 	const settings = { initialWindowSize: WINDOW_BYTES };
 	const options = { rejectUnauthorized: false, settings, ...MEMORY };
-	const sessions = new ApiSessions(`https://localhost:${await listening('text/plain')}`, {}, options);
-	const stream = await sessions.request('POST', '/', {}, {});
-	stream.on('error', () => {});
-	(stream.session as ClientHttp2Session).setLocalWindowSize(WINDOW_BYTES);
-	let came = 0;
-	stream.on('data', (chunk: Buffer) => {
-		came += chunk.length;
-	});
-	writeAll(stream);
-	await eventually('all has come, both ways', () => came === PIECES * PIECE.length && taken === came);
+	const sessions = new ApiSessions(`https://localhost:${await listening('text/plain')}`, SOON, options);
+	const both = async () => {
+		const stream = await sessions.request('POST', '/', {}, {});
+		(stream.session as ClientHttp2Session).setLocalWindowSize(WINDOW_BYTES);
+		let [came, isCut] = [0, false];
+		taken = 0;
+		stream.on('error', () => {
+			isCut = true;
+		});
+		stream.on('data', (chunk: Buffer) => {
+			came += chunk.length;
+		});
+		writeAll(stream);
+		return await eventually('all has come, both ways, or it was cut', () => {
+			if (isCut) return 'cut';
+			return came === PIECES * PIECE.length && taken === came && 'whole';
+		});
+	};
+	expect([await both(), await both()]).toEqual(['cut', 'whole']);
 	sessions.abort();
 });
 
@@ -82,19 +92,29 @@ test('an agent does', async () => {
 		streamWindowBytes: WINDOW_BYTES,
 		connectionWindowBytes: WINDOW_BYTES,
 		messageBytesMax: PIECE.length,
+		...SOON,
 	};
 	const connection = new GrpcTransport(systemClock, limits).open({ ...target, gateway: `127.0.0.1:${port}` });
-	let came = 0;
-	const stream = connection.channel({
-		onFrame: () => {
-			came += 1;
-		},
-		onWritable: () => {},
-		onClosed: () => {},
-	});
 	const value = { stream: Stream.STDOUT, data: new Uint8Array(PIECE.length) };
-	for (let sent = 0; sent < PIECES; sent += 1)
-		stream.send(create(ChannelRequestSchema, { message: { case: 'output', value } }));
-	await eventually('all has come, both ways', () => taken > PIECES * PIECE.length && came === PIECES);
+	const both = async () => {
+		let [came, isCut] = [0, false];
+		taken = 0;
+		const stream = connection.channel({
+			onFrame: () => {
+				came += 1;
+			},
+			onWritable: () => {},
+			onClosed: () => {
+				isCut = true;
+			},
+		});
+		for (let sent = 0; sent < PIECES; sent += 1)
+			stream.send(create(ChannelRequestSchema, { message: { case: 'output', value } }));
+		return await eventually('all has come, both ways, or it was cut', () => {
+			if (isCut) return 'cut';
+			return taken > PIECES * PIECE.length && came === PIECES && 'whole';
+		});
+	};
+	expect([await both(), await both()]).toEqual(['cut', 'whole']);
 	connection.close();
 });

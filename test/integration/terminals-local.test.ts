@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { eventually } from '../eventually.ts';
 import { type Person, TerminalsWorld } from './terminals-world.ts';
@@ -90,6 +90,8 @@ describe('what a program writes', () => {
 			return looks === 30;
 		});
 		person.type('\r~.');
+		await eventually('it is gone', () => !existsSync(`/proc/${person.pid}`));
+		person.readOn();
 		expect(await person.exited).toEqual({ exitCode: 255 });
 		const { terminals } = await world.up.json<{ terminals: { id: string; reason: string }[] }>(
 			'terminal',

@@ -214,9 +214,13 @@ export class Person implements Disposable {
 		this.#program.write(typeof text === 'string' ? Buffer.from(text) : text, () => {});
 	}
 
-	/** Their terminal takes nothing any more; keys still come from it. */
+	/** Their terminal takes nothing, until it reads on; keys come from it all the same. */
 	stall(): void {
 		this.#program.pause('stdout');
+	}
+
+	readOn(): void {
+		this.#program.resume('stdout');
 	}
 
 	resize(columns: number, rows: number): void {
