@@ -78,3 +78,14 @@ test('a tenant can stop what is called lost; what has ended stays as it ended', 
 	await world.client(TaskService, tenant).cancelTask({ taskId: other.id });
 	expect(await taskNow(other.id)).toMatchObject({ state: 'lost', cancelRequestedAtMs: null });
 });
+
+test('a cancel that comes after another one, or after the end of the assignment, gives no more time', async () => {
+	const { id } = await runningTask();
+	const cancel = (seconds: bigint) =>
+		world.client(TaskService, tenant).cancelTask({ taskId: id, grace: { seconds, nanos: 0 } });
+	await cancel(20n);
+	await cancel(3600n);
+	expect(await taskNow(id)).toMatchObject({ state: 'cancelling', cancelGraceMs: 20_000 });
+	await cancel(5n);
+	expect(await taskNow(id)).toMatchObject({ cancelGraceMs: 5000 });
+});

@@ -1,3 +1,6 @@
+import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loseTasksOfNode } from '../../control-plane/app/tasks/lose-tasks.ts';
 import { stopTasks, tasksUnder } from '../../control-plane/app/tasks/stop-tasks.ts';
@@ -5,6 +8,7 @@ import { systemContext } from '../../control-plane/context.ts';
 import { systemClock } from '../../kit/clock.ts';
 import { silentLogger } from '../../kit/log.ts';
 import { assignmentRow } from '../contract/store/rows.ts';
+import { eventually } from '../eventually.ts';
 import { type Node, type RunningNode, run, startTasksWorld, type TasksWorld } from './tasks-world.ts';
 
 const ctx = systemContext('test', systemClock, silentLogger, 'test');
@@ -66,5 +70,34 @@ describe('what an ended assignment leaves on its node', () => {
 		await tasks.dispatch.idle();
 		await assignmentEnds('graced');
 		expect(await tasks.ended(id)).toMatchObject({ state: 'cancelled', signal: 9 });
+	});
+
+	it('leaves lost what was called so while its end was being prepared, and stops it', async () => {
+		const id = await started('meanwhile');
+		const nowMs = systemClock.now();
+		const { store, app } = tasks.world;
+		const read = await store.read((tx) => tasksUnder(tx, { id: 'meanwhile', nodeId: nodeId() }, 10, nowMs));
+		expect(read.map(({ state }) => state)).toEqual(['running']);
+		expect(await loseTasksOfNode(app, ctx, nodeId())).toBe(1);
+		const stopped = await store.unit((tx) => stopTasks(tx, read, [], nowMs));
+		expect(await tasks.task(id)).toMatchObject({ state: 'lost', reason: 'LEASE_LOST', cancelGraceMs: 0 });
+		stopped.send(app, 'ASSIGNMENT_ENDED');
+		expect(await tasks.wait(id, ({ state }) => state !== 'lost')).toMatchObject({ state: 'cancelled', signal: 9 });
+	});
+
+	it('keeps the grace that a lost task was given while its assignment lasts', async () => {
+		const folder = mkdtempSync(join(tmpdir(), 'graced-'));
+		chmodSync(folder, 0o777);
+		const script = `trap 'echo > ${folder}/told' TERM; echo > ${folder}/begun; while [ ! -e ${folder}/end ]; do sleep 0.05; done; exit 7`;
+		const id = await tasks.submit(nodeId(), run('/bin/sh', '-c', script), { timeoutMs: HOUR_MS });
+		await eventually('it has begun', () => existsSync(join(folder, 'begun')));
+		expect(await loseTasksOfNode(tasks.world.app, ctx, nodeId())).toBe(1);
+		const asked = { cancelRequestedAtMs: 1, cancelGraceMs: HOUR_MS };
+		await tasks.world.store.unit((tx) => tx.tasks.update(id, asked));
+		tasks.dispatch.resync(nodeId());
+		await eventually('it is told', () => existsSync(join(folder, 'told')));
+		writeFileSync(join(folder, 'end'), '');
+		expect(await tasks.wait(id, ({ state }) => state !== 'lost')).toMatchObject({ exitCode: 7, signal: null });
+		rmSync(folder, { recursive: true });
 	});
 });

@@ -36,7 +36,9 @@ export const cancelTask = mutation('task', TaskService.method.cancelTask, {
 				effects: () => deps.bus.publish({ topic: 'tasks.changed', key: task.id }),
 			};
 		}
-		const graceMs = msFromDuration(request.grace) ?? CANCEL_GRACE_DEFAULT_MS;
+		// Once told, a task can be given less time, not more: whoever told it first may need the node.
+		const asked = msFromDuration(request.grace) ?? CANCEL_GRACE_DEFAULT_MS;
+		const graceMs = Math.min(asked, (task.cancelRequestedAtMs === null ? null : task.cancelGraceMs) ?? asked);
 		const cancelling = yield* tx.tasks.update(
 			task.id,
 			{

@@ -118,7 +118,7 @@ async function claimSigned(
 
 /**
  * What must be on the wire of a node that has just connected, or whose offers were not taken: the same bytes again. What
- * was told to stop and called lost is told first and given no more time: the node may be somebody else's meanwhile.
+ * was told to stop and called lost is told first, with the time that it was given: none, where its assignment has ended.
  */
 export async function resend(
 	deps: AppDeps,
@@ -141,7 +141,7 @@ export async function resend(
 	});
 	if (node === undefined) return { leased: [], isSent: true };
 	let isSent = true;
-	for (const task of strays) isSent = sendCancel(deps, { ...task, cancelGraceMs: 0 }) && isSent;
+	for (const task of strays) isSent = sendCancel(deps, task) && isSent;
 	const unsigned = open.filter((task) => documents.get(task.id) === null);
 	const signed = await signAll(
 		deps,

@@ -28,9 +28,11 @@ export function* tasksUnder(
 	countMax: number,
 	nowMs: number,
 ): Plan<readonly TaskRow[]> {
-	const unanswered = yield* tx.tasks.listUnanswered(nodeId, nowMs, countMax);
+	// In this order: one that is called lost in between is found, twice at most.
 	const open = yield* tx.tasks.listOpenByAssignment(id, countMax);
-	return [...open, ...unanswered.filter(({ assignmentId }) => assignmentId === id)];
+	const unanswered = yield* tx.tasks.listUnanswered(nodeId, nowMs, countMax);
+	const all = [...open, ...unanswered.filter(({ assignmentId }) => assignmentId === id)];
+	return [...new Map(all.map((task) => [task.id, task])).values()];
 }
 
 /** Closings for those that are still queued. */
@@ -61,11 +63,11 @@ export function* stopTasks(
 			yield* tx.tasks.change(task.id, { cancelRequestedAtMs, queueDeadlineMs: nowMs }, ['queued']);
 			continue;
 		}
-		const patch =
-			task.state === 'lost'
-				? { cancelRequestedAtMs, cancelGraceMs: 0 }
-				: { state: 'cancelling' as const, cancelRequestedAtMs, cancelGraceMs: graceOf(task) };
-		const row = yield* tx.tasks.update(task.id, patch, ['leased', 'running', 'cancelling', 'lost']);
+		const told = { state: 'cancelling' as const, cancelRequestedAtMs, cancelGraceMs: graceOf(task) };
+		// Called lost since it was read, it stays so: it has ended for its owner, and its place is another's.
+		const row =
+			(yield* tx.tasks.update(task.id, told, ['leased', 'running', 'cancelling'])) ??
+			(yield* tx.tasks.update(task.id, { cancelRequestedAtMs, cancelGraceMs: 0 }, ['lost']));
 		if (row !== undefined) cancelling.push(row);
 	}
 	return {

@@ -117,8 +117,8 @@ export interface Tasks {
 	/** Open tasks (leased, running, cancelling) of a node. */
 	listActive(nodeId: string, limit: number): Plan<readonly TaskRow[]>;
 	/**
-	 * Called lost because their node wasn't heard of, and not answered for since: they may run there still, until their own
-	 * timeout is over. Oldest first.
+	 * Called lost because their node wasn't heard of, and not answered for since: they may wait there still, for a month,
+	 * and then run until their own timeout is over. Oldest first.
 	 */
 	listUnanswered(nodeId: string, nowMs: number, limit: number): Plan<readonly TaskRow[]>;
 	countOpen(nodeId: string): Plan<number>;

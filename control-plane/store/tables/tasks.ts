@@ -8,6 +8,8 @@ import { inVisible, type VisibilityShape, visibilityShape, visibilityText } from
 
 /** As in the partial index tasks_open: SQLite uses it only for a query that says the same in the same words. */
 export const OPEN_SQL = `state in ('queued', 'leased', 'running', 'cancelling')`;
+/** How long one that its node has accepted may wait there for its start, for which there is no bound: a month is that of a timeout. */
+const WAITING_MS_MAX = 30 * 86_400_000;
 /** As in the partial index tasks_unanswered. */
 const UNANSWERED_SQL = `state = 'lost' and reason = 'LEASE_LOST'`;
 const open = sql.raw<boolean>(OPEN_SQL);
@@ -148,7 +150,9 @@ function lists(compiler: Compiler): Pick<Tasks, Lists> {
 		return (...parameters: readonly (string | number)[]) => ({ sql: text, parameters });
 	};
 	const active = some(`${OPEN_SQL} and node_id = ? and state in ('leased', 'running', 'cancelling') order by id`);
-	const unanswered = some(`${UNANSWERED_SQL} and node_id = ? and ended_at_ms + timeout_ms > ? order by id`);
+	const unanswered = some(
+		`${UNANSWERED_SQL} and node_id = ? and ended_at_ms + timeout_ms + ${WAITING_MS_MAX} > ? order by id`,
+	);
 	const queuedOf = some(`${OPEN_SQL} and state = 'queued' and node_id = ? order by id`);
 	const queueExpired = some(`state = 'queued' and queue_deadline_ms < ? order by queue_deadline_ms, id`);
 	const leaseExpired = some(
