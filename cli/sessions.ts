@@ -75,7 +75,7 @@ export class ApiSessions extends Http2SessionManager {
 		});
 		// The next dial may come before this one is closed.
 		const learn = () => {
-			this.#way.readsAlways = silence.isStuck;
+			this.#way.readsAlways ||= silence.isStuck;
 		};
 		// The manager stops listening once it dials anew, which may be before it hears why.
 		session.on('error', () => {});
@@ -88,7 +88,7 @@ export class ApiSessions extends Http2SessionManager {
 
 /** How the next dial goes. */
 interface Way {
-	/** The last connection got stuck. */
+	/** A connection on this line got stuck. */
 	readsAlways: boolean;
 }
 

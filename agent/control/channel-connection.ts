@@ -44,7 +44,7 @@ export class ChannelConnection {
 	/** Dials in a row that failed, or whose connection was over at once. */
 	#failures = 0;
 	#notBeforeMs = 0;
-	/** The last connection got stuck. */
+	/** A connection on this line got stuck. */
 	#readsAlways = false;
 
 	constructor(clock: Clock, limits: ChannelConnectionLimits, target: LinkTarget) {
@@ -129,7 +129,7 @@ export class ChannelConnection {
 			});
 			// The next dial may come before this one is closed.
 			const learn = () => {
-				this.#readsAlways = silence.isStuck;
+				this.#readsAlways ||= silence.isStuck;
 			};
 			session.once('close', () => {
 				silence.cancel();

@@ -1,9 +1,11 @@
 import { chmodSync, chownSync, readSync } from 'node:fs';
 import { ReadStream } from 'node:tty';
 import nodePty from 'node-pty/requireBinary.js';
+import { type Clock, systemClock } from '../../kit/clock.ts';
 import type { UnixUser } from '../process-host/users.ts';
 import type { Launch, Program, ProgramEvents } from './program.ts';
 import type { ChannelSize } from './pty-host.ts';
+import { PtyWriter } from './pty-writer.ts';
 import { ReadSlab, ROOM_BYTES } from './read-slab.ts';
 
 /**
@@ -19,6 +21,7 @@ export function startOnPty(
 	size: ChannelSize,
 	user: UnixUser | undefined,
 	events: ProgramEvents,
+	clock: Clock = systemClock,
 ): Program {
 	const env = Object.entries(launch.env).map(([name, value]) => `${name}=${value}`);
 	const { file, args } = launch;
@@ -36,10 +39,12 @@ export function startOnPty(
 		return true;
 	};
 	const stream = new ReadStream(forked.fd, { onread: { buffer: () => slab.room(), callback } });
+	const writer = new PtyWriter(forked.fd, () => !stream.destroyed, clock);
 	let isOver = false;
 	const over = () => {
 		if (isOver) return;
 		isOver = true;
+		writer.close();
 		events.onEnd('stdout');
 	};
 	// EIO is how the last close of the other side looks from here.
@@ -49,7 +54,9 @@ export function startOnPty(
 	stream.resume();
 	return {
 		pid: forked.pid,
-		write: (bytes, done) => void (isOver ? undefined : stream.write(bytes, (error) => error ?? done())),
+		write: (bytes, done) => {
+			if (!stream.destroyed) writer.write(bytes, done);
+		},
 		endInput: () => {},
 		pause: () => void stream.pause(),
 		resume: () => void stream.resume(),

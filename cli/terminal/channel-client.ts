@@ -97,6 +97,7 @@ export class ChannelClient {
 	/** Why nothing is taken any more. */
 	#over: unknown;
 	readonly #received = { stdout: 0, stderr: 0 };
+	readonly #shown = { stdout: 0, stderr: 0 };
 	readonly #acked = { stdout: 0, stderr: 0 };
 	/** With a terminal. */
 	#ackTimer: Timer | undefined;
@@ -291,6 +292,7 @@ export class ChannelClient {
 				return this.#output(message.value.stream, Number(message.value.offset), message.value.data, message.value.end);
 			case 'screen':
 				this.#received.stdout = Number(message.value.offset);
+				this.#shown.stdout = this.#received.stdout;
 				this.#acked.stdout = this.#received.stdout;
 				return this.#events.screen?.(message.value);
 			case 'ack':
@@ -348,17 +350,19 @@ export class ChannelClient {
 	#output(number: Stream, offset: number, data: Uint8Array, end: boolean): Promise<void> | undefined {
 		const stream = number === Stream.STDERR ? 'stderr' : 'stdout';
 		const fresh = data.subarray(Math.max(0, this.#received[stream] - offset));
-		this.#received[stream] = Math.max(this.#received[stream], offset + data.length);
+		const until = Math.max(this.#received[stream], offset + data.length);
+		this.#received[stream] = until;
 		const writing = fresh.length > 0 ? this.#events.output(stream, fresh) : undefined;
-		if (writing !== undefined) return writing.then(() => this.#out(stream, end));
-		this.#out(stream, end);
+		if (writing !== undefined) return writing.then(() => this.#out(stream, until, end));
+		this.#out(stream, until, end);
 		return undefined;
 	}
 
-	/** All that was received of it is out. */
-	#out(stream: 'stdout' | 'stderr', end: boolean): void {
+	/** What was received of it is out, up to there. */
+	#out(stream: 'stdout' | 'stderr', until: number, end: boolean): void {
+		this.#shown[stream] = until;
 		if (end) this.#events.outputEnd?.(stream);
-		const unackedBytes = this.#received[stream] - this.#acked[stream];
+		const unackedBytes = until - this.#acked[stream];
 		if (unackedBytes >= (this.#options.tty ? TTY_WINDOW_BYTES : PIPE_ACK_BYTES) || end) this.#ack(stream);
 		else if (this.#options.tty && unackedBytes >= TTY_ACK_BYTES)
 			this.#ackTimer ??= this.#io.clock.setTimer(() => this.#ack(stream), TTY_ACK_DELAY_MS);
@@ -366,10 +370,10 @@ export class ChannelClient {
 
 	#ack(stream: 'stdout' | 'stderr'): void {
 		this.#cancelAck();
-		const received = this.#received[stream];
-		this.#acked[stream] = received;
+		const shown = this.#shown[stream];
+		this.#acked[stream] = shown;
 		const number = stream === 'stderr' ? Stream.STDERR : Stream.STDOUT;
-		this.#send({ case: 'ack', value: { stream: number, offset: BigInt(received) } });
+		this.#send({ case: 'ack', value: { stream: number, offset: BigInt(shown) } });
 	}
 
 	#cancelAck(): void {

@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import type { Timer } from '../../kit/clock.ts';
+import { sleep, type Timer } from '../../kit/clock.ts';
 import { GpuaasError } from '../../kit/error.ts';
 import type { ChannelEnd } from '../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
 import { AttachMode, type Terminal, TerminalService } from '../../proto/gen/gpuaas/terminals/v1/terminals_pb.ts';
@@ -62,11 +62,14 @@ async function interactive(
 		isClean = result.kind === 'ended' && result.end.exitCode !== undefined;
 		local.restore(isClean);
 		if (result.kind === 'ended') return await conclude(io, nodeName, result.end);
-		if (leave.signal.reason === ENDED) return EXIT.channelFailed;
+		if (leave.signal.reason === ENDED) {
+			await isOut(io, local.output);
+			return EXIT.channelFailed;
+		}
 		const unended = leave.signal.reason === UNENDED;
 		const why = unended ? 'it could not be ended now, and goes on' : 'detached; it goes on';
 		// A terminal that takes nothing would hold us up here.
-		if (local.output.writableLength === 0)
+		if (await isOut(io, local.output))
 			await write(io.stderr, `gpuaas: ${why}. Back to it: gpuaas terminal attach ${id}\n`);
 		if (unended) return EXIT.channelFailed;
 		return io.interrupt.aborted ? EXIT.interrupted : EXIT.ok;
@@ -74,6 +77,20 @@ async function interactive(
 		stopTyping();
 		stopResizing();
 		local.restore(isClean);
+	}
+}
+
+/** How long what is on its way to our terminal, and what puts it right, may take when we leave. */
+const LEAVE_WAIT_MS = 1000;
+
+/** Whether all that was written is out: what is not, once the program ends, is lost. */
+async function isOut(io: Io, output: Io['stdout']): Promise<boolean> {
+	const done = new AbortController();
+	try {
+		const late = sleep(io.clock, LEAVE_WAIT_MS, done.signal).then(() => false);
+		return await Promise.race([write(output, '').then(() => true), late]);
+	} finally {
+		done.abort();
 	}
 }
 

@@ -24,7 +24,7 @@ import {
 } from '@connectrpc/connect/protocol-connect';
 import { END_FLAG, ENVELOPE_HEAD_BYTES, envelopeHead } from '../../proto/envelope.ts';
 import { writeMessage } from '../../proto/write-message.ts';
-import { stateOf } from './call-state.ts';
+import { CALL_STATE } from './call-state.ts';
 import { IncomingMessages } from './incoming-messages.ts';
 import { webHeaders } from './web-headers.ts';
 
@@ -87,7 +87,8 @@ class DirectMethod {
 		const context = this.#context(request, timeout.timeoutMs, values);
 		const outgoing = new Outgoing(stream, () => headersOf(response, context.responseHeader));
 		const send = (message: Message) => outgoing.send(this.#spec.method.output, message, this.#output);
-		stateOf({ values }).push = send;
+		const state = values.get(CALL_STATE);
+		if (state !== undefined) state.push = send;
 		let error: ConnectError | undefined;
 		let incoming: IncomingMessages | undefined;
 		let isSending = false;

@@ -125,6 +125,21 @@ describe('a recorder', () => {
 		expect(recorder.backlogBytes).toBe(0);
 	});
 
+	test('sizes that come after its end take nothing away', async () => {
+		const { recorder, file, events } = record();
+		const slow = Promise.withResolvers<void>();
+		file.gate = slow.promise;
+		recorder.output(Buffer.from('one'));
+		await Promise.resolve().then(() => {});
+		recorder.output(Buffer.from('two'));
+		recorder.resize(100, 30);
+		const cut = recorder.cut('the control plane stopped');
+		for (let columns = 101; columns < 110; columns += 1) recorder.resize(columns, 30);
+		slow.resolve();
+		await cut;
+		expect(events().map(({ text }) => text)).toEqual(['one', 'two', '100x30', 'truncated: the control plane stopped']);
+	});
+
 	test('what a flood brings after a write is written together, at once when it is much, and with the end', async () => {
 		const { clock, recorder, file } = record();
 		const turns = async () => {

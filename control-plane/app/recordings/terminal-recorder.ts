@@ -128,6 +128,8 @@ export class TerminalRecorder {
 
 	/** Sizes that come one after another leave the last: whoever sends a million of them fills no memory. */
 	resize(columns: number, rows: number): void {
+		// What waits then is what was shown before.
+		if (this.#failure !== undefined || this.#ended !== undefined) return;
 		if (this.#endsWithSize) this.#dropNewest();
 		this.#add('r', `${columns}x${rows}`);
 		this.#endsWithSize = this.#queue.length > 0;

@@ -33,3 +33,5 @@ export const grantTtlMs = 60_000;
 
 /** A copy or forward whose command is gone, or what an ended program wrote and nobody took: as long as a command tries to come back, nothing comes back to it later. */
 export const unattendedGraceMs = 600_000;
+/** Signals that wait for the stream of their node: whoever sends more says nothing new by it. */
+export const signalsWaitingMax = 16;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { Stream } from '../../../proto/gen/gpuaas/terminals/v1/channel_pb.ts';
-import { settled, World } from './relay-fixture.ts';
+import { settled, World, waiting } from './relay-fixture.ts';
 
 const EXITED = { case: 'end', value: { reason: 'TERMINAL_EXITED', exitCode: 0 } } as const;
 
@@ -96,6 +96,26 @@ describe('the end of a program on pipes', () => {
 		again.say(EXITED);
 		world.relay.ack(back, 'stdout', 16);
 		await settled(() => world.ended.length === 1 && back.isClosed);
+	});
+
+	test('a signal asked for meanwhile comes with the stream that begins anew, and nobody is told that the node is away', async () => {
+		const begun = () => {
+			const world = new World({ tty: false });
+			const node = world.node();
+			const reader = world.viewer();
+			node.output(0, 'first');
+			world.relay.detach(reader);
+			const back = world.viewer('control', false, { stdout: 0, stderr: 0 });
+			expect(world.streamsEnded).toBe(1);
+			return { world, back };
+		};
+		const { world, back } = begun();
+		world.relay.signal(back, 'INT');
+		expect(world.said('signal')).toEqual([]);
+		world.node(0, 0);
+		expect(world.said('signal')).toEqual([{ case: 'signal', value: { name: 'INT' } }]);
+		const { messages } = await waiting(begun().back);
+		expect(messages.filter((message) => message.case === 'link')).toEqual([]);
 	});
 
 	test('is said again by a node whose link broke meanwhile', async () => {

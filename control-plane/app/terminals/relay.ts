@@ -32,6 +32,8 @@ export class Relay {
 	readonly #input = new InputQueue<Viewer>();
 	#node: NodeEnd | undefined;
 	#isAccepted = false;
+	/** Asked for while the node's stream is not there, or begins anew. */
+	readonly #signals: string[] = [];
 	#recorder: Recorder | undefined;
 	#recording: Promise<void> | undefined;
 	/** The recording begins in the middle: it wants the screen, whoever watches. */
@@ -150,6 +152,7 @@ export class Relay {
 		if (this.#viewers.size >= (this.terminal.tty ? bounds.viewersMax : 1)) throw tooMany(this.terminal.tty);
 		const isFirst = this.#viewers.size === 0;
 		const wasAttached = this.#wasAttached;
+		const isAway = this.#node === undefined;
 		this.#viewers.add(viewer);
 		this.#isAcknowledged = viewer.acknowledges;
 		this.#recorder?.marker(attached(viewer));
@@ -160,7 +163,7 @@ export class Relay {
 		this.#wasAttached = true;
 		if (this.#notice !== '') viewer.tell({ case: 'notice', value: { message: this.#notice } });
 		// One that was never there is on its way.
-		if (wasAttached && this.#node === undefined) this.#tellAway();
+		if (wasAttached && isAway) this.#tellAway();
 		if (isFirst) this.#hooks.onWatched(true);
 		this.#tellViewers();
 		if (this.#ended !== undefined) this.#finish(viewer);
@@ -236,7 +239,9 @@ export class Relay {
 	}
 
 	signal(by: Viewer, name: string): void {
-		if (this.#isAccepted && this.#viewers.has(by)) this.#node?.send({ case: 'signal', value: { name } });
+		if (!this.#viewers.has(by)) return;
+		if (this.#isAccepted) this.#node?.send({ case: 'signal', value: { name } });
+		else if (this.#signals.length < bounds.signalsWaitingMax) this.#signals.push(name);
 	}
 
 	/** Called after each progress of a viewer, and each second: see the class. */
@@ -317,6 +322,7 @@ export class Relay {
 			if (acked > 0) this.#sendAck(stream, acked);
 		}
 		if (this.#size !== undefined) this.#node?.send({ case: 'resize', value: this.#size });
+		for (const name of this.#signals.splice(0)) this.#node?.send({ case: 'signal', value: { name } });
 		for (const { offset, data, end } of this.#input.pending())
 			this.#sendInput(offset, data as Uint8Array<ArrayBuffer>, end);
 		this.#askScreens();
