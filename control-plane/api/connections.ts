@@ -62,12 +62,11 @@ export class Connections {
 
 	/** An HTTP/2 session of an admitted connection. */
 	follow(session: ServerHttp2Session): void {
-		const { resetsPerSecondPerConnection, resetsBurstPerConnection } = this.#limits;
-		const { pingPeriodMs, pingTimeoutMs, blockedMs } = this.#limits;
+		const { resetsPerSecondPerConnection, resetsBurstPerConnection, pingPeriodMs, pingTimeoutMs } = this.#limits;
 		const resets = new TokenBucket(this.#clock, resetsPerSecondPerConnection, resetsBurstPerConnection);
 		let streams = 0;
 		let idle = this.#cutWhenSilent(session);
-		const limits = { keepaliveMs: pingPeriodMs, keepaliveTimeoutMs: pingTimeoutMs, blockedMs };
+		const limits = { keepaliveMs: pingPeriodMs, keepaliveTimeoutMs: pingTimeoutMs };
 		const silence = whenSilent(this.#clock, session, limits, () => this.#cut(session));
 		this.#sessions.add(session);
 		session.on('stream', (stream: ServerHttp2Stream) => {

@@ -18,8 +18,6 @@ export interface ApiLimits {
 	/** HTTP/2 PING, and how much longer nothing may be heard: see kit/silence.ts. The command asks as often. */
 	readonly pingPeriodMs: number;
 	readonly pingTimeoutMs: number;
-	/** And how much longer while an answer waits for a slow line, during which nothing is heard. */
-	readonly blockedMs: number;
 	/**
 	 * Past these a request is answered by 431 on HTTP/1. On HTTP/2, and while its client doesn't know the limit yet, by 431
 	 * too; from then on its stream ends with ENHANCE_YOUR_CALM, which gRPC and Connect clients read as RESOURCE_EXHAUSTED,
@@ -74,7 +72,6 @@ export const API_LIMITS_DEFAULT: ApiLimits = Object.freeze({
 	requestTimeoutMs: 120_000,
 	pingPeriodMs: 10_000,
 	pingTimeoutMs: 5000,
-	blockedMs: 300_000,
 	headerBytesMax: 16 * 1024,
 	headersMax: 64,
 	requestBytesMax: 4 * 1024 * 1024,
